@@ -1,0 +1,50 @@
+"""What a user can get wrong: one line each, with the exit code it ends the program with.
+
+Anything that is not a `PipelineError` is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """One line that says what was given, what was expected and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(PipelineError):
+    """A wrong option or argument."""
+
+    exit_code = 2
+
+
+class ModelFileError(PipelineError):
+    """A model file that is missing, malformed, contradictory or of an unsupported kind."""
+
+
+class TokenizerError(PipelineError):
+    """A tokenizer that cannot be built, or does not belong to the model."""
+
+
+class PromptError(PipelineError):
+    """A prompt that is empty, not text, or longer than the context."""
+
+
+class MemoryLimitError(PipelineError):
+    """More memory needed than this machine or container has to give."""
+
+
+class CacheError(PipelineError):
+    """A cache folder that cannot be read, written or cleared."""
+
+
+class PluginError(PipelineError):
+    """A plugin that fails to load, or two that claim one name."""
+
+
+class LoweringError(PipelineError):
+    """An operator of the graph that no rule takes for the target asked for."""
+
+
+class TargetError(PipelineError):
+    """A target that is not here or does not run what it was given."""

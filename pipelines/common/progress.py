@@ -1,0 +1,42 @@
+"""How long-running work reports: timed phases, notices, and detail for `--verbose`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Progress:
+    """Collects phase timings; a front end subclasses it to show them.
+
+    Attributes:
+        seconds: Wall-clock seconds by phase name (``build``, ``lower``, ``compile``, ``load``),
+            summed when a phase runs more than once.
+        from_cache: Names of the phases whose result was read from the cache.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.from_cache: set[str] = set()
+
+    @contextmanager
+    def phase(self, name: str, description: str) -> Iterator[None]:
+        """Times the block under `name`; `description` says what is being done."""
+        start = time.perf_counter()
+        try:
+            with self.shown(description):
+                yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    @contextmanager
+    def shown(self, description: str) -> Iterator[None]:
+        """Shows that `description` is going on; a front end overrides it."""
+        yield
+
+    def notice(self, message: str) -> None:
+        """Tells the user one thing worth knowing, in one line."""
+
+    def detail(self, message: str) -> None:
+        """Tells what only `--verbose` shows."""

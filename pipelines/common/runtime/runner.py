@@ -1,0 +1,48 @@
+"""What a target hands to the generation loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Runner(Protocol):
+    """A compiled model with its weights and a KV state of `slots` sequences.
+
+    The KV state is the runner's own; callers know slots and how many tokens each one holds.
+    """
+
+    @property
+    def slots(self) -> int:
+        """Number of sequences held side by side."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that one slot can hold."""
+
+    def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
+        """Writes `tokens` into `slot` from position `start` on; what was there is forgotten.
+
+        Returns:
+            The logits after the last token, shape ``[vocab]``.
+        """
+
+    def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Appends one token to every slot.
+
+        Args:
+            tokens: One token id a slot, in slot order, ``slots`` of them.
+
+        Returns:
+            Logits, shape ``[slots, vocab]``.
+        """
+
+    def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Runs `tokens` through slot 0 from position 0 and returns the logits after each.
+
+        Returns:
+            Logits, shape ``[len(tokens), vocab]``.
+        """

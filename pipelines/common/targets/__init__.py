@@ -1,0 +1,1 @@
+"""One file a target: whether it is here, its rewrite rules, its runner."""

@@ -1,0 +1,60 @@
+"""What every text-generation pipeline gives the driver, whatever it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipelines.common.progress import Progress
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What the user asked for about the model itself.
+
+    Attributes:
+        model_path: The model file; None for the one that ships with the pipeline.
+        tokenizer_path: A `tokenizer.json` to use in place of the model file's own tokenizer.
+        encoding: ``q4_0``, ``q8_0``, ``float32`` or ``auto``: what the big matrices run in.
+        target: Name of the target to run on.
+        threads: Threads of the target's pool; None for its own choice.
+    """
+
+    model_path: Path | None = None
+    tokenizer_path: Path | None = None
+    encoding: str = "q4_0"
+    target: str = "cpu"
+    threads: int | None = None
+
+
+class TextModel(Protocol):
+    """An opened model: cheap until `start`, so that bad input is found before the heavy work."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens, prompt and output together, that the model was made for."""
+
+    def start(self, *, slots: int, max_length: int) -> Runner:
+        """Builds, lowers, compiles and loads what the caches do not hold already.
+
+        Args:
+            slots: Sequences to hold side by side.
+            max_length: Tokens that each of them can grow to.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """What runs: model, encodings, target, versions; JSON values only."""
+
+
+class TextPipeline(Protocol):
+    """What a text-generation plugin's record loads."""
+
+    def open(self, options: ModelOptions, progress: Progress) -> TextModel:
+        """Opens and validates the model file and its tokenizer."""
