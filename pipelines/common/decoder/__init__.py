@@ -1,0 +1,1 @@
+"""Decoder-only language models from a model file, whatever their architecture."""

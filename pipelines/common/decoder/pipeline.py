@@ -1,0 +1,147 @@
+"""The text-generation pipeline of a decoder: from a model file to a runner on a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pipelines
+from pipelines.common.cache import Cache
+from pipelines.common.decoder import rope
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.errors import ModelFileError, UsageError
+from pipelines.common.progress import Progress
+from pipelines.common.registry import Registry
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.targets.target import Job, Target
+from pipelines.common.text import gguf_tokenizer, json_tokenizer
+from pipelines.common.text.tokenizer import Tokenizer, check_matches
+from pipelines.common.text_generation import ModelOptions
+from pipelines.common.weights.model_file import ModelFile
+from pipelines.common.weights.source import WeightSource
+from pipelines.common.weights.table import Weight, check_table
+
+
+@dataclass(frozen=True)
+class DecoderPipeline:
+    """Runs the models of one architecture.
+
+    Attributes:
+        name: The pipeline's name.
+        architecture: What the model file calls the architecture (``general.architecture``).
+        network: ``"package.module:function"``; the function makes the torch module of a config. It
+            is imported when a graph has to be built, and not at all when the cache holds it.
+        weights: Makes the weight table from a config and the names of the file's tensors.
+        bundled: The model file that runs when the user names none.
+    """
+
+    name: str
+    architecture: str
+    network: str
+    weights: Callable[[DecoderConfig, Collection[str]], list[Weight]]
+    bundled: Path | None = None
+
+    def open(self, options: ModelOptions, registry: Registry, progress: Progress) -> DecoderModel:
+        """Opens and validates the model file and its tokenizer.
+
+        Raises:
+            UsageError: No model is given and none comes with the pipeline, or the target is
+            unknown.
+            ModelFileError: The file is not one that this pipeline can run.
+            TokenizerError: Its tokenizer cannot be built.
+        """
+        registry.check_target(options.target)
+        path = options.model_path or self.bundled
+        if path is None:
+            raise UsageError(f"{self.name} comes with no model; name a file with --model-path")
+        if options.model_path is None:
+            progress.notice(
+                f"running the small bundled model {path.name}; for another one add"
+                " --model-path Meta-Llama-3-8B.Q4_0.gguf"
+            )
+        file = registry.opener(path)(path)
+        architecture = file.metadata.string("general.architecture")
+        if architecture != self.architecture:
+            raise ModelFileError(
+                f"{path}: architecture '{architecture}'; pipeline {self.name} runs"
+                f" '{self.architecture}'"
+            )
+        config = DecoderConfig.from_file(file, architecture)
+        table = self.weights(config, file.tensors.keys())
+        check_table(file, table, ignored=(rope.FACTORS,))
+        cache = Cache.default()
+        weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
+        if options.tokenizer_path is not None:
+            tokenizer = json_tokenizer.load(options.tokenizer_path)
+        else:
+            tokenizer = gguf_tokenizer.load(
+                file.metadata,
+                cache,
+                file.fingerprint,
+                source=str(path),
+                notice=progress.notice,
+            )
+        check_matches(tokenizer, config.vocabulary)
+        if weights.notice:
+            progress.notice(weights.notice)
+        return DecoderModel(
+            self, options, registry, progress, file, config, weights, tokenizer, cache
+        )
+
+
+@dataclass(frozen=True)
+class DecoderModel:
+    """An opened model file; nothing is built before `start`."""
+
+    pipeline: DecoderPipeline
+    options: ModelOptions
+    registry: Registry
+    progress: Progress
+    file: ModelFile
+    config: DecoderConfig
+    weights: WeightSource
+    tokenizer: Tokenizer
+    cache: Cache
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens, prompt and output together, that the model was made for."""
+        return self.config.context_length
+
+    def start(self, *, slots: int, max_length: int) -> Runner:
+        """Makes a runner on the target asked for, see `Target.start`."""
+        frequencies = rope.frequencies(self.config, self.file, self.pipeline.architecture)
+        return self._target().start(
+            Job(
+                pipeline=self.pipeline.name,
+                config=self.config,
+                network=self.pipeline.network,
+                weights=self.weights,
+                rotary=rope.tables(frequencies, max_length),
+                slots=slots,
+                max_length=max_length,
+                threads=self.options.threads,
+                cache=self.cache,
+                progress=self.progress,
+            )
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What runs: pipeline, model, encodings by number of weights, target, versions."""
+        encodings: dict[str, int] = {}
+        for encoding in self.weights.encodings.values():
+            encodings[encoding.name] = encodings.get(encoding.name, 0) + 1
+        return {
+            "pipeline": self.pipeline.name,
+            "model": str(self.file.path),
+            "model_name": self.file.metadata.string("general.name", None),
+            "quantization_encoding": self.options.encoding,
+            "encodings": encodings,
+            "target": self.options.target,
+            "versions": {"pipeline-driver": pipelines.__version__, **self._target().versions()},
+        }
+
+    def _target(self) -> Target:
+        return self.registry.load_target(self.options.target)

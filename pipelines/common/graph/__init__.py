@@ -1,0 +1,1 @@
+"""From a torch module to a target's graph: build, lower, keep."""

@@ -1,0 +1,111 @@
+"""What a rewrite rule is. Light: targets and op packages import it without torch or ONNX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+PLACEHOLDER = "supplied-by-the-runner"
+"""File that a lowered graph says its constants are in; runners put their own in their place."""
+
+
+class Emitter(Protocol):
+    """What a rule's `emit` makes nodes and weights with.
+
+    ``emitter.Add(x, y)`` adds a standard ONNX node and returns its output; ``_domain=`` names
+    another operator set, ``_outputs=n`` asks for n outputs, other keywords are attributes.
+    """
+
+    def __getattr__(self, operator: str) -> Callable[..., Any]: ...
+
+    def weight(
+        self,
+        value: Any,
+        layout: str,
+        shape: tuple[int, ...],
+        dtype: DTypeLike = np.float32,
+        *,
+        constant: bool = True,
+    ) -> Any:
+        """A tensor that the runner makes of a weight when it loads.
+
+        Args:
+            value: The matched weight.
+            layout: Name of the target's function that makes it.
+            shape: Its shape.
+            dtype: Its element type.
+            constant: Whether the compiler may look at it (and copy it into a form of its own);
+                otherwise it is an input of the graph and stays where it is.
+        """
+
+    def encoding(self, value: Any) -> str:
+        """Name of the encoding that a matched weight runs in."""
+
+    def shape(self, value: Any) -> tuple[int, int]:
+        """Rows and columns of a matched weight matrix."""
+
+    def width(self, value: Any) -> int:
+        """Last dimension of a matched value."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Replaces a pattern of operators by what a target runs.
+
+    Attributes:
+        name: Says what it emits, for people.
+        pattern: ``(op, x, weight, ...)`` returns the outputs of the operators it looks for:
+            ``op.Linear(x, weight)``. Neutral operators go by their plain names, and everything that
+            is not one of them is a standard ONNX operator. Its parameters are what it binds.
+        emit: ``(emitter, x, weight, ...)`` returns the outputs that replace the pattern's.
+        encodings: For parameters that are weights, the names of the encodings the rule takes.
+    """
+
+    name: str
+    pattern: Callable[..., Any]
+    emit: Callable[..., Any]
+    encodings: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoweredWeight:
+    """A tensor of a lowered graph that is made of a weight.
+
+    Attributes:
+        name: Its name in the graph.
+        parameter: The weight it is made of.
+        layout: Name of the target's function that makes it.
+        dtype: Its element type, as numpy spells it.
+        shape: Its shape.
+        constant: True for an initializer, False for an input.
+    """
+
+    name: str
+    parameter: str
+    layout: str
+    dtype: str
+    shape: tuple[int, ...]
+    constant: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class LoweredGraph:
+    """What a target compiles.
+
+    Attributes:
+        model: The serialized ONNX model, without weights.
+        weights: What has to be supplied beside the decoder's own inputs.
+    """
+
+    model: bytes
+    weights: tuple[LoweredWeight, ...]

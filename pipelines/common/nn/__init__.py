@@ -1,0 +1,6 @@
+"""Layers on the neutral operators: what a decoder's `model.py` is put together from."""
+
+from pipelines.common.nn.layers import Attention, Embedding, Linear, RMSNorm, SwiGLU
+from pipelines.common.nn.step import KVState, Step
+
+__all__ = ["Attention", "Embedding", "KVState", "Linear", "RMSNorm", "Step", "SwiGLU"]

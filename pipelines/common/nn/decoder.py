@@ -1,0 +1,74 @@
+"""The frame that decoder-only language models share: embed, run the blocks, project to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.common.nn.layers import Embedding, Linear, RMSNorm
+from pipelines.common.nn.step import KVState, Step
+
+
+class Decoder(nn.Module):
+    """Token ids to logits, over a KV state a block.
+
+    Args:
+        vocabulary: Rows of the embedding and of the output matrix.
+        hidden_size: Width of the residual stream.
+        epsilon: Of the last normalization.
+        layers: Number of blocks.
+        block: Makes one block: ``(x, step, state) -> (x, state)``.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocabulary: int,
+        hidden_size: int,
+        epsilon: float,
+        layers: int,
+        block: Callable[[], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.embedding = Embedding(vocabulary, hidden_size)
+        self.layers = nn.ModuleList(block() for _ in range(layers))
+        self.norm = RMSNorm(hidden_size, epsilon)
+        self.head = Linear(hidden_size, vocabulary)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        past: Tensor,
+        total: Tensor,
+        wanted: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        keys: list[Tensor],
+        values: list[Tensor],
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Runs `tokens` on top of the state.
+
+        Args:
+            tokens: ``[batch, sequence]`` int64, padded on the right.
+            past: ``[batch]`` int32, tokens in each row's state before this call.
+            total: ``[batch]`` int32, tokens in it afterwards.
+            wanted: ``[batch, wanted]`` int64, places in the sequence whose logits are wanted.
+            cos: ``[positions, head_dim / 2]``.
+            sin: ``[positions, head_dim / 2]``.
+            keys: One half of each layer's state.
+            values: The other half.
+
+        Returns:
+            Logits ``[batch, wanted, vocabulary]``, and the new state.
+        """
+        step = Step(past, total, cos, sin)
+        x = self.embedding(tokens)
+        states = []
+        for layer, key, value in zip(self.layers, keys, values, strict=True):
+            x, state = layer(x, step, KVState(key, value))
+            states.append(state)
+        x = torch.gather(x, 1, wanted.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        logits = self.head(self.norm(x))
+        return logits, [state.key for state in states], [state.value for state in states]

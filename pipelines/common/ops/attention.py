@@ -1,0 +1,75 @@
+"""Causal grouped-query attention over a KV state."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipelines.common.ops.neutral import neutral_operator
+
+
+def _shape(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    past: Tensor,
+    total: Tensor,
+    head_dim: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(query), torch.empty_like(past_key), torch.empty_like(past_value)
+
+
+@neutral_operator("Attention", _shape)
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    past: Tensor,
+    total: Tensor,
+    head_dim: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Appends keys and values to the KV state and attends to it causally.
+
+    The state is opaque to the model: it passes `past_key` and `past_value` on and hands back what
+    it gets. The layout below is the reference's; a target may keep another.
+
+    Source: Ainslie et al. 2023, arXiv:2305.13245.
+
+    Args:
+        query: ``[batch, sequence, heads * head_dim]``.
+        key: ``[batch, sequence, kv_heads * head_dim]``.
+        value: Like `key`.
+        past_key: ``[batch, kv_heads, capacity, head_dim]``, row ``b`` filled up to ``past[b]``.
+        past_value: Like `past_key`.
+        past: ``[batch]`` int32, tokens in the state before this call.
+        total: ``[batch]`` int32, tokens in it afterwards; a row shorter than ``past + sequence`` is
+            padded on the right, and what comes out for its padding has no meaning.
+        head_dim: Elements of one head.
+        scale: Factor on the scores.
+
+    Returns:
+        The mixed values, shaped like `query`, and the two new halves of the state.
+    """
+    queries = query.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+    keys = key.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+    values = value.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+    sequence, capacity = query.shape[1], past_key.shape[2]
+
+    new_key, new_value = past_key.clone(), past_value.clone()
+    for row, (start, stop) in enumerate(zip(past.tolist(), total.tolist(), strict=True)):
+        new_key[row, :, start:stop] = keys[row, :, : stop - start]
+        new_value[row, :, start:stop] = values[row, :, : stop - start]
+
+    position = past[:, None] + torch.arange(sequence, device=query.device)
+    visible = torch.arange(capacity, device=query.device) <= position[:, :, None]
+    mixed = F.scaled_dot_product_attention(
+        queries, new_key, new_value, attn_mask=visible[:, None], scale=scale, enable_gqa=True
+    )
+    return mixed.transpose(1, 2).flatten(-2), new_key, new_value

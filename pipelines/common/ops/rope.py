@@ -1,0 +1,45 @@
+"""Rotary position embedding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipelines.common.ops.neutral import neutral_operator
+
+
+def _shape(
+    x: Tensor, past: Tensor, cos: Tensor, sin: Tensor, head_dim: int, interleaved: int
+) -> Tensor:
+    return torch.empty_like(x)
+
+
+@neutral_operator("RoPE", _shape)
+def rope(
+    x: Tensor, past: Tensor, cos: Tensor, sin: Tensor, head_dim: int, interleaved: int
+) -> Tensor:
+    """Rotates pairs of each head's elements by an angle that grows with the token's position.
+
+    Source: Su et al. 2021, arXiv:2104.09864.
+
+    Args:
+        x: ``[batch, sequence, heads * head_dim]``; token ``s`` of row ``b`` is at ``past[b] + s``.
+        past: ``[batch]`` int32, tokens that come before this call's.
+        cos: ``[positions, head_dim / 2]``.
+        sin: ``[positions, head_dim / 2]``.
+        head_dim: Elements of one head.
+        interleaved: 1 pairs elements ``2i`` and ``2i + 1`` (Meta, GGUF's `llama`), 0 pairs ``i``
+            and ``i + head_dim / 2`` (GPT-NeoX, Hugging Face).
+    """
+    position = past[:, None] + torch.arange(x.shape[1], device=x.device)
+    cos = cos[position][:, :, None]
+    sin = sin[position][:, :, None]
+    heads = x.unflatten(-1, (-1, head_dim))
+    if interleaved:
+        real, imaginary = heads[..., 0::2], heads[..., 1::2]
+    else:
+        real, imaginary = heads.chunk(2, dim=-1)
+    rotated = (real * cos - imaginary * sin, real * sin + imaginary * cos)
+    if interleaved:
+        return torch.stack(rotated, dim=-1).flatten(-3)
+    return torch.cat(rotated, dim=-1).flatten(-2)

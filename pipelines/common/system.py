@@ -1,0 +1,118 @@
+"""What the operating system says about memory: how much there is, and how much was used."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipelines.common.errors import MemoryLimitError
+
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """Memory of this process, in bytes.
+
+    Attributes:
+        resident: The most it ever had in RAM, mapped files included.
+        anonymous: What it has in RAM now that no file backs (no system keeps a peak of that);
+            None where the system does not tell, as macOS.
+    """
+
+    resident: int
+    anonymous: int | None
+
+
+def peak_memory() -> PeakMemory:
+    """Asks for the process's peak resident set."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sys.platform == "darwin":
+        return PeakMemory(largest, None)
+    # VmHWM first: a process inherits ru_maxrss from the one that started it.
+    status = _kibibytes(_read(Path("/proc/self/status")))
+    return PeakMemory(status.get("VmHWM", largest << 10), status.get("RssAnon"))
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes that can be taken without swapping, by the machine's and the container's measure.
+
+    A control group's limit counts the page cache of files that its processes read. It is given
+    back when memory runs short, so it counts as available, as the kernel's own MemAvailable does.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are looked for (Linux).
+    """
+    if sys.platform == "darwin":
+        return _available_macos()
+    machine = _kibibytes((root / "proc/meminfo").read_text())["MemAvailable"]
+    return max(0, min([machine, *_available_in_groups(root)]))
+
+
+def require_memory(needed: int, what: str, root: Path = Path("/")) -> None:
+    """Checks that `needed` bytes can be had.
+
+    Args:
+        needed: Bytes.
+        what: What they are for, to begin the message with.
+        root: See `available_memory`.
+
+    Raises:
+        MemoryLimitError: There is less.
+    """
+    available = available_memory(root)
+    if needed > available:
+        raise MemoryLimitError(
+            f"{what} needs {needed / _GIB:.1f} GiB of memory, {available / _GIB:.1f} GiB is "
+            "available; lower --max-length or choose another --quantization-encoding"
+        )
+
+
+def _available_in_groups(root: Path) -> Iterator[int]:
+    """What each control group around this process has left, for those with a limit."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            hierarchy, limit, usage = "sys/fs/cgroup", "memory.max", "memory.current"
+            cache = ("inactive_file", "active_file")
+        elif "memory" in controllers.split(","):
+            hierarchy, limit = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+            usage, cache = "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")
+        else:
+            continue
+        group = PurePosixPath(path)
+        for folder in (group, *group.parents):
+            # In a container the path may be the host's; then only the hierarchy's top is there.
+            directory = root / hierarchy / folder.relative_to("/")
+            allowed, used = _read(directory / limit).strip(), _read(directory / usage).strip()
+            if not allowed.isdecimal() or not used.isdecimal():
+                continue
+            statistics = dict(map(str.split, _read(directory / "memory.stat").splitlines()))
+            yield int(allowed) - int(used) + sum(int(statistics.get(name, 0)) for name in cache)
+
+
+def _available_macos() -> int:
+    """Free pages and those that macOS takes back at once."""
+    report = subprocess.run(["vm_stat"], capture_output=True, text=True, check=True).stdout
+    (page_size,) = re.findall(r"page size of (\d+) bytes", report)
+    pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable): +(\d+)", report, re.M)
+    return int(page_size) * sum(map(int, pages))
+
+
+def _kibibytes(text: str) -> dict[str, int]:
+    """The fields of a /proc file that are given in kB, in bytes."""
+    fields = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)
+    return {name: int(value) << 10 for name, value in fields}
+
+
+def _read(path: Path) -> str:
+    """A file's text; nothing for one that this kernel does not have or show."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,78 @@
+"""ONNX Runtime on the CPU, with the operators that it ships."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pipelines.common.errors import TargetError
+from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph
+from pipelines.common.graph.store import lowered_graph
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.system import require_memory
+from pipelines.common.targets.cpu.rules import RULES
+from pipelines.common.targets.cpu.runner import CpuRunner
+from pipelines.common.targets.cpu.weights import make_tensors
+from pipelines.common.targets.target import Job
+
+PROVIDER = "CPUExecutionProvider"
+
+
+class CpuTarget:
+    """Implements `pipelines.common.targets.target.Target`."""
+
+    def start(self, job: Job) -> Runner:
+        """See `Target.start`."""
+        graph = lowered_graph(job, "cpu", lambda: RULES)
+        _check_memory(job, graph)
+        return _start(job, graph)
+
+    def versions(self) -> dict[str, str]:
+        """See `Target.versions`."""
+        import onnxruntime
+
+        return {"onnxruntime": onnxruntime.__version__}
+
+
+def _check_memory(job: Job, graph: LoweredGraph) -> None:
+    """Counts what the run will hold at its largest, while weights are being packed."""
+    config = job.config
+    state = 2 * config.layers * config.kv_heads * config.head_dim * job.max_length * job.slots * 4
+    # A constant exists twice for a while: as it is handed over and as the runtime packs it.
+    weights = sum((1 + weight.constant) * weight.nbytes for weight in graph.weights)
+    require_memory(
+        weights + state,
+        f"{job.pipeline} on cpu (weights {weights / 2**30:.1f} GiB, KV {state / 2**30:.1f} GiB)",
+    )
+
+
+def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
+    import onnxruntime as ort
+
+    cos, sin = job.rotary
+    with job.progress.phase("load", "preparing weights"):
+        tensors = make_tensors(job.weights, graph.weights)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = job.threads or 0
+    options.log_severity_level = 3  # errors; they are raised as well
+    constants = {
+        weight.name: ort.OrtValue.ortvalue_from_numpy(tensors.pop(weight.name))
+        for weight in graph.weights
+        if weight.constant
+    }
+    for name, value in constants.items():
+        options.add_initializer(name, value)
+    with (
+        job.progress.phase("compile", "compiling the graph"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        # The runtime insists that the file exists, though each of its tensors is supplied here.
+        (Path(folder) / PLACEHOLDER).touch()
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", folder
+        )
+        session = ort.InferenceSession(graph.model, options, providers=[PROVIDER])
+    if session.get_providers() != [PROVIDER]:
+        raise TargetError(f"asked ONNX Runtime for {PROVIDER}, got {session.get_providers()}")
+    inputs = {**tensors, "cos": cos, "sin": sin}
+    return CpuRunner(session, job.config, inputs, constants, job.slots, job.max_length)

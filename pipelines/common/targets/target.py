@@ -1,0 +1,71 @@
+"""What a target is given and what it has to do."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common.cache import Cache
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.progress import Progress
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.weights.source import WeightSource
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Job:
+    """A decoder to be made to run.
+
+    Attributes:
+        pipeline: Name of the pipeline.
+        config: The decoder's dimensions.
+        network: ``"package.module:function"``; the function makes the torch module of a config,
+            with empty weights.
+        weights: The weights, each in the encoding that it is to run in.
+        rotary: Tables of cosines and sines, each ``[max_length, head_dim / 2]``.
+        slots: Sequences side by side.
+        max_length: Tokens that each of them can grow to.
+        threads: Threads to compute with; None for the target's own choice.
+        cache: Where lowered graphs are kept.
+        progress: Told of every phase.
+    """
+
+    pipeline: str
+    config: DecoderConfig
+    network: str
+    weights: WeightSource
+    rotary: tuple[NDArray[np.float32], NDArray[np.float32]]
+    slots: int
+    max_length: int
+    threads: int | None
+    cache: Cache
+    progress: Progress
+
+    def make_network(self) -> nn.Module:
+        """The decoder's torch module; imports torch and whatever the module is made of."""
+        module, _, function = self.network.partition(":")
+        network: nn.Module = getattr(importlib.import_module(module), function)(self.config)
+        return network
+
+
+class Target(Protocol):
+    """Something that decoders run on."""
+
+    def start(self, job: Job) -> Runner:
+        """Builds, lowers, compiles and loads.
+
+        Raises:
+            MemoryLimitError: Weights and KV state need more memory than there is.
+            LoweringError: The graph has an operator that this target has no rule for.
+            TargetError: The target is not here, or would run the graph elsewhere.
+        """
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what it runs on, by package."""

@@ -1,0 +1,113 @@
+"""The decoder's torch module, run eagerly: the reference that other targets are held to."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.system import require_memory
+from pipelines.common.targets.target import Job
+
+
+class TorchTarget:
+    """Implements `pipelines.common.targets.target.Target`.
+
+    Weights are the exact float32 values of the encoding they run in.
+    """
+
+    def start(self, job: Job) -> Runner:
+        """See `Target.start`; there is nothing to lower."""
+        config = job.config
+        if job.threads:
+            torch.set_num_threads(job.threads)
+        with job.progress.phase("build", "building the module"), torch.device("meta"):
+            module = job.make_network()
+        parameters = dict(module.named_parameters())
+        weights = 4 * sum(parameter.numel() for parameter in parameters.values())
+        state = 2 * config.layers * config.kv_heads * config.head_dim * job.max_length * job.slots
+        require_memory(
+            weights + 4 * state,
+            f"{job.pipeline} on torch (float32 weights {weights / 2**30:.1f} GiB)",
+        )
+        with job.progress.phase("load", "decoding weights"), warnings.catch_warnings():
+            # Mapped weights are read-only, which torch warns of; nothing here writes to them.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            tensors = {name: torch.from_numpy(job.weights.float32(name)) for name in parameters}
+            module.load_state_dict(tensors, assign=True)
+        return TorchRunner(module, config, job.rotary, job.slots, job.max_length)
+
+    def versions(self) -> dict[str, str]:
+        """See `Target.versions`."""
+        return {"torch": torch.__version__}
+
+
+class TorchRunner:
+    """Implements `pipelines.common.runtime.runner.Runner` around an eager decoder.
+
+    Args:
+        module: The decoder with its weights.
+        config: Its dimensions.
+        rotary: Tables of cosines and sines, each ``[max_length, head_dim / 2]``.
+        slots: Sequences side by side.
+        max_length: Tokens a slot can hold.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        config: DecoderConfig,
+        rotary: tuple[NDArray[np.float32], NDArray[np.float32]],
+        slots: int,
+        max_length: int,
+    ) -> None:
+        self._module = module
+        self._rotary = tuple(torch.from_numpy(table) for table in rotary)
+        shape = (slots, config.kv_heads, max_length, config.head_dim)
+        self._keys = [torch.zeros(shape) for _ in range(config.layers)]
+        self._values = [torch.zeros(shape) for _ in range(config.layers)]
+        self._lengths = torch.zeros(slots, dtype=torch.int32)
+        self.slots = slots
+        self.max_length = max_length
+
+    def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
+        """Writes `tokens` into `slot`, see `Runner.prefill`."""
+        self._lengths[slot] = start
+        return self._run(slice(slot, slot + 1), [tokens], wanted=[len(tokens) - 1])[0, 0]
+
+    def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Appends a token to every slot, see `Runner.decode`."""
+        return self._run(slice(0, self.slots), [[token] for token in tokens], wanted=[0])[:, 0]
+
+    def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Logits after every token, see `Runner.score`."""
+        self._lengths[0] = 0
+        return self._run(slice(0, 1), [tokens], wanted=range(len(tokens)))[0]
+
+    @torch.inference_mode()
+    def _run(
+        self, rows: slice, tokens: Sequence[Sequence[int]], wanted: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Runs `tokens` on top of the state of `rows`: logits ``[rows, wanted, vocabulary]``."""
+        past = self._lengths[rows].clone()
+        self._lengths[rows] += len(tokens[0])
+        logits, keys, values = self._module(
+            torch.tensor(tokens),
+            past,
+            self._lengths[rows],
+            torch.tensor(wanted).expand(len(tokens), -1),
+            *self._rotary,
+            [key[rows] for key in self._keys],
+            [value[rows] for value in self._values],
+        )
+        for half, new in ((self._keys, keys), (self._values, values)):
+            for state, rows_state in zip(half, new, strict=True):
+                state[rows] = rows_state
+        result: NDArray[np.float32] = logits.numpy()
+        return result

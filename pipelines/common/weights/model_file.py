@@ -1,0 +1,206 @@
+"""What a model file gives, whatever its format: metadata and tensors, checked when opened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+
+from pipelines.common.errors import ModelFileError
+from pipelines.common.weights.encodings import Encoding
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+Scalar: TypeAlias = bool | int | float | str
+
+_REQUIRED: Final[Any] = object()
+_NAMES: Final[Mapping[type[Scalar], str]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where a tensor lies in its file, and as what.
+
+    Attributes:
+        name: Its name in the file.
+        shape: Dimensions, outermost first; a row is the innermost.
+        encoding: How a row is stored; may be one that is not `Encoding.supported`.
+        offset: Bytes from the start of the file.
+        nbytes: Bytes that it takes.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    encoding: Encoding
+    offset: int
+    nbytes: int
+
+    @property
+    def row_length(self) -> int:
+        """Elements of a row."""
+        return self.shape[-1]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows: the product of all dimensions but the innermost."""
+        return math.prod(self.shape[:-1])
+
+
+@dataclass(frozen=True)
+class MetadataArray:
+    """An array of a metadata block, decoded when asked for.
+
+    Attributes:
+        element: What it holds.
+        length: How many.
+        decode: Makes a fresh list of them; raises `ValueError` for text that is not UTF-8.
+    """
+
+    element: type[Scalar]
+    length: int
+    decode: Callable[[], list[Any]]
+
+
+class Metadata(Mapping[str, Any]):
+    """Key-value pairs of a model file; arrays read as lists, decoded at each look-up.
+
+    The typed getters return a value of the type that they are named after. They raise
+    `ModelFileError` when the value is of another type, or is missing and no `default` is given.
+    """
+
+    def __init__(self, path: Path, values: Mapping[str, Scalar | MetadataArray]) -> None:
+        self._path = path
+        self._values = values
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._values[key]
+        if not isinstance(value, MetadataArray):
+            return value
+        try:
+            return value.decode()
+        except ValueError as error:
+            raise ModelFileError(
+                f"{self._path}: metadata key {quoted(key)} is damaged: {error}"
+            ) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def describe(self, key: str) -> str:
+        """Says what a key holds, without decoding arrays: ``array of 128256 strings``."""
+        value = self._values[key]
+        if isinstance(value, MetadataArray):
+            plural = "" if value.length == 1 else "s"
+            return f"array of {value.length} {_NAMES[value.element]}{plural}"
+        shown = quoted(value) if isinstance(value, str) else str(value).lower()
+        return f"{_NAMES[type(value)]} {shown}"
+
+    def integer(self, key: str, default: T = _REQUIRED) -> int | T:
+        """An integer."""
+        return self._scalar(key, default, (int,), "an integer")
+
+    def number(self, key: str, default: T = _REQUIRED) -> float | T:
+        """A finite number, stored as integer or floating point."""
+        value = self._scalar(key, default, (int, float), "a finite number")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._wrong(key, "a finite number")
+        return value
+
+    def boolean(self, key: str, default: T = _REQUIRED) -> bool | T:
+        """A boolean."""
+        return self._scalar(key, default, (bool,), "a boolean")
+
+    def string(self, key: str, default: T = _REQUIRED) -> str | T:
+        """A string."""
+        return self._scalar(key, default, (str,), "a string")
+
+    def strings(self, key: str, default: T = _REQUIRED) -> list[str] | T:
+        """An array of strings."""
+        return self._array(key, default, (str,), "an array of strings")
+
+    def integers(self, key: str, default: T = _REQUIRED) -> list[int] | T:
+        """An array of integers."""
+        return self._array(key, default, (int,), "an array of integers")
+
+    def numbers(self, key: str, default: T = _REQUIRED) -> list[float] | T:
+        """An array of integers or floating-point numbers, which need not be finite."""
+        return self._array(key, default, (int, float), "an array of numbers")
+
+    def _scalar(self, key: str, default: T, types: tuple[type, ...], expected: str) -> Any | T:
+        value = self._values.get(key)
+        if value is None:
+            return self._default(key, default, expected)
+        # Exact types: a bool is an int to isinstance.
+        if type(value) not in types:
+            raise self._wrong(key, expected)
+        return value
+
+    def _array(self, key: str, default: T, types: tuple[type, ...], expected: str) -> Any | T:
+        value = self._values.get(key)
+        if value is None:
+            return self._default(key, default, expected)
+        if not isinstance(value, MetadataArray) or value.element not in types:
+            raise self._wrong(key, expected)
+        return self[key]
+
+    def _default(self, key: str, default: T, expected: str) -> T:
+        if default is _REQUIRED:
+            raise ModelFileError(
+                f"{self._path}: metadata key {quoted(key)} is missing, expected {expected}"
+            )
+        return default
+
+    def _wrong(self, key: str, expected: str) -> ModelFileError:
+        return ModelFileError(
+            f"{self._path}: metadata key {quoted(key)} is the {self.describe(key)}, "
+            f"expected {expected}"
+        )
+
+
+class ModelFile(Protocol):
+    """A model file that has been opened and checked."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def format(self) -> str:
+        """Name and version of its format, as ``GGUF v3``."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """Its key-value pairs."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor by name, in file order, also those in encodings that cannot be run."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest that changes when the file does; finding it reads little of the file."""
+
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """A tensor's bytes, mapped and read-only, shape ``[rows, row_bytes]``.
+
+        Raises:
+            ModelFileError: The tensor's encoding cannot be run.
+        """
+
+
+def quoted(text: str) -> str:
+    """Text from a file as it may stand in a message: one line, of bounded length."""
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")

@@ -1,0 +1,37 @@
+"""Work on the rows of a matrix, side by side on every core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+_CHUNK_ELEMENTS = 1 << 18
+"""Elements that a piece of work covers: its temporaries stay within a core's cache."""
+
+
+def for_row_chunks(rows: int, row_length: int, work: Callable[[slice], None]) -> None:
+    """Calls `work` with slices that cover `rows` rows, on as many threads as there are cores.
+
+    Threads help because NumPy lets go of the interpreter lock while it computes.
+
+    Args:
+        rows: Number of rows.
+        row_length: Elements of a row; sets how many rows make a chunk.
+        work: What to do with a chunk; must be safe to call from several threads at once.
+    """
+    step = max(1, _CHUNK_ELEMENTS // row_length)
+    chunks = [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+    if len(chunks) == 1:
+        work(chunks[0])
+        return
+    with ThreadPoolExecutor(_cores()) as pool:
+        for _ in pool.map(work, chunks):
+            pass
+
+
+def _cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

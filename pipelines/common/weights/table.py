@@ -1,0 +1,77 @@
+"""The weight table: which tensor of a file fills which parameter of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pipelines.common.errors import ModelFileError
+from pipelines.common.weights.model_file import ModelFile, quoted
+
+Kind: TypeAlias = Literal["linear", "embedding", "head", "vector"]
+"""How a weight is used, which decides what it may run in."""
+
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One row of a weight table.
+
+    Attributes:
+        parameter: Name in the torch module.
+        tensor: Name in the model file; a tied output matrix names the embedding's tensor.
+        shape: Shape in the torch module, outermost dimension first.
+        kind: ``linear`` and ``head`` are ``[out, in]``, ``embedding`` is ``[vocab, hidden]``;
+            a ``vector`` (norm weights, biases) always runs in float32.
+    """
+
+    parameter: str
+    tensor: str
+    shape: tuple[int, ...]
+    kind: Kind
+
+
+def check_table(file: ModelFile, table: Sequence[Weight], *, ignored: Collection[str] = ()) -> None:
+    """Checks that a file holds exactly the tensors of a table, in their shapes.
+
+    Args:
+        file: The model file.
+        table: What the network needs.
+        ignored: Tensors that the file may hold besides, because something else reads them.
+
+    Raises:
+        ModelFileError: Tensors are missing, have another shape, cannot be run, or are not known.
+    """
+    missing: list[str] = []
+    misshaped: list[str] = []
+    unsupported: list[str] = []
+    for weight in table:
+        info = file.tensors.get(weight.tensor)
+        if info is None:
+            missing.append(weight.tensor)
+        elif info.shape != weight.shape:
+            misshaped.append(f"{weight.tensor} is {[*info.shape]}, expected {[*weight.shape]}")
+        elif not info.encoding.supported:
+            unsupported.append(f"{weight.tensor} is {info.encoding}")
+    known = {weight.tensor for weight in table} | set(ignored)
+    unexpected = [quoted(name) for name in file.tensors if name not in known]
+    problems = [
+        f"{what}: {_some(items)}"
+        for what, items in (
+            ("missing tensors", missing),
+            ("tensors of the wrong shape", misshaped),
+            ("tensors in unsupported encodings", unsupported),
+            ("unexpected tensors", unexpected),
+        )
+        if items
+    ]
+    if problems:
+        raise ModelFileError(f"{file.path}: does not fit the model: {'; '.join(problems)}")
+
+
+def _some(items: Sequence[str]) -> str:
+    items = list(dict.fromkeys(items))  # tied weights name one tensor twice
+    rest = len(items) - _LISTED
+    return ", ".join(items[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

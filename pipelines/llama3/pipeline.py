@@ -1,0 +1,21 @@
+"""The record of Llama 3; light, so that listing and help stay fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.common.decoder.pipeline import DecoderPipeline
+from pipelines.common.decoder.weights import decoder_weights
+
+BUNDLED = Path(__file__).parent / "bundled" / "tiny-llama3-stories-f16.gguf"
+
+
+def load() -> DecoderPipeline:
+    """Llama 3, 3.1 and 3.2 from GGUF files."""
+    return DecoderPipeline(
+        name="llama3",
+        architecture="llama",
+        network="pipelines.llama3.model:build",
+        weights=decoder_weights,
+        bundled=BUNDLED,
+    )
