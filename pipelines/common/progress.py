@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 
 class Progress:
@@ -30,10 +30,9 @@ class Progress:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
-    @contextmanager
-    def shown(self, description: str) -> Iterator[None]:
+    def shown(self, description: str) -> AbstractContextManager[None]:  # noqa: ARG002
         """Shows that `description` is going on; a front end overrides it."""
-        yield
+        return nullcontext()
 
     def notice(self, message: str) -> None:
         """Tells the user one thing worth knowing, in one line."""

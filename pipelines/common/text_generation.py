@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pipelines.common.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -56,5 +59,11 @@ class TextModel(Protocol):
 class TextPipeline(Protocol):
     """What a text-generation plugin's record loads."""
 
-    def open(self, options: ModelOptions, progress: Progress) -> TextModel:
-        """Opens and validates the model file and its tokenizer."""
+    def open(self, options: ModelOptions, registry: Registry, progress: Progress) -> TextModel:
+        """Opens and validates the model file and its tokenizer.
+
+        Args:
+            options: What the user asked for.
+            registry: Where targets and weight formats are looked up.
+            progress: Told of every phase, and of what the user should know.
+        """

@@ -52,7 +52,6 @@ class DecoderPipeline:
             ModelFileError: The file is not one that this pipeline can run.
             TokenizerError: Its tokenizer cannot be built.
         """
-        registry.check_target(options.target)
         path = options.model_path or self.bundled
         if path is None:
             raise UsageError(f"{self.name} comes with no model; name a file with --model-path")

@@ -1,6 +1,17 @@
 """Layers on the neutral operators: what a decoder's `model.py` is put together from."""
 
+from pipelines.common.nn.decoder import Block, Decoder
 from pipelines.common.nn.layers import Attention, Embedding, Linear, RMSNorm, SwiGLU
 from pipelines.common.nn.step import KVState, Step
 
-__all__ = ["Attention", "Embedding", "KVState", "Linear", "RMSNorm", "Step", "SwiGLU"]
+__all__ = [
+    "Attention",
+    "Block",
+    "Decoder",
+    "Embedding",
+    "KVState",
+    "Linear",
+    "RMSNorm",
+    "Step",
+    "SwiGLU",
+]

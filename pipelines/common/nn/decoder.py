@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from pipelines.common.nn.layers import Embedding, Linear, RMSNorm
 from pipelines.common.nn.step import KVState, Step
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward network, each behind a normalization and beside a residual.
+
+    Args:
+        hidden_size: Width of the residual stream.
+        epsilon: Of both normalizations.
+        attention: ``(x, step, state) -> (x, state)``.
+        feed_forward: ``x -> x``.
+    """
+
+    def __init__(
+        self, hidden_size: int, epsilon: float, attention: nn.Module, feed_forward: nn.Module
+    ) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(hidden_size, epsilon)
+        self.attention = attention
+        self.feed_forward_norm = RMSNorm(hidden_size, epsilon)
+        self.feed_forward = feed_forward
+
+    def forward(self, x: Tensor, step: Step, state: KVState) -> tuple[Tensor, KVState]:
+        """``[batch, sequence, hidden_size]`` in and out, with the layer's new KV state."""
+        attended, state = self.attention(self.attention_norm(x), step, state)
+        x = x + attended
+        return x + self.feed_forward(self.feed_forward_norm(x)), state
 
 
 class Decoder(nn.Module):
@@ -18,22 +44,15 @@ class Decoder(nn.Module):
         vocabulary: Rows of the embedding and of the output matrix.
         hidden_size: Width of the residual stream.
         epsilon: Of the last normalization.
-        layers: Number of blocks.
-        block: Makes one block: ``(x, step, state) -> (x, state)``.
+        blocks: The layers, each like `Block`.
     """
 
     def __init__(
-        self,
-        *,
-        vocabulary: int,
-        hidden_size: int,
-        epsilon: float,
-        layers: int,
-        block: Callable[[], nn.Module],
+        self, vocabulary: int, hidden_size: int, epsilon: float, blocks: Iterable[nn.Module]
     ) -> None:
         super().__init__()
         self.embedding = Embedding(vocabulary, hidden_size)
-        self.layers = nn.ModuleList(block() for _ in range(layers))
+        self.layers = nn.ModuleList(blocks)
         self.norm = RMSNorm(hidden_size, epsilon)
         self.head = Linear(hidden_size, vocabulary)
 

@@ -1,1 +1,1 @@
-"""Sampling, the generation loop and its figures: arrays and callables, no torch, no ONNX Runtime."""
+"""Sampling, the generation loop and its figures, on arrays and callables alone."""

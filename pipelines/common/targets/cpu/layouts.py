@@ -1,7 +1,8 @@
 """How weight bytes are laid out for ONNX Runtime's block-quantized operators on the CPU.
 
 `MatMulNBits` and `GatherBlockQuantized` take unsigned codes and float32 scales, apart from each
-other: a value is ``(code - 2**(bits-1)) * scale``. Every block format has an exact form of that kind.
+other: a value is ``(code - 2**(bits-1)) * scale``. Every block format has an exact form of this
+kind.
 
 Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """

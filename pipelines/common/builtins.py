@@ -1,0 +1,54 @@
+"""What ships with the project, registered through the hooks that every plugin uses."""
+
+from __future__ import annotations
+
+from pipelines.common.hookspecs import PipelineRecord, TargetRecord, WeightFormatRecord, hookimpl
+
+
+@hookimpl
+def register_pipelines() -> list[PipelineRecord]:
+    """Llama 3, and a pipeline that needs no weights."""
+    return [
+        PipelineRecord(
+            name="llama3",
+            summary="Llama 3, 3.1 and 3.2; a small model is bundled.",
+            load="pipelines.llama3.pipeline:load",
+        ),
+        PipelineRecord(
+            name="echo",
+            summary="Repeats the prompt; needs no weights.",
+            load="pipelines.echo.pipeline:EchoPipeline",
+        ),
+    ]
+
+
+@hookimpl
+def register_targets() -> list[TargetRecord]:
+    """ONNX Runtime on the CPU, and eager PyTorch."""
+    return [
+        TargetRecord(
+            name="cpu",
+            summary="ONNX Runtime on the CPU.",
+            requires=("onnxruntime",),
+            load="pipelines.common.targets.cpu:CpuTarget",
+        ),
+        TargetRecord(
+            name="torch",
+            summary="The model's PyTorch module, run eagerly: the reference.",
+            requires=("torch",),
+            load="pipelines.common.targets.torch:TorchTarget",
+        ),
+    ]
+
+
+@hookimpl
+def register_weight_formats() -> list[WeightFormatRecord]:
+    """GGUF."""
+    return [
+        WeightFormatRecord(
+            name="gguf",
+            summary="GGUF: F32, F16, BF16, Q8_0, Q4_0, Q4_1 and Q6_K tensors.",
+            suffixes=(".gguf",),
+            open="pipelines.common.weights.gguf:open_gguf",
+        ),
+    ]

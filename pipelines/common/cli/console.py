@@ -1,0 +1,68 @@
+"""What is written to stderr: notices, details, and a spinner when a person is looking."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipelines.common.progress import Progress
+
+PROGRAM = "run_pipeline"
+
+_SPINNER_DELAY_S = 0.5
+
+
+def say(message: str) -> None:
+    """Writes one line to stderr, under the program's name."""
+    print(f"{PROGRAM}: {message}", file=sys.stderr, flush=True)
+
+
+class ConsoleProgress(Progress):
+    """Shows progress on stderr."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        super().__init__()
+        self._quiet = quiet
+        self._verbose = verbose
+        self._spinning = False
+
+    def notice(self, message: str) -> None:
+        """Writes `message`, unless quiet."""
+        if not self._quiet:
+            say(message)
+
+    def detail(self, message: str) -> None:
+        """Writes `message` if verbose."""
+        if self._verbose:
+            say(message)
+
+    @contextmanager
+    def shown(self, description: str) -> Iterator[None]:
+        """Turns a spinner beside `description` if it goes on for long and stderr is a terminal.
+
+        Of nested ones the outermost is shown.
+        """
+        if self._quiet or self._spinning or not sys.stderr.isatty():
+            yield
+            return
+        done = threading.Event()
+        spinner = threading.Thread(target=_spin, args=(description, done), daemon=True)
+        self._spinning = True
+        spinner.start()
+        try:
+            yield
+        finally:
+            done.set()
+            spinner.join()
+            self._spinning = False
+
+
+def _spin(description: str, done: threading.Event) -> None:
+    if done.wait(_SPINNER_DELAY_S):
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(description):
+        done.wait()

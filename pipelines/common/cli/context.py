@@ -1,0 +1,40 @@
+"""What the commands of one invocation share: the registry."""
+
+from __future__ import annotations
+
+import typer
+from typer.core import TyperGroup
+
+from pipelines.common.cli.console import say
+from pipelines.common.errors import PluginError
+from pipelines.common.registry import Registry
+
+
+def registry_of(ctx: typer.Context) -> Registry:
+    """The registry of this invocation, discovered at the first call.
+
+    Plugins that were skipped are reported then.
+
+    Raises:
+        PluginError: Two plugins claim one name, or one claims a command of the driver.
+    """
+    root = ctx.find_root()
+    if root.obj is None:
+        options = root.params
+        registry = Registry.discover(options["plugin_path"] or (), strict=options["strict_plugins"])
+        assert isinstance(root.command, TyperGroup)
+        for name in registry.pipelines.keys() & root.command.commands.keys():
+            plugin = registry.pipelines[name].plugin
+            raise PluginError(f"'{name}' of {plugin} is a command of the driver; rename it")
+        if not root.resilient_parsing:  # as it is while a shell completes
+            for problem in registry.problems:
+                say(problem)
+        root.obj = registry
+    found: Registry = root.obj
+    return found
+
+
+def complete_target(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Names of targets that begin with `incomplete`, for the shell."""
+    targets = registry_of(ctx).targets
+    return [(n, e.record.summary) for n, e in targets.items() if n.startswith(incomplete)]

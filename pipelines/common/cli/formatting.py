@@ -1,0 +1,26 @@
+"""Numbers and strange text for people."""
+
+from __future__ import annotations
+
+
+def human_size(size: int) -> str:
+    """A number of bytes in the largest binary unit that leaves it at 1 or more."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    digits = 0 if value >= 100 or units[0] == "B" else 1
+    return f"{value:.{digits}f} {units[0]}"
+
+
+def human_count(count: int) -> str:
+    """A number in thousands, millions or billions."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count >= unit:
+            return f"{count / unit:.2f} {name}"
+    return str(count)
+
+
+def printable(text: str) -> str:
+    """`text` with escapes for what would move the cursor or the eye: controls, bidi marks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,128 @@
+"""The command of a text-generation pipeline: its options, which all of them share."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from typer.core import TyperCommand
+from typer.main import get_command
+
+from pipelines.common.cli.console import ConsoleProgress
+from pipelines.common.cli.context import complete_target, registry_of
+from pipelines.common.cli.prompt import DEFAULT_PROMPT, read_prompt
+from pipelines.common.hookspecs import PipelineRecord
+
+
+def command(record: PipelineRecord) -> TyperCommand:
+    """The sub-command of a pipeline."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(record.name, help=record.summary)(_generate)
+    made = get_command(app)
+    assert isinstance(made, TyperCommand)
+    return made
+
+
+def _generate(
+    ctx: typer.Context,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What to continue; '-' reads stdin, as does a pipe when no prompt is given.",
+            show_default=DEFAULT_PROMPT,
+        ),
+    ] = None,
+    prompt_file: Annotated[Path | None, typer.Option(help="Read the prompt from a file.")] = None,
+    no_special_tokens: Annotated[
+        bool, typer.Option("--no-special-tokens", help="Take control tokens in the prompt as text.")
+    ] = False,
+    model_path: Annotated[
+        Path | None, typer.Option(help="Model file; one that ships with the pipeline by default.")
+    ] = None,
+    tokenizer_path: Annotated[
+        Path | None, typer.Option(help="A tokenizer.json to use instead of the model's tokenizer.")
+    ] = None,
+    quantization_encoding: Annotated[
+        Literal["q4_0", "q8_0", "float32", "auto"],
+        typer.Option(help="What the big matrices run in; auto is as they are stored."),
+    ] = "q4_0",
+    target: Annotated[
+        str, typer.Option(help="What to run on, see 'list'.", autocompletion=complete_target)
+    ] = "cpu",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads to compute with; by default the target's choice."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of output.")] = 256,
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=2, help="Most tokens of prompt and output; at most the model's context."),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="Divides the logits; 0 takes the most likely token.")
+    ] = 0.0,
+    top_k: Annotated[int, typer.Option(help="Sample from the k most likely; 0 is off.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the fewest tokens of this joint probability.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Sample from tokens this likely, relative to the likeliest.")
+    ] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1 makes tokens less likely that occurred before.")
+    ] = 1.0,
+    seed: Annotated[
+        int | None, typer.Option(help="Same seed, same text; random by default.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="End before this text and do not print it; repeatable."),
+    ] = None,
+    num_warmups: Annotated[
+        int, typer.Option(min=0, help="Runs of the prompt and one step before the timed one.")
+    ] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON record instead of the text.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No notices and figures.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="More details.")] = False,
+) -> None:
+    # NumPy and the tokenizers are imported here, out of the way of --help and list.
+    from pipelines.common.cli.run import Request, run
+    from pipelines.common.runtime.sampling import SamplingParams
+    from pipelines.common.text_generation import ModelOptions
+
+    request = Request(
+        prompt=read_prompt(prompt, prompt_file),
+        special_tokens=not no_special_tokens,
+        sampling=SamplingParams(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=secrets.randbits(32) if seed is None else seed,
+        ),
+        stops=tuple(stop or ()),
+        max_new_tokens=max_new_tokens,
+        max_length=max_length,
+        num_warmups=num_warmups,
+    )
+    options = ModelOptions(
+        model_path=model_path,
+        tokenizer_path=tokenizer_path,
+        encoding=quantization_encoding,
+        target=target,
+        threads=threads,
+    )
+    registry = registry_of(ctx)
+    registry.check_target(target)
+    assert ctx.info_name is not None
+    progress = ConsoleProgress(quiet=quiet, verbose=verbose)
+    model = registry.load_pipeline(ctx.info_name).open(options, registry, progress)
+    sequence = run(model, request, progress, as_json=as_json, figures=not quiet)
+    if sequence.finish_reason == "interrupted":
+        raise typer.Exit(130)

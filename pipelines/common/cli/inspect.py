@@ -1,0 +1,135 @@
+"""``inspect``: what is in a model file."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.common.cache import Cache
+from pipelines.common.cli.console import say
+from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.formatting import human_count, human_size, printable
+from pipelines.common.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipelines.common.weights.model_file import ModelFile
+
+_SHOWN_ELEMENTS = 4
+_SHOWN_CHARACTERS = 160
+
+
+def inspect(
+    ctx: typer.Context,
+    model: Annotated[Path, typer.Argument(help="Model file.", metavar="MODEL")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
+) -> None:
+    """Show a model file's metadata, tensors and tokenizer."""
+    record = _describe(registry_of(ctx).opener(model)(model))
+    if as_json:
+        json.dump(record, sys.stdout, indent=2)
+        print()
+    else:
+        print(_for_people(record))
+
+
+def _describe(file: ModelFile) -> dict[str, Any]:
+    """Everything that is shown, as JSON values; long arrays are cut short."""
+    elements: Counter[str] = Counter()
+    nbytes: Counter[str] = Counter()
+    tensors = []
+    for name, info in file.tensors.items():
+        encoding = str(info.encoding)
+        elements[encoding] += math.prod(info.shape)
+        nbytes[encoding] += info.nbytes
+        tensors.append(
+            {
+                "name": name,
+                "shape": list(info.shape),
+                "encoding": encoding,
+                "supported": info.encoding.supported,
+                "bytes": info.nbytes,
+            }
+        )
+    return {
+        "path": str(file.path),
+        "format": file.format,
+        "metadata": {key: _abbreviated(file.metadata[key]) for key in file.metadata},
+        "tokenizer": _tokenizer(file),
+        "tensors": tensors,
+        "totals": {
+            "tensors": len(tensors),
+            "parameters": elements.total(),
+            "bytes": nbytes.total(),
+            "by_encoding": {
+                encoding: {"parameters": elements[encoding], "bytes": nbytes[encoding]}
+                for encoding, _ in elements.most_common()
+            },
+        },
+    }
+
+
+def _tokenizer(file: ModelFile) -> dict[str, Any] | None:
+    """The tokenizer in short, or why it cannot be used; None when there is none."""
+    from pipelines.common.text import gguf_tokenizer
+
+    if "tokenizer.ggml.model" not in file.metadata:
+        return None
+    try:
+        return gguf_tokenizer.load(
+            file.metadata, Cache.default(), file.fingerprint, source=file.path.name, notice=say
+        ).describe()
+    except PipelineError as error:
+        return {"unusable": str(error)}
+
+
+def _abbreviated(value: Any) -> Any:
+    """A value of the metadata, short and in JSON's types."""
+    if isinstance(value, list):
+        first = [_abbreviated(element) for element in value[:_SHOWN_ELEMENTS]]
+        return first if len(value) == len(first) else {"length": len(value), "first": first}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinities
+    return value
+
+
+def _for_people(record: dict[str, Any]) -> str:
+    totals = record["totals"]
+    lines = [
+        f"{record['path']}: {record['format']}, {human_count(totals['parameters'])} parameters, "
+        f"{human_size(totals['bytes'])}",
+        "",
+        f"Metadata ({len(record['metadata'])})",
+    ]
+    for key, value in record["metadata"].items():
+        lines.append(f"  {key} = {_short(value)}")
+    lines += ["", "Tokenizer"]
+    for key, value in (record["tokenizer"] or {"none": "the file has no tokenizer"}).items():
+        lines.append(f"  {key} = {_short(value)}")
+    lines += ["", f"Tensors ({totals['tensors']})"]
+    width = max((len(tensor["name"]) for tensor in record["tensors"]), default=0)
+    for tensor in record["tensors"]:
+        shape = " x ".join(map(str, tensor["shape"]))
+        note = "" if tensor["supported"] else "  (cannot be run)"
+        size = human_size(tensor["bytes"])
+        lines.append(
+            f"  {tensor['name']:<{width}}  {shape:>15}  {tensor['encoding']:<5} {size:>9}{note}"
+        )
+    lines += ["", "Totals"]
+    for encoding, total in totals["by_encoding"].items():
+        count, size = human_count(total["parameters"]), human_size(total["bytes"])
+        lines.append(f"  {encoding:<5} {count:>9} parameters  {size:>9}")
+    return "\n".join(map(printable, lines))
+
+
+def _short(value: Any) -> str:
+    """A value on one line, in JSON, cut where it gets long."""
+    if isinstance(value, dict) and set(value) == {"length", "first"}:
+        return f"{value['length']} elements: {_short(value['first'])[:-1]}, ...]"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

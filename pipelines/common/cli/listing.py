@@ -1,0 +1,49 @@
+"""``list``: pipelines, targets and weight formats, and where each came from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.common.cli.context import registry_of
+from pipelines.common.registry import Entry
+
+
+def list_all(
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
+) -> None:
+    """List pipelines, targets and weight formats, and where each came from."""
+    registry = registry_of(ctx)
+    sections: dict[str, Mapping[str, Entry[Any]]] = {
+        "pipelines": registry.pipelines,
+        "targets": registry.targets,
+        "weight_formats": registry.weight_formats,
+    }
+    rows: dict[str, list[dict[str, Any]]] = {
+        section: [
+            {
+                "name": name,
+                "summary": entry.record.summary,
+                "plugin": entry.plugin.name,
+                "provenance": entry.plugin.provenance,
+                "missing": list(entry.missing_modules()),
+            }
+            for name, entry in entries.items()
+        ]
+        for section, entries in sections.items()
+    }
+    if as_json:
+        json.dump({**rows, "problems": registry.problems}, sys.stdout, indent=2)
+        print()
+        return
+    width = max(len(row["name"]) for section in rows.values() for row in section)
+    for section, entries_of in rows.items():
+        print(f"{section.replace('_', ' ').capitalize()}")
+        for row in entries_of:
+            missing = f"; unavailable: needs {', '.join(row['missing'])}" * bool(row["missing"])
+            print(f"  {row['name']:<{width}}  {row['summary']} [{row['provenance']}{missing}]")

@@ -1,0 +1,112 @@
+"""One generation, from the prompt's text to the figures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+
+from pipelines.common.cli.report import report
+from pipelines.common.errors import UsageError
+from pipelines.common.progress import Progress
+from pipelines.common.runtime.generate import Timings, generate, warm_up
+from pipelines.common.runtime.metrics import Metrics, process_age_s
+from pipelines.common.runtime.sampling import SamplingParams
+from pipelines.common.runtime.sequence import TextSequence, length_limit
+from pipelines.common.text_generation import TextModel
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to generate.
+
+    Attributes:
+        prompt: Text to continue.
+        special_tokens: Whether control tokens spelled in the prompt are meant as such.
+        sampling: How tokens are chosen.
+        stops: Strings that end the text.
+        max_new_tokens: Most tokens of output.
+        max_length: Most tokens of prompt and output; None for the model's context.
+        num_warmups: Untimed runs of the prompt and one step before the timed one.
+    """
+
+    prompt: str
+    special_tokens: bool
+    sampling: SamplingParams
+    stops: tuple[str, ...]
+    max_new_tokens: int
+    max_length: int | None
+    num_warmups: int
+
+
+def run(
+    model: TextModel, request: Request, progress: Progress, *, as_json: bool, figures: bool
+) -> TextSequence:
+    """Generates text to stdout as it comes, or a JSON record at the end; figures to stderr.
+
+    The text is written as it is; on a terminal it is ended with a newline. Ctrl-C ends the sequence
+    as ``interrupted``, once it has begun.
+
+    Raises:
+        UsageError: A length is beyond the model's context, or a stop string is empty.
+        PromptError: The prompt leaves no room for output.
+    """
+    prompt = model.tokenizer.encode(request.prompt, special=request.special_tokens)
+    limit = length_limit(
+        len(prompt),
+        max_new_tokens=request.max_new_tokens,
+        max_length=_max_length(request.max_length, model.context_length),
+    )
+    sequence = TextSequence(
+        prompt, model.tokenizer, request.sampling, stops=request.stops, max_length=limit
+    )
+    runner = model.start(slots=1, max_length=limit)
+    if request.num_warmups:
+        with progress.shown("Warming up"):
+            for _ in range(request.num_warmups):
+                warm_up(runner, prompt)
+
+    timings = Timings()
+    pieces = generate(runner, sequence, timings)
+    written: list[str] = []
+    write = written.append if as_json else _print
+    process_to_first_token_s = None
+    try:
+        with progress.shown("Reading the prompt"):
+            first = next(pieces)
+        process_to_first_token_s = process_age_s()
+        write(first)
+        for piece in pieces:
+            write(piece)
+    except KeyboardInterrupt:
+        write(sequence.finish("interrupted"))
+
+    metrics = Metrics.of(sequence, timings, progress, process_to_first_token_s)
+    if as_json:
+        record = {
+            "text": "".join(written),
+            **metrics.as_json(),
+            "sampling": asdict(request.sampling),
+            **model.describe(),
+        }
+        print(json.dumps(record, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        print()
+    for key, value in model.describe().items():
+        progress.detail(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
+    if figures:
+        print(report(metrics), file=sys.stderr)
+    return sequence
+
+
+def _max_length(requested: int | None, context_length: int) -> int:
+    if requested is not None and requested > context_length:
+        raise UsageError(
+            f"--max-length is {requested}, but the model's context is {context_length} tokens"
+        )
+    return context_length if requested is None else requested
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

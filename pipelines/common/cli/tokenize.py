@@ -1,0 +1,47 @@
+"""``tokenize``: text to token ids and pieces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.common.cli.console import ConsoleProgress
+from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.prompt import read_stdin
+
+
+def tokenize(
+    ctx: typer.Context,
+    text: Annotated[str | None, typer.Option(help="What to tokenize; stdin by default.")] = None,
+    model_path: Annotated[
+        Path | None, typer.Option(help="Model file; the bundled model by default.")
+    ] = None,
+    tokenizer_path: Annotated[
+        Path | None, typer.Option(help="A tokenizer.json to use instead of the model's tokenizer.")
+    ] = None,
+    pipeline: Annotated[str, typer.Option(help="The pipeline that reads the model.")] = "llama3",
+    no_special_tokens: Annotated[
+        bool, typer.Option("--no-special-tokens", help="Take control tokens in the text as text.")
+    ] = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Print the ids alone, on one line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
+) -> None:
+    """Show the tokens of a text: ids and pieces."""
+    from pipelines.common.text_generation import ModelOptions
+
+    options = ModelOptions(model_path=model_path, tokenizer_path=tokenizer_path, encoding="auto")
+    text = read_stdin("the text") if text is None else text
+    registry, progress = registry_of(ctx), ConsoleProgress(quiet=True)
+    tokenizer = registry.load_pipeline(pipeline).open(options, registry, progress).tokenizer
+    tokens = tokenizer.encode(text, special=not no_special_tokens)
+    if as_json:
+        pieces = [tokenizer.piece(token) for token in tokens]
+        print(json.dumps({"ids": tokens, "pieces": pieces}, ensure_ascii=False))
+    elif ids:
+        print(*tokens)
+    else:
+        for token in tokens:
+            print(f"{token:>7}  {tokenizer.piece(token)}")

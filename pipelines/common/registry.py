@@ -1,0 +1,367 @@
+"""Finds plugins and collects their records.
+
+Plugins come from four places, in this order: the built-ins, the entry points of installed
+distributions, the `plugins` folder of a checkout, and the paths that the user names. Code is loaded
+from nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pluggy
+
+import pipelines
+from pipelines.common import builtins, hookspecs
+from pipelines.common.errors import ModelFileError, PluginError, TargetError, UsageError
+from pipelines.common.hookspecs import (
+    Lazy,
+    PipelineRecord,
+    Record,
+    TargetRecord,
+    WeightFormatRecord,
+)
+
+if TYPE_CHECKING:
+    from pipelines.common.targets.target import Target
+    from pipelines.common.text_generation import TextPipeline
+    from pipelines.common.weights.model_file import ModelFile
+
+ENTRY_POINT_GROUP = "run_pipeline.plugins"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_FUNCTION_NAME = re.compile(r"[\w.]+:\w+")
+
+F = TypeVar("F", bound=Callable[..., object])
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Where records come from.
+
+    Attributes:
+        name: The plugin's own name: of its entry point, file or folder.
+        provenance: ``built-in``, ``entry point (distribution version)``, or a path.
+        module: The module that holds its hooks.
+    """
+
+    name: str
+    provenance: str
+    module: ModuleType
+
+    def __str__(self) -> str:
+        return f"plugin '{self.name}' ({self.provenance})"
+
+
+@dataclass(frozen=True)
+class Entry(Generic[R]):
+    """A record with the plugin that brought it."""
+
+    record: R
+    plugin: Plugin
+
+    def missing_modules(self) -> tuple[str, ...]:
+        """The modules that the record requires and that cannot be imported; imports none."""
+        required = self.record.requires if isinstance(self.record, TargetRecord) else ()
+        return tuple(name for name in required if importlib.util.find_spec(name) is None)
+
+
+class Registry:
+    """The records of all plugins, by name.
+
+    Attributes:
+        pipelines: Pipelines, the built-in ones first.
+        targets: Targets, likewise.
+        weight_formats: Weight formats, likewise.
+        problems: One line for each plugin that was skipped.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.pipelines: dict[str, Entry[PipelineRecord]] = {}
+        self.targets: dict[str, Entry[TargetRecord]] = {}
+        self.weight_formats: dict[str, Entry[WeightFormatRecord]] = {}
+        self.problems: list[str] = []
+        self._strict = strict
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+
+    @classmethod
+    def discover(cls, plugin_paths: Iterable[Path] = (), *, strict: bool = False) -> Registry:
+        """Loads every plugin that can be found.
+
+        Args:
+            plugin_paths: Plugins, and folders of plugins, beside those that are always looked for.
+            strict: Whether a plugin that fails to load raises its error instead of being skipped.
+
+        Raises:
+            UsageError: A path does not exist.
+            PluginError: Two plugins claim one name.
+        """
+        registry = cls(strict=strict)
+        registry.add("builtins", "built-in", lambda: builtins)
+        for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+            registry.add(
+                entry_point.name,
+                _entry_point_provenance(entry_point),
+                partial(_entry_point_module, entry_point),
+            )
+        for path in dict.fromkeys([*_checkout_plugins(), *_named_plugins(plugin_paths)]):
+            registry.add(path.stem, str(path), partial(_import_from, path))
+        return registry
+
+    def add(self, name: str, provenance: str, load: Callable[[], ModuleType]) -> None:
+        """Loads one plugin and takes in its records.
+
+        Args:
+            name: The plugin's name.
+            provenance: Where it was found, for people.
+            load: Imports its module.
+
+        Raises:
+            PluginError: It claims a name that another plugin has.
+        """
+        module: ModuleType | None = None
+        try:
+            module = load()
+            plugin = Plugin(name, provenance, module)
+            self._manager.register(module)
+            self._manager.check_pending()
+            records = list(self._records_of(plugin))
+        # This runs code of strangers, which may raise anything; here, and only here, whatever it
+        # raises is the plugin's failure and none of the driver's.
+        except (Exception, SystemExit) as error:
+            if self._strict:
+                raise
+            if module is not None and self._manager.is_registered(module):
+                self._manager.unregister(module)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.problems.append(f"plugin '{name}' ({provenance}) was skipped: {reason}")
+            return
+        for record in records:
+            self._take(record, plugin)
+
+    def load_pipeline(self, name: str) -> TextPipeline:
+        """The pipeline `name`.
+
+        Raises:
+            UsageError: No pipeline has that name.
+            PluginError: What its record points to cannot be imported.
+        """
+        entry = _lookup("pipeline", name, self.pipelines)
+        return _function(entry.record.load, entry)()
+
+    def check_target(self, name: str) -> None:
+        """Makes sure that a target exists and that what it requires is installed.
+
+        Raises:
+            UsageError: No target has that name.
+            TargetError: A module that it requires is not installed.
+        """
+        if missing := _lookup("target", name, self.targets).missing_modules():
+            raise TargetError(f"target '{name}' needs {', '.join(missing)}, not installed here")
+
+    def load_target(self, name: str) -> Target:
+        """The target `name`.
+
+        Raises:
+            UsageError: No target has that name.
+            TargetError: A module that it requires is not installed.
+            PluginError: What its record points to cannot be imported.
+        """
+        self.check_target(name)
+        entry = self.targets[name]
+        return _function(entry.record.load, entry)()
+
+    def opener(self, path: Path) -> Callable[[Path], ModelFile]:
+        """What opens the model file `path`, told by the ending of its name.
+
+        Raises:
+            ModelFileError: There is no such file, or no weight format has its ending.
+            PluginError: What the format's record points to cannot be imported.
+        """
+        if not path.exists():
+            raise ModelFileError(f"no such model file: {path}")
+        for entry in self.weight_formats.values():
+            if path.name.lower().endswith(entry.record.suffixes):
+                return _function(entry.record.open, entry)
+        known = ", ".join(s for e in self.weight_formats.values() for s in e.record.suffixes)
+        raise ModelFileError(f"{path} is of no known format: expected a name ending in {known}")
+
+    def origin(self, pipeline: str) -> Path:
+        """The source file of what makes a pipeline; imports no more than the package it is in.
+
+        Raises:
+            UsageError: No pipeline has that name.
+            PluginError: Its record points to a module that does not exist.
+        """
+        entry = _lookup("pipeline", pipeline, self.pipelines)
+        load = entry.record.load
+        if isinstance(load, str):
+            spec = importlib.util.find_spec(load.partition(":")[0])
+            if spec is None or spec.origin is None:
+                raise PluginError(
+                    f"pipeline '{pipeline}' of {entry.plugin}: no module for '{load}'"
+                )
+            return Path(spec.origin)
+        assert entry.plugin.module.__file__ is not None
+        return Path(entry.plugin.module.__file__)
+
+    def _records_of(self, plugin: Plugin) -> Iterator[Record]:
+        """The checked records of a plugin that is registered with the manager."""
+        others = self._manager.get_plugins() - {plugin.module}
+        hooks: dict[str, type[Record]] = {
+            "register_pipelines": PipelineRecord,
+            "register_targets": TargetRecord,
+            "register_weight_formats": WeightFormatRecord,
+        }
+        if not self._manager.get_hookcallers(plugin.module):
+            raise TypeError(f"has none of the hooks {', '.join(hooks)}; each needs @hookimpl")
+        for hook, kind in hooks.items():
+            for records in self._manager.subset_hook_caller(hook, others)():
+                for record in records:
+                    _check(record, hook, kind)
+                    yield record
+
+    def _take(self, record: Record, plugin: Plugin) -> None:
+        match record:
+            case PipelineRecord():
+                _insert("pipeline", record.name, self.pipelines, Entry(record, plugin))
+            case TargetRecord():
+                _insert("target", record.name, self.targets, Entry(record, plugin))
+            case WeightFormatRecord():
+                for other in self.weight_formats.values():
+                    if shared := set(record.suffixes) & set(other.record.suffixes):
+                        _refuse(f"the ending {min(shared)}", other.plugin, plugin)
+                _insert("weight format", record.name, self.weight_formats, Entry(record, plugin))
+
+
+def unknown_name(kind: str, name: str, names: Iterable[str]) -> UsageError:
+    """The error for a name that nothing has: the nearest one and all that exist."""
+    names = sorted(names)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f", did you mean '{near[0]}'?" if near else "."
+    return UsageError(f"unknown {kind} '{name}'{hint} There are: {', '.join(names)}")
+
+
+def _lookup(kind: str, name: str, entries: Mapping[str, Entry[R]]) -> Entry[R]:
+    if name not in entries:
+        raise unknown_name(kind, name, entries)
+    return entries[name]
+
+
+def _insert(kind: str, name: str, entries: dict[str, Entry[R]], entry: Entry[R]) -> None:
+    if name in entries:
+        _refuse(f"the {kind} '{name}'", entries[name].plugin, entry.plugin)
+    entries[name] = entry
+
+
+def _refuse(what: str, first: Plugin, second: Plugin) -> None:
+    raise PluginError(f"{what} is registered twice: by {first} and by {second}; remove one of them")
+
+
+def _check(record: Any, hook: str, kind: type[Record]) -> None:
+    if not isinstance(record, kind):
+        raise TypeError(f"{hook} returned {record!r}; expected {kind.__name__} records")
+    if not _NAME.fullmatch(record.name):
+        raise ValueError(f"{hook}: '{record.name}' is no name (a-z, 0-9, '-' and '_')")
+    function = record.open if isinstance(record, WeightFormatRecord) else record.load
+    if isinstance(function, str) and not _FUNCTION_NAME.fullmatch(function):
+        raise ValueError(f"{hook}: '{function}' of '{record.name}' is not 'module:function'")
+
+
+def _function(lazy: Lazy[F], entry: Entry[Any]) -> F:
+    """What a record's field stands for, imported if it is a name."""
+    if not isinstance(lazy, str):
+        return lazy
+    module, _, attribute = lazy.partition(":")
+    try:
+        imported = importlib.import_module(module)
+    except ImportError as error:
+        raise PluginError(f"{entry.plugin}: cannot load '{entry.record.name}': {error}") from error
+    function: F | None = getattr(imported, attribute, None)
+    if function is None:
+        raise PluginError(f"{entry.plugin}: '{lazy}' of '{entry.record.name}' does not exist")
+    return function
+
+
+def _entry_point_provenance(entry_point: EntryPoint) -> str:
+    distribution = entry_point.dist
+    assert distribution is not None
+    return f"entry point ({distribution.name} {distribution.version})"
+
+
+def _entry_point_module(entry_point: EntryPoint) -> ModuleType:
+    module = entry_point.load()
+    if not isinstance(module, ModuleType):
+        raise TypeError(f"the entry point '{entry_point.value}' is no module")
+    return module
+
+
+def _checkout_plugins() -> Iterator[Path]:
+    """The plugins of the `plugins` folder, when this package runs from a checkout."""
+    root = Path(pipelines.__path__[0]).resolve().parent
+    # An installed package has strangers for neighbours: the driver's script tells a checkout.
+    if (root / "run_pipeline.py").is_file() and (root / "plugins").is_dir():
+        yield from _plugins_in(root / "plugins")
+
+
+def _named_plugins(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        path = path.expanduser().resolve()
+        if not path.exists():
+            raise UsageError(f"no such plugin path: {path}")
+        if path.is_dir() and not (path / "__init__.py").is_file():
+            yield from _plugins_in(path)
+        else:
+            yield path
+
+
+def _plugins_in(folder: Path) -> Sequence[Path]:
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(("_", "."))
+        and (path.suffix == ".py" or (path / "__init__.py").is_file())
+    ]
+
+
+def _import_from(path: Path) -> ModuleType:
+    """Imports a plugin's file or package folder under a name of its own.
+
+    The name is made from the path, so that two plugins whose files are called alike do not collide
+    and what they define can be found again through `sys.modules`.
+    """
+    stem = re.sub(r"\W", "_", path.stem)
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"run_pipeline_plugin_{stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    is_package = path.is_dir()
+    spec = importlib.util.spec_from_file_location(
+        name,
+        path / "__init__.py" if is_package else path,
+        submodule_search_locations=[str(path)] if is_package else None,
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError("expected a .py file or a folder with an __init__.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,105 @@
+"""The figures of one generation."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.common.progress import Progress
+from pipelines.common.runtime.generate import Timings
+from pipelines.common.runtime.sequence import FinishReason, TextSequence
+from pipelines.common.system import PeakMemory, peak_memory
+
+START_UP_PHASES = ("build", "lower", "compile", "load")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a generation took.
+
+    Attributes:
+        prompt_tokens: Size of the prompt.
+        generated_tokens: Size of the output, without the end token.
+        finish_reason: Why it ended.
+        timings: Time spent on tokens.
+        start_up_s: Seconds by start-up phase.
+        from_cache: The phases whose result was cached.
+        start_to_first_token_s: From the start of the process; None before the first token, and on
+            systems that do not tell.
+        memory: Of the process.
+    """
+
+    prompt_tokens: int
+    generated_tokens: int
+    finish_reason: FinishReason
+    timings: Timings
+    start_up_s: dict[str, float]
+    from_cache: frozenset[str]
+    start_to_first_token_s: float | None
+    memory: PeakMemory = field(default_factory=peak_memory)
+
+    @classmethod
+    def of(
+        cls,
+        sequence: TextSequence,
+        timings: Timings,
+        progress: Progress,
+        start_to_first_token_s: float | None,
+    ) -> Metrics:
+        """The figures of a sequence that has ended."""
+        assert sequence.finish_reason is not None
+        return cls(
+            prompt_tokens=len(sequence.prompt),
+            generated_tokens=len(sequence.tokens),
+            finish_reason=sequence.finish_reason,
+            timings=timings,
+            start_up_s={phase: progress.seconds.get(phase, 0.0) for phase in START_UP_PHASES},
+            from_cache=frozenset(progress.from_cache),
+            start_to_first_token_s=start_to_first_token_s,
+        )
+
+    @property
+    def prompt_tokens_per_s(self) -> float | None:
+        """Tokens of the prompt computed a second; None if it was not finished."""
+        return _rate(self.prompt_tokens, self.timings.prefill_s)
+
+    @property
+    def generated_tokens_per_s(self) -> float | None:
+        """Tokens decoded a second after the first one; None if there were none."""
+        return _rate(self.timings.decode_steps, self.timings.decode_s)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "generated_tokens": self.generated_tokens,
+            "finish_reason": self.finish_reason,
+            "timings": {
+                **{f"{phase}_s": seconds for phase, seconds in self.start_up_s.items()},
+                "from_cache": sorted(self.from_cache),
+                "first_token_s": self.timings.first_token_s,
+                "start_to_first_token_s": self.start_to_first_token_s,
+                "prompt_tokens_per_s": self.prompt_tokens_per_s,
+                "generated_tokens_per_s": self.generated_tokens_per_s,
+            },
+            "peak_memory_bytes": self.memory.resident,
+            "anonymous_memory_bytes": self.memory.anonymous,
+        }
+
+
+def process_age_s() -> float | None:
+    """Seconds since this process started, to the clock tick; None where only Linux would tell."""
+    if sys.platform != "linux":
+        return None
+    # The fields after the program's name, which is in parentheses and may itself contain any.
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    return count / seconds if count and seconds else None

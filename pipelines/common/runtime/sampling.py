@@ -1,0 +1,135 @@
+"""Chooses the next token from logits."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common.errors import ModelFileError, UsageError
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How tokens are chosen; the defaults are greedy and change nothing.
+
+    Attributes:
+        temperature: Divides the logits; 0 takes the most likely token.
+        top_k: Keeps the k most likely tokens and those as likely as the last of them; 0 keeps all.
+        top_p: Keeps the fewest most likely tokens that together reach this probability.
+        min_p: Keeps tokens at least this fraction as likely as the most likely one.
+        repetition_penalty: Divides the positive and multiplies the negative logits of all tokens
+            in the prompt and the output so far.
+        seed: Of the random numbers.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, valid, expected in (
+            ("temperature", self.temperature >= 0, "0 or more"),
+            ("top_k", self.top_k >= 0, "0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
+            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("seed", self.seed >= 0, "0 or more"),
+        ):
+            value = getattr(self, name)
+            if not (valid and math.isfinite(value)):
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} is {value}; expected a number {expected}")
+
+
+class Sampler:
+    """Samples tokens of one sequence.
+
+    Logits pass through repetition penalty, temperature, top-k, top-p and min-p in this order, as in
+    Hugging Face's `generate`; equal seeds and logits give equal tokens.
+    """
+
+    def __init__(self, params: SamplingParams) -> None:
+        self._params = params
+        # Of the standard library, whose numbers for a seed are guaranteed to stay the same.
+        self._random = random.Random(params.seed)
+        self._seen: set[int] = set()
+
+    def observe(self, tokens: Iterable[int]) -> None:
+        """Notes tokens of the prompt or the output, for the repetition penalty."""
+        self._seen.update(tokens)
+
+    def sample(self, logits: NDArray[np.float32]) -> int:
+        """Chooses a token.
+
+        Args:
+            logits: One a token of the vocabulary, shape ``[vocab]``; left as they are.
+
+        Raises:
+            ModelFileError: A logit is NaN, or the largest is infinite.
+        """
+        best = logits[np.argmax(logits)]  # argmax finds a NaN wherever there is one
+        if not np.isfinite(best):
+            raise ModelFileError(f"the model computes a logit of {best}; its weights are damaged")
+        logits = self._penalized(logits)
+        if self._params.temperature == 0:
+            return int(np.argmax(logits))
+        tokens, probabilities = self._distribution(logits)
+        cumulative = np.cumsum(probabilities)
+        drawn = self._random.random() * cumulative[-1]
+        return int(tokens[np.searchsorted(cumulative, drawn, side="right")])
+
+    def _penalized(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        penalty = self._params.repetition_penalty
+        if penalty == 1 or not self._seen:
+            return logits
+        seen = np.fromiter(self._seen, np.int64, len(self._seen))
+        values = logits[seen]
+        logits = logits.copy()
+        logits[seen] = np.where(values < 0, values * penalty, values / penalty)
+        return logits
+
+    def _distribution(
+        self, logits: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """The tokens that stay, in order of their ids, and their unnormalized probabilities."""
+        params = self._params
+        tokens = np.arange(logits.size)
+        if 0 < params.top_k < logits.size:
+            tokens = np.flatnonzero(logits >= np.partition(logits, -params.top_k)[-params.top_k])
+        scaled = logits[tokens].astype(np.float64)
+        probabilities = np.exp((scaled - scaled.max()) / params.temperature)
+        keep = probabilities >= params.min_p  # the largest is exp(0) = 1
+        if params.top_p < 1:
+            keep &= _nucleus(probabilities / probabilities.sum(), params.top_p)
+        return tokens[keep], probabilities[keep]
+
+
+def _nucleus(probabilities: NDArray[np.float64], top_p: float) -> NDArray[np.bool_]:
+    """Marks the fewest most likely tokens whose probabilities reach `top_p`.
+
+    See Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration".
+
+    Args:
+        probabilities: Summing to 1, shape ``[n]``.
+        top_p: Above 0 and below 1.
+    """
+    tail = 1 - top_p
+    # Tokens below tail / n sum to less than the tail, so they are out, and need no sorting.
+    keep = probabilities >= tail / probabilities.size
+    candidates = np.flatnonzero(keep)
+    candidates = candidates[np.argsort(probabilities[candidates], kind="stable")]
+    ascending = probabilities[~keep].sum() + np.cumsum(probabilities[candidates])
+    out = candidates[:-1][ascending[:-1] <= tail]  # the most likely token always stays
+    keep[out] = False
+    return keep

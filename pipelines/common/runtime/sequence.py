@@ -1,0 +1,104 @@
+"""One sequence on its way from prompt to finished text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common.errors import PromptError
+from pipelines.common.runtime.sampling import Sampler, SamplingParams
+from pipelines.common.runtime.stops import StopMatcher
+from pipelines.common.text.detokenizer import Detokenizer
+from pipelines.common.text.tokenizer import Tokenizer
+
+FinishReason: TypeAlias = Literal["stop", "length", "interrupted"]
+"""``stop``: an end token or a stop string; ``length``: a limit; ``interrupted``: from outside."""
+
+
+def length_limit(prompt_tokens: int, *, max_new_tokens: int, max_length: int) -> int:
+    """How many tokens a sequence can grow to, prompt and output together.
+
+    Args:
+        prompt_tokens: Tokens of the prompt.
+        max_new_tokens: Most tokens of output.
+        max_length: Most tokens of prompt and output.
+
+    Raises:
+        PromptError: The prompt leaves no room for output.
+    """
+    if prompt_tokens >= max_length:
+        raise PromptError(
+            f"the prompt has {prompt_tokens} tokens, but prompt and output together are limited to "
+            f"{max_length}; shorten the prompt or raise --max-length up to the model's context"
+        )
+    return min(max_length, prompt_tokens + max_new_tokens)
+
+
+class TextSequence:
+    """The state of one sequence: its tokens, its random numbers and what of it was printed.
+
+    It knows nothing of runners and slots, so that one loop or a scheduler of many can drive it:
+    `sample` a token from the logits, `accept` it, until there is a `finish_reason`.
+
+    Attributes:
+        prompt: Token ids of the prompt.
+        tokens: Token ids of the output, without the end token.
+        finish_reason: Why the sequence ended; None while it goes on.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        tokenizer: Tokenizer,
+        params: SamplingParams,
+        *,
+        stops: Sequence[str] = (),
+        max_length: int,
+    ) -> None:
+        """Starts a sequence.
+
+        Args:
+            prompt: Token ids.
+            tokenizer: Turns tokens to text and knows which of them end it.
+            params: How tokens are chosen.
+            stops: Strings that end the text and do not belong to it.
+            max_length: Tokens that prompt and output together can reach; above the prompt's.
+
+        Raises:
+            UsageError: A stop string is empty.
+        """
+        self.prompt = prompt
+        self.tokens: list[int] = []
+        self.finish_reason: FinishReason | None = None
+        self._max_length = max_length
+        self._end_ids = tokenizer.end_ids
+        self._detokenizer = Detokenizer(tokenizer)
+        self._stops = StopMatcher(stops)
+        self._sampler = Sampler(params)
+        self._sampler.observe(prompt)
+
+    def sample(self, logits: NDArray[np.float32]) -> int:
+        """Chooses the next token from logits of shape ``[vocab]``."""
+        return self._sampler.sample(logits)
+
+    def accept(self, token: int) -> str:
+        """Appends `token` and returns the text that can be printed now."""
+        if token in self._end_ids:
+            return self.finish("stop")
+        self.tokens.append(token)
+        self._sampler.observe((token,))
+        text = self._stops.push(self._detokenizer.push(token))
+        if self._stops.matched is not None:
+            self.finish_reason = "stop"
+        elif len(self.prompt) + len(self.tokens) >= self._max_length:
+            text += self.finish("length")
+        return text
+
+    def finish(self, reason: FinishReason) -> str:
+        """Ends the sequence and returns the text that was held back."""
+        text = self._stops.push(self._detokenizer.flush()) + self._stops.flush()
+        self.finish_reason = "stop" if self._stops.matched is not None else reason
+        return text

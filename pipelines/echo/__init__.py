@@ -1,0 +1,1 @@
+"""A pipeline without weights, which repeats its prompt."""

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipelines.common.cli import main
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "run_pipeline.py"
+
+VARIABLES = ("RUN_PIPELINE_PLUGIN_PATH", "RUN_PIPELINE_STRICT_PLUGINS")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self):
+        """The one line that a failure writes."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("run_pipeline: error: ")
+        assert self.out == ""
+        return line.removeprefix("run_pipeline: error: ")
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    """A cache of the test's own, and none of the user's settings."""
+    monkeypatch.setenv("RUN_PIPELINE_CACHE", str(tmp_path / "cache"))
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Runs the program in this process, without stdin."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, args)])
+        monkeypatch.setattr(sys, "stdin", None)
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return Outcome(end.value.code or 0, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def process():
+    """Runs the program in a process of its own."""
+
+    def run(*args, stdin=b"", **environment):
+        done = subprocess.run(
+            [sys.executable, SCRIPT, *map(str, args)],
+            input=stdin,
+            capture_output=True,
+            env={**os.environ, **environment},
+            timeout=60,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture
+def make_plugin(tmp_path):
+    """Writes a plugin file."""
+
+    def make(name, source):
+        path = tmp_path / f"{name}.py"
+        path.write_text(source)
+        return path
+
+    return make

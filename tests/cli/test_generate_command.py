@@ -1,0 +1,398 @@
+"""The command of a pipeline, on the one that repeats its prompt."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
+
+DEFAULT_PROMPT = "I believe the meaning of life is"
+
+# Writes a line to stderr instead of its fourth token, and then takes its time.
+STUCK = """
+import sys, time
+from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.echo.pipeline import EchoModel, EchoRunner
+
+class Runner(EchoRunner):
+    def decode(self, tokens):
+        logits = super().decode(tokens)
+        if self._decoded[0] == 3:
+            print("stuck", file=sys.stderr, flush=True)
+            time.sleep(60)
+        return logits
+
+class Model(EchoModel):
+    def start(self, *, slots, max_length):
+        return Runner(slots, max_length)
+
+class Pipeline:
+    def open(self, options, registry, progress):
+        return Model()
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord("stuck", "Gets stuck.", load=Pipeline)]
+"""
+
+# Takes its time to start.
+SLOW = """
+import time
+from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.echo.pipeline import EchoModel
+
+class Model(EchoModel):
+    def start(self, *, slots, max_length):
+        with self.progress.phase("build", "Building something"):
+            time.sleep(0.8)
+        return super().start(slots=slots, max_length=max_length)
+
+class Pipeline:
+    def open(self, options, registry, progress):
+        model = Model()
+        model.progress = progress
+        return model
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord("slow", "Slow.", load=Pipeline)]
+"""
+
+# Tells what the driver asked of it.
+TELLING = """
+from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.echo.pipeline import EchoModel, EchoRunner
+
+class Runner(EchoRunner):
+    calls = []
+
+    def prefill(self, slot, tokens, start=0):
+        self.calls.append("prefill")
+        return super().prefill(slot, tokens, start)
+
+    def decode(self, tokens):
+        self.calls.append("decode")
+        return super().decode(tokens)
+
+class Model(EchoModel):
+    def __init__(self, options, progress):
+        super().__init__()
+        self.options, self.progress, self.lengths = options, progress, []
+
+    def start(self, *, slots, max_length):
+        with self.progress.phase("build", "Building"):
+            self.progress.from_cache.add("build")
+        self.progress.notice("a notice")
+        self.progress.detail("a detail")
+        self.runner = Runner(slots, max_length)
+        return self.runner
+
+    def describe(self):
+        runner = self.runner
+        return {"slots": runner.slots, "max_length": runner.max_length, "calls": runner.calls,
+                "options": {name: str(value) for name, value in vars(self.options).items()}}
+
+class Pipeline:
+    def open(self, options, registry, progress):
+        return Model(options, progress)
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord("telling", "Tells.", load=Pipeline)]
+"""
+
+
+@pytest.fixture
+def telling(cli, make_plugin):
+    path = make_plugin("telling", TELLING)
+    return lambda *args: cli("--plugin-path", path, "telling", *args)
+
+
+def test_the_text_alone_is_on_stdout_and_the_figures_on_stderr(cli):
+    outcome = cli("echo", "--prompt", "Grüße, 日本 👩‍🚀")
+    assert outcome.code == 0
+    assert outcome.out == "Grüße, 日本 👩‍🚀"
+    for figure in ("prompt", "output", "start-up", "first token", "peak memory"):
+        assert f"\n{figure} " in "\n" + outcome.err
+
+
+def test_quiet_leaves_stderr_empty(cli):
+    assert cli("echo", "--prompt", "hi", "--quiet").err == ""
+
+
+def test_notices_details_and_figures(telling):
+    plain, quiet, verbose = (
+        telling("--prompt", "hi", *o) for o in ([], ["--quiet"], ["--verbose"])
+    )
+    assert "run_pipeline: a notice\n" in plain.err
+    assert "a detail" not in plain.err
+    assert "build 0.00 s (cached), lower 0.00 s," in plain.err
+    assert quiet.err == ""
+    assert "run_pipeline: a notice\n" in verbose.err
+    assert "run_pipeline: a detail\n" in verbose.err
+    assert "slots: 1" in verbose.err
+
+
+def test_json_is_one_record(telling):
+    outcome = telling("--prompt", "héllo", "--max-new-tokens", "4", "--json")
+    record = json.loads(outcome.out)
+    assert record["text"] == "hél"
+    assert record["prompt_tokens"] == 6
+    assert record["generated_tokens"] == 4
+    assert record["finish_reason"] == "length"
+    timings = record["timings"]
+    assert timings["from_cache"] == ["build"]
+    assert timings["lower_s"] == timings["compile_s"] == timings["load_s"] == 0
+    for figure in ("build_s", "first_token_s", "prompt_tokens_per_s", "generated_tokens_per_s"):
+        assert timings[figure] > 0
+    assert record["peak_memory_bytes"] > 1 << 20
+    assert record["slots"] == 1
+
+
+def test_options_reach_the_model(telling, tmp_path):
+    args = ["--model-path", tmp_path / "m", "--tokenizer-path", tmp_path / "t", "--threads", "3"]
+    args += ["--quantization-encoding", "q8_0", "--target", "torch", "--prompt", "hi", "--json"]
+    assert json.loads(telling(*args).out)["options"] == {
+        "model_path": str(tmp_path / "m"),
+        "tokenizer_path": str(tmp_path / "t"),
+        "encoding": "q8_0",
+        "target": "torch",
+        "threads": "3",
+    }
+
+
+@pytest.mark.parametrize(
+    ("limits", "length"),
+    [([], 4 + 256), (["--max-new-tokens", "3"], 7), (["--max-length", "6"], 6)],
+)
+def test_the_runner_is_made_as_long_as_needed(telling, limits, length):
+    record = json.loads(telling("--prompt", "text", "--json", *limits).out)
+    assert record["max_length"] == length
+    assert record["prompt_tokens"] + record["generated_tokens"] <= length
+
+
+def test_warm_ups_run_the_prompt_and_one_step_each(telling):
+    record = json.loads(telling("--prompt", "abc", "--num-warmups", "2", "--json").out)
+    assert record["calls"] == ["prefill", "decode"] * 2 + ["prefill"] + ["decode"] * 3
+    assert record["text"] == "abc"
+
+
+def test_stop_strings_are_not_printed(cli):
+    args = ["--prompt", "one two three", "--stop", "three", "--stop", "o t"]
+    assert cli("echo", *args, "--quiet").out == "one tw"
+    assert json.loads(cli("echo", *args, "--json").out)["finish_reason"] == "stop"
+
+
+def test_control_tokens_in_the_prompt_are_meant_unless_told_otherwise(cli):
+    args = ["--prompt", "a<|end_of_text|>b", "--quiet"]
+    assert cli("echo", *args).out == "a"
+    assert cli("echo", *args, "--no-special-tokens").out == "a<|end_of_text|>b"
+
+
+def test_same_seed_same_text(cli):
+    def text(*args):
+        return json.loads(
+            cli("echo", "--prompt", "abc" * 9, "--temperature", "3", "--json", *args).out
+        )
+
+    first = text()
+    assert text("--seed", first["sampling"]["seed"])["text"] == first["text"]
+    assert text("--seed", "1")["text"] != text("--seed", "2")["text"]
+
+
+# Where the prompt comes from
+
+
+def test_without_stdin_the_default_is_the_prompt(cli):
+    assert cli("echo", "--quiet").out == DEFAULT_PROMPT
+
+
+def test_dev_null_is_no_prompt():
+    with open(os.devnull) as null:  # noqa: PTH123
+        command = [sys.executable, SCRIPT, "echo", "--quiet"]
+        assert subprocess.check_output(command, stdin=null, text=True) == DEFAULT_PROMPT
+
+
+@pytest.mark.parametrize("args", [[], ["--prompt", "-"]])
+def test_a_pipe_is_the_prompt_less_its_last_newline(process, args):
+    assert process("echo", "--quiet", *args, stdin="één\ntwo\n\n".encode()).out == "één\ntwo\n"
+
+
+def test_a_pipe_is_left_alone_when_there_is_a_prompt(process):
+    assert process("echo", "--quiet", "--prompt", "given", stdin=b"piped").out == "given"
+
+
+def test_the_prompt_from_a_file(cli, tmp_path):
+    file = tmp_path / "prompt.txt"
+    file.write_bytes("één\r\n".encode())
+    assert cli("echo", "--quiet", "--prompt-file", file).out == "één\r"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the prompt is empty"),
+        (b"\n", "the prompt is empty"),
+        (b"abc\xff", "not UTF-8 at byte 3"),
+        (b"x" * ((16 << 20) + 1), "more than 16 MiB"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_file_that_is_no_prompt(cli, tmp_path, content, reason):
+    file = tmp_path / "prompt.txt"
+    if content is not None:
+        file.write_bytes(content)
+    outcome = cli("echo", "--prompt-file", file)
+    assert outcome.code == 1
+    assert reason in outcome.error
+
+
+def test_an_endless_file_is_not_read_to_its_end(cli):
+    assert "more than 16 MiB" in cli("echo", "--prompt-file", "/dev/zero").error
+
+
+def test_a_directory_is_no_prompt(cli, tmp_path):
+    assert "Is a directory" in cli("echo", "--prompt-file", tmp_path).error
+
+
+def test_stdin_that_is_no_prompt(process, cli):
+    assert "stdin is not UTF-8 at byte 1" in process("echo", stdin=b"a\xff").error
+    assert "the prompt is empty" in process("echo", stdin=b"").error
+    assert "closed" in cli("echo", "--prompt", "-").error
+
+
+def test_an_argument_that_is_not_utf_8(cli):
+    outcome = cli("echo", "--prompt", os.fsdecode(b"a\xff"))
+    assert outcome.code == 1
+    assert "UTF-8" in outcome.error
+
+
+def test_there_is_one_prompt(cli, tmp_path):
+    outcome = cli("echo", "--prompt", "a", "--prompt-file", tmp_path)
+    assert outcome.code == 2
+    assert "--prompt and --prompt-file" in outcome.error
+
+
+# Wrong values
+
+
+def test_a_prompt_beyond_the_context_names_both_numbers(cli):
+    outcome = cli("echo", "--prompt", "x" * 5000)
+    assert outcome.code == 1
+    assert "5000" in outcome.error
+    assert "4096" in outcome.error
+
+
+def test_a_length_beyond_the_context_names_both_numbers(cli):
+    outcome = cli("echo", "--prompt", "x", "--max-length", "5000")
+    assert outcome.code == 2
+    assert "--max-length is 5000" in outcome.error
+    assert "4096" in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (["--top-p", "2"], "--top-p is 2.0"),
+        (["--temperature", "nan"], "--temperature is nan"),
+        (["--stop", ""], "--stop is empty"),
+        (["--target", "cpv"], "unknown target 'cpv', did you mean 'cpu'?"),
+        (["--model-path", "x.gguf"], "leave out --model-path"),
+    ],
+)
+def test_wrong_values_are_wrong_usage_in_one_line(cli, args, reason):
+    outcome = cli("echo", "--prompt", "hi", *args)
+    assert outcome.code == 2
+    assert reason in outcome.error
+
+
+@pytest.mark.parametrize(
+    "args", [["--quantization-encoding", "q5_0"], ["--threads", "0"], ["--max-new-tokens", "many"]]
+)
+def test_values_that_do_not_parse_are_wrong_usage(cli, args):
+    outcome = cli("echo", "--prompt", "hi", *args)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert args[0] in outcome.err
+
+
+# Interrupts, pipes and terminals
+
+
+@pytest.fixture
+def stuck(make_plugin):
+    """A generation that has written three tokens and is computing the fourth."""
+    path = make_plugin("stuck", STUCK)
+    running = []
+
+    def start(*args):
+        command = [sys.executable, SCRIPT, "--plugin-path", path, "stuck", "--prompt", "abcdef"]
+        process = subprocess.Popen(
+            [*command, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        assert process.stderr.readline() == "stuck\n"
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_keeps_what_was_generated(stuck):
+    process = stuck()
+    assert process.stdout.read(3) == "abc"  # before the generation ends
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert "interrupted" in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_leaves_a_record(stuck):
+    process = stuck("--json", "--quiet", "--stop", "cdx")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    record = json.loads(out)
+    assert process.returncode == 130
+    assert (record["text"], record["finish_reason"]) == ("abc", "interrupted")
+    assert err == ""
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    command = [sys.executable, SCRIPT, "echo", "--prompt", "hi", "--quiet"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
+
+
+def test_on_a_terminal_the_text_ends_with_a_newline():
+    ours, theirs = os.openpty()
+    command = [sys.executable, SCRIPT, "echo", "--prompt", "hi", "--quiet"]
+    subprocess.run(command, stdout=theirs, check=True, timeout=60)
+    assert os.read(ours, 100) == b"hi\r\n"
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_what_takes_long_is_shown_on_a_terminal(process, make_plugin):
+    path = make_plugin("slow", SLOW)
+    ours, theirs = os.openpty()
+    command = [sys.executable, SCRIPT, "--plugin-path", path, "slow", "--prompt", "hi"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=True, timeout=60)
+    assert done.stdout == b"hi"
+    assert b"Building something" in os.read(ours, 10_000)
+    os.close(ours)
+    os.close(theirs)
+    outcome = process("--plugin-path", path, "slow", "--prompt", "hi")
+    assert "Building something" not in outcome.err
+    assert "\x1b" not in outcome.err

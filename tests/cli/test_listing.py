@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+
+PLUGIN = """
+from pipelines.common.hookspecs import TargetRecord, hookimpl
+
+@hookimpl
+def register_targets():
+    return [TargetRecord("quantum", "Qubits.", requires=("no_qubits",), load=None)]
+"""
+
+
+def test_list_tells_where_everything_came_from(cli, make_plugin):
+    path = make_plugin("quantum", PLUGIN.replace("None", "object"))
+    lines = cli("--plugin-path", path, "list").out.splitlines()
+    headings = [line for line in lines if not line.startswith(" ")]
+    assert headings == ["Pipelines", "Targets", "Weight formats"]
+    rows = {line.split()[0]: line for line in lines if line.startswith(" ")}
+    assert "[built-in" in rows["llama3"]
+    assert "[built-in" in rows["gguf"]
+    assert f"Qubits. [{path}; unavailable: needs no_qubits]" in rows["quantum"]
+
+
+def test_list_as_json(cli, make_plugin):
+    good = make_plugin("quantum", PLUGIN.replace("None", "object"))
+    bad = make_plugin("bad", "1 / 0")
+    outcome = cli("--plugin-path", good, "--plugin-path", bad, "list", "--json")
+    record = json.loads(outcome.out)
+    targets = {row["name"]: row for row in record["targets"]}
+    assert targets["quantum"] == {
+        "name": "quantum",
+        "summary": "Qubits.",
+        "plugin": "quantum",
+        "provenance": str(good),
+        "missing": ["no_qubits"],
+    }
+    assert targets["cpu"]["provenance"] == "built-in"
+    assert {"llama3", "echo"} <= {row["name"] for row in record["pipelines"]}
+    (problem,) = record["problems"]
+    assert "plugin 'bad'" in problem

@@ -1,0 +1,144 @@
+"""The program as a whole: its help, its commands, plugins, completion, and what it imports."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import pipelines
+
+PLUGIN = """
+from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.echo.pipeline import EchoPipeline
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord("{name}", "Summary of {name}.", load=EchoPipeline)]
+"""
+
+HEAVY = ("torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "transformers", "gguf", "numpy")
+
+
+def test_help_names_every_command(cli):
+    outcome = cli("--help")
+    assert outcome.code == 0
+    for command in ("llama3", "echo", "list", "inspect", "tokenize", "cache"):
+        assert re.search(rf"^  {command} +\w", outcome.out, re.MULTILINE)
+
+
+def test_nothing_at_all_shows_the_help(cli):
+    assert cli() == cli("--help")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_help_names_the_pipelines_of_plugins(cli, make_plugin, order):
+    path = make_plugin("mine", PLUGIN.format(name="mine"))
+    args = [("--plugin-path", path), ("--help",)][::order]
+    assert "Summary of mine." in cli(*(word for arg in args for word in arg)).out
+
+
+def test_plugins_come_from_the_environment(process, make_plugin):
+    paths = [make_plugin(name, PLUGIN.format(name=name)) for name in ("one", "two")]
+    environment = {"RUN_PIPELINE_PLUGIN_PATH": ":".join(map(str, paths))}
+    shown = process("--help", **environment).out
+    assert "Summary of one." in shown
+    assert "Summary of two." in shown
+    assert process("two", "--prompt", "hi", "--quiet", **environment).out == "hi"
+
+
+def test_a_plugin_that_fails_is_reported_once_and_the_rest_goes_on(cli, make_plugin):
+    bad = make_plugin("bad", "1 / 0")
+    outcome = cli("--plugin-path", bad, "echo", "--prompt", "hi", "--quiet")
+    assert (outcome.code, outcome.out) == (0, "hi")
+    assert outcome.err == (
+        f"run_pipeline: plugin 'bad' ({bad}) was skipped: ZeroDivisionError: division by zero\n"
+    )
+
+
+def test_a_plugin_that_fails_is_a_traceback_when_strict(process, make_plugin):
+    bad = make_plugin("bad", "1 / 0")
+    outcome = process("list", RUN_PIPELINE_STRICT_PLUGINS="1", RUN_PIPELINE_PLUGIN_PATH=str(bad))
+    assert outcome.code == 1
+    assert "Traceback" in outcome.err
+    assert "ZeroDivisionError" in outcome.err
+
+
+def test_names_that_conflict_are_an_error(cli, make_plugin):
+    path = make_plugin("second", PLUGIN.format(name="echo"))
+    outcome = cli("--plugin-path", path, "list")
+    assert outcome.code == 1
+    assert "'builtins' (built-in)" in outcome.error
+    assert str(path) in outcome.error
+
+
+def test_a_pipeline_cannot_take_the_name_of_a_command(cli, make_plugin):
+    path = make_plugin("greedy", PLUGIN.format(name="inspect"))
+    outcome = cli("--plugin-path", path, "list")
+    assert outcome.code == 1
+    assert "'inspect' of plugin 'greedy'" in outcome.error
+
+
+def test_a_plugin_path_that_does_not_exist_is_wrong_usage(cli, tmp_path):
+    outcome = cli("--plugin-path", tmp_path / "none", "list")
+    assert outcome.code == 2
+    assert "no such plugin path" in outcome.error
+
+
+def test_an_unknown_pipeline_suggests_the_nearest(cli):
+    outcome = cli("lama3", "--prompt", "hi")
+    assert outcome.code == 2
+    assert "unknown pipeline or command 'lama3', did you mean 'llama3'?" in outcome.error
+    assert "echo" in outcome.error
+
+
+@pytest.mark.parametrize("args", [["--nonsense"], ["echo", "--nonsense"], ["echo", "extra"]])
+def test_unknown_options_are_wrong_usage(cli, args):
+    assert cli(*args).code == 2
+
+
+def test_version(cli):
+    assert cli("--version").out == f"run_pipeline {pipelines.__version__}\n"
+
+
+@pytest.mark.parametrize("args", [["--help"], ["list"], ["llama3", "--help"]])
+def test_nothing_heavy_is_imported_to_tell_what_there_is(args):
+    code = (
+        f"import sys; sys.argv = ['run_pipeline.py', *{args!r}]\n"
+        "from pipelines.common.cli import main\n"
+        "try: main()\n"
+        f"finally: print('imported', [m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("imported []\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["ec"], ["echo"]),
+        (["mi"], ["mine"]),
+        (["echo", "--quant"], ["--quantization-encoding"]),
+        (["echo", "--target", ""], ["cpu", "torch"]),
+        (["mine", "--target", "t"], ["torch"]),
+        (["echo", "--quantization-encoding", "q"], ["q4_0", "q8_0"]),
+        (["cache", "c"], ["clear"]),
+    ],
+)
+def test_shells_complete_sub_commands_and_values(cli, monkeypatch, make_plugin, words, expected):
+    path = make_plugin("mine", PLUGIN.format(name="mine"))
+    bad = make_plugin("bad", "1 / 0")
+    monkeypatch.setenv("_RUN_PIPELINE.PY_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["run_pipeline.py", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    monkeypatch.setenv("RUN_PIPELINE_PLUGIN_PATH", f"{path}:{bad}")
+    outcome = cli()
+    assert outcome.out.split() == expected
+    assert outcome.err == ""
+
+
+def test_completion_can_be_shown(process):
+    outcome = process("--show-completion", "bash")
+    assert "complete" in outcome.out

@@ -1,0 +1,283 @@
+"""Plugins: where they are found, how they fail alone, and how they conflict."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.common import registry as registry_module
+from pipelines.common.errors import ModelFileError, PluginError, TargetError, UsageError
+from pipelines.common.registry import Registry
+
+PLUGIN = """
+from pipelines.common.hookspecs import PipelineRecord, hookimpl
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord("{name}", "A pipeline.", load=lambda: "loaded {name}")]
+"""
+
+BAD = PLUGIN.format(name="bad")
+
+TARGET_PLUGIN = """
+from pipelines.common.hookspecs import TargetRecord, hookimpl
+
+@hookimpl
+def register_targets():
+    return [TargetRecord("{name}", "A target.", requires={requires}, load=lambda: "loaded {name}")]
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_checkout_plugins(monkeypatch):
+    """Leaves out the plugins of this checkout, whatever they are."""
+    monkeypatch.setattr(registry_module, "_checkout_plugins", lambda: iter(()))
+
+
+@pytest.fixture
+def make_plugin(tmp_path):
+    def make(source, filename="plugin.py", **values):
+        path = tmp_path / filename
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source.format(**values) if values else source)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Forges an installed distribution: modules, and entry points to them."""
+
+    def make(distribution, entry_points, **modules):
+        site = tmp_path / f"site-{distribution}"
+        info = site / f"{distribution}-1.2.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Name: {distribution}\nVersion: 1.2\n")
+        lines = [f"{name} = {module}" for name, module in entry_points.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[run_pipeline.plugins]", *lines]))
+        for module, source in modules.items():
+            (site / f"{module}.py").write_text(source)
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.syspath_prepend(str(site))
+
+    return make
+
+
+def test_built_ins_come_through_the_hooks():
+    registry = Registry.discover()
+    assert {"llama3", "echo"} <= registry.pipelines.keys()
+    assert {"cpu", "torch"} <= registry.targets.keys()
+    assert registry.weight_formats["gguf"].plugin.provenance == "built-in"
+    assert registry.problems == []
+
+
+def test_a_named_file_is_a_plugin(make_plugin):
+    path = make_plugin(PLUGIN, name="mine")
+    registry = Registry.discover([path])
+    assert registry.load_pipeline("mine") == "loaded mine"
+    assert registry.pipelines["mine"].plugin.provenance == str(path)
+    assert registry.origin("mine") == path
+
+
+def test_a_named_folder_is_a_folder_of_plugins(make_plugin, tmp_path):
+    make_plugin(PLUGIN, "one.py", name="one")
+    make_plugin(PLUGIN, "package/__init__.py", name="two")
+    make_plugin("raise RuntimeError", "_private.py")
+    make_plugin("raise RuntimeError", ".hidden.py")
+    make_plugin("no python", "README.md")
+    make_plugin("no package", "data/file.txt")
+    registry = Registry.discover([tmp_path])
+    assert {"one", "two"} <= registry.pipelines.keys()
+    assert registry.problems == []
+
+
+def test_a_package_in_a_folder_points_to_its_own_modules(make_plugin):
+    source = PLUGIN.replace('lambda: "loaded {name}"', 'f"{{__name__}}.model:make"')
+    package = make_plugin(source, "packaged/__init__.py", name="packaged").parent
+    make_plugin("from . import parts\ndef make(): return parts.NAME", "packaged/model.py")
+    make_plugin("NAME = 'from parts'", "packaged/parts.py")
+    registry = Registry.discover([package])
+    assert registry.origin("packaged") == package / "model.py"
+    assert registry.load_pipeline("packaged") == "from parts"
+
+
+def test_plugins_of_one_file_name_do_not_collide(make_plugin):
+    paths = [make_plugin(PLUGIN, f"{name}/plugin.py", name=name) for name in ("one", "two")]
+    registry = Registry.discover(paths)
+    assert {"one", "two"} <= registry.pipelines.keys()
+    modules = [registry.pipelines[name].plugin.module for name in ("one", "two")]
+    assert modules[0] is not modules[1]
+    for module in modules:
+        assert sys.modules[module.__name__] is module
+
+
+def test_a_plugin_found_twice_is_loaded_once(make_plugin, tmp_path):
+    path = make_plugin(PLUGIN, name="mine")
+    registry = Registry.discover([path, tmp_path, path.parent / "." / path.name])
+    assert "mine" in registry.pipelines
+
+
+def test_a_path_that_does_not_exist_is_wrong_usage(tmp_path):
+    with pytest.raises(UsageError, match=r"no such plugin path: .*nothing"):
+        Registry.discover([tmp_path / "nothing"])
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def broken(:", "SyntaxError"),
+        ("import a_module_that_is_not_there", "No module named 'a_module_that_is_not_there'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise ValueError('on\\ntwo lines')", "ValueError: on two lines"),
+        ("x = 1", "each needs @hookimpl"),
+        (BAD.replace("register_pipelines", "register_pipelnes"), "register_pipelnes"),
+        (BAD.replace("register_pipelines()", "register_pipelines(wrong)"), "wrong"),
+        (BAD.replace('"A pipeline.", ', ""), "TypeError"),
+        (BAD.replace("return [", "return [1, "), "expected PipelineRecord records"),
+        (BAD.replace('"bad"', '"Not a name"'), "'Not a name' is no name"),
+        (BAD.replace('lambda: "loaded bad"', '"no_colon"'), "not 'module:function'"),
+    ],
+)
+def test_a_plugin_that_fails_is_one_line_and_stops_nobody(make_plugin, source, reason):
+    bad = make_plugin(source, "bad.py")
+    good = make_plugin(PLUGIN, "good.py", name="good")
+    registry = Registry.discover([bad, good])
+    assert "good" in registry.pipelines
+    (problem,) = registry.problems
+    assert problem.startswith(f"plugin 'bad' ({bad}) was skipped: ")
+    assert reason in problem
+    assert "\n" not in problem
+
+
+def test_strict_raises_what_the_plugin_raised(make_plugin):
+    with pytest.raises(ZeroDivisionError):
+        Registry.discover([make_plugin("1 / 0")], strict=True)
+
+
+def test_a_failed_plugin_can_be_loaded_again(make_plugin):
+    path = make_plugin("1 / 0")
+    assert Registry.discover([path]).problems
+    path.write_text(PLUGIN.format(name="mended"))
+    assert "mended" in Registry.discover([path]).pipelines
+
+
+def test_entry_points_are_loaded_each_on_its_own(install):
+    install(
+        "forged",
+        {"good": "forged_good", "bad": "forged_bad", "gone": "forged_gone"},
+        forged_good=PLUGIN.format(name="forged"),
+        forged_bad="1 / 0",
+    )
+    registry = Registry.discover()
+    assert registry.load_pipeline("forged") == "loaded forged"
+    assert registry.pipelines["forged"].plugin.provenance == "entry point (forged 1.2)"
+    assert registry.origin("forged").name == "forged_good.py"
+    assert len(registry.problems) == 2
+    assert "plugin 'bad' (entry point (forged 1.2)) was skipped" in registry.problems[0]
+    assert "plugin 'gone'" in registry.problems[1]
+
+
+def test_an_entry_point_has_to_be_a_module(install):
+    install("forged", {"value": "forged_value:VALUE"}, forged_value="VALUE = 1")
+    (problem,) = Registry.discover().problems
+    assert "'forged_value:VALUE' is no module" in problem
+
+
+def test_two_records_of_one_name_are_an_error_that_names_both(make_plugin, install):
+    install("forged", {"first": "forged_first"}, forged_first=PLUGIN.format(name="same"))
+    path = make_plugin(PLUGIN, "second.py", name="same")
+    with pytest.raises(PluginError) as error:
+        Registry.discover([path])
+    message = str(error.value)
+    assert "pipeline 'same'" in message
+    assert "plugin 'first' (entry point (forged 1.2))" in message
+    assert f"plugin 'second' ({path})" in message
+
+
+def test_a_built_in_cannot_be_replaced(make_plugin):
+    with pytest.raises(PluginError, match=r"target 'cpu' is registered twice: .*built-in"):
+        Registry.discover([make_plugin(TARGET_PLUGIN, name="cpu", requires="()")])
+
+
+def test_two_formats_cannot_share_an_ending(make_plugin):
+    path = make_plugin(
+        """
+from pipelines.common.hookspecs import WeightFormatRecord, hookimpl
+
+@hookimpl
+def register_weight_formats():
+    return [WeightFormatRecord("other", "Other.", suffixes=(".x", ".gguf"), open=open)]
+"""
+    )
+    with pytest.raises(PluginError, match=r"the ending \.gguf is registered twice"):
+        Registry.discover([path])
+
+
+def test_what_a_target_requires_is_looked_for_and_not_imported(make_plugin):
+    present = make_plugin(TARGET_PLUGIN, "a.py", name="here", requires="('this',)")
+    absent = make_plugin(TARGET_PLUGIN, "b.py", name="gone", requires="('sys', 'no_such_module')")
+    registry = Registry.discover([present, absent])
+    assert registry.targets["here"].missing_modules() == ()
+    assert "this" not in sys.modules
+    assert registry.load_target("here") == "loaded here"
+    assert registry.targets["gone"].missing_modules() == ("no_such_module",)
+    with pytest.raises(TargetError, match="'gone' needs no_such_module"):
+        registry.load_target("gone")
+
+
+def test_unknown_names_suggest_the_nearest():
+    registry = Registry.discover()
+    with pytest.raises(UsageError, match="unknown target 'toch', did you mean 'torch'"):
+        registry.load_target("toch")
+    with pytest.raises(UsageError, match=r"unknown pipeline 'xyz'\. There are: echo, llama3"):
+        registry.load_pipeline("xyz")
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        ("a_module_that_is_not_there:make", "No module named"),
+        ("pipelines.common.errors:nothing", "does not exist"),
+    ],
+)
+def test_a_reference_to_nothing_names_the_plugin(make_plugin, reference, reason):
+    source = PLUGIN.replace('lambda: "loaded {name}"', f'"{reference}"')
+    registry = Registry.discover([make_plugin(source, "lost.py", name="lost")])
+    with pytest.raises(PluginError, match=f"plugin 'lost' .*{reason}"):
+        registry.load_pipeline("lost")
+
+
+def test_the_opener_is_told_by_the_ending(tmp_path):
+    from pipelines.common.weights.gguf import open_gguf
+
+    registry = Registry.discover()
+    model = tmp_path / "MODEL.GGUF"
+    model.touch()
+    assert registry.opener(model) is open_gguf
+    other = tmp_path / "model.bin"
+    other.touch()
+    with pytest.raises(ModelFileError, match=r"no known format: .* \.gguf"):
+        registry.opener(other)
+    with pytest.raises(ModelFileError, match="no such model file"):
+        registry.opener(tmp_path / "missing.gguf")
+
+
+def test_origins_of_built_ins_are_their_files():
+    import pipelines
+
+    root = Path(pipelines.__path__[0])
+    assert Registry.discover().origin("echo") == root / "echo" / "pipeline.py"
+
+
+def test_a_checkout_has_a_plugins_folder_and_an_installation_has_not(tmp_path, monkeypatch):
+    monkeypatch.undo()  # the fixture above
+    package = tmp_path / "pipelines"
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "stranger.py").write_text(PLUGIN.format(name="stranger"))
+    monkeypatch.setattr("pipelines.__path__", [str(package)])
+    assert list(registry_module._checkout_plugins()) == []
+    (tmp_path / "run_pipeline.py").touch()
+    assert list(registry_module._checkout_plugins()) == [tmp_path / "plugins" / "stranger.py"]
