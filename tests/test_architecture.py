@@ -29,10 +29,10 @@ ORDER = (
     "graph",
     "targets",
     "text_generation",
+    "decoder.pipeline",
     "hookspecs",
     "builtins",
     "registry",
-    "decoder.pipeline",
     "cli",
 )
 

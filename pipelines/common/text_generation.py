@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
+from pipelines.common.targets.target import Target
 from pipelines.common.text.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from pipelines.common.registry import Registry
+from pipelines.common.weights.model_file import ModelFile
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,16 @@ class ModelOptions:
     encoding: str = "q4_0"
     target: str = "cpu"
     threads: int | None = None
+
+
+class Lookup(Protocol):
+    """Where a pipeline finds what plugins have registered: the registry, to its users."""
+
+    def load_target(self, name: str) -> Target:
+        """The target of that name, see `Registry.load_target`."""
+
+    def opener(self, path: Path) -> Callable[[Path], ModelFile]:
+        """What opens a model file, see `Registry.opener`."""
 
 
 class TextModel(Protocol):
@@ -59,7 +69,7 @@ class TextModel(Protocol):
 class TextPipeline(Protocol):
     """What a text-generation plugin's record loads."""
 
-    def open(self, options: ModelOptions, registry: Registry, progress: Progress) -> TextModel:
+    def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> TextModel:
         """Opens and validates the model file and its tokenizer.
 
         Args:

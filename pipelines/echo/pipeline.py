@@ -17,9 +17,8 @@ from tokenizers import decoders, models, pre_tokenizers
 import pipelines
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
 from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
-from pipelines.common.text_generation import ModelOptions
+from pipelines.common.text_generation import Lookup, ModelOptions
 
 END_OF_TEXT = 256
 VOCAB_SIZE = 257
@@ -35,7 +34,7 @@ class EchoPipeline:
     def open(
         self,
         options: ModelOptions,
-        registry: Registry,  # noqa: ARG002
+        registry: Lookup,  # noqa: ARG002
         progress: Progress,  # noqa: ARG002
     ) -> EchoModel:
         """Makes the model.

@@ -90,17 +90,24 @@ class DecoderConfig:
             )
         epsilon = metadata.number(f"{architecture}.attention.layer_norm_rms_epsilon")
         base = metadata.number(f"{architecture}.rope.freq_base", 10000.0)
-        if not 0 < epsilon < 1 or not 1 < base < float("inf"):
+        if not 0 < epsilon < 1 or not 1 < base < 1e38:
             raise ModelFileError(
                 f"{file.path}: RMS epsilon {epsilon} and RoPE base {base};"
-                " expected an epsilon between 0 and 1 and a base above 1"
+                " expected an epsilon between 0 and 1 and a base between 1 and 1e38"
+            )
+        layers = size("block_count")
+        if layers > len(file.tensors):
+            # Refused before a weight table of that many blocks is made.
+            raise ModelFileError(
+                f"{file.path}: metadata says {layers} blocks, but the file has only"
+                f" {len(file.tensors)} tensors"
             )
         return cls(
             vocabulary=vocabulary,
             context_length=size("context_length"),
             hidden_size=hidden_size,
             intermediate_size=size("feed_forward_length"),
-            layers=size("block_count"),
+            layers=layers,
             heads=heads,
             kv_heads=kv_heads,
             head_dim=head_dim,

@@ -13,12 +13,11 @@ from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.targets.target import Job, Target
 from pipelines.common.text import gguf_tokenizer, json_tokenizer
 from pipelines.common.text.tokenizer import Tokenizer, check_matches
-from pipelines.common.text_generation import ModelOptions
+from pipelines.common.text_generation import Lookup, ModelOptions
 from pipelines.common.weights.model_file import ModelFile
 from pipelines.common.weights.source import WeightSource
 from pipelines.common.weights.table import Weight, check_table
@@ -43,7 +42,7 @@ class DecoderPipeline:
     weights: Callable[[DecoderConfig, Collection[str]], list[Weight]]
     bundled: Path | None = None
 
-    def open(self, options: ModelOptions, registry: Registry, progress: Progress) -> DecoderModel:
+    def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> DecoderModel:
         """Opens and validates the model file and its tokenizer.
 
         Raises:
@@ -96,7 +95,7 @@ class DecoderModel:
 
     pipeline: DecoderPipeline
     options: ModelOptions
-    registry: Registry
+    registry: Lookup
     progress: Progress
     file: ModelFile
     config: DecoderConfig
@@ -111,14 +110,15 @@ class DecoderModel:
 
     def start(self, *, slots: int, max_length: int) -> Runner:
         """Makes a runner on the target asked for, see `Target.start`."""
-        frequencies = rope.frequencies(self.config, self.file, self.pipeline.architecture)
         return self._target().start(
             Job(
                 pipeline=self.pipeline.name,
                 config=self.config,
                 network=self.pipeline.network,
                 weights=self.weights,
-                rotary=rope.tables(frequencies, max_length),
+                frequencies=rope.frequencies(
+                    self.config, self.file, self.pipeline.architecture
+                ),
                 slots=slots,
                 max_length=max_length,
                 threads=self.options.threads,

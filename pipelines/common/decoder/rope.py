@@ -43,30 +43,34 @@ def frequencies(config: DecoderConfig, file: ModelFile, architecture: str) -> ND
                 f" expected f32 [{pairs}]"
             )
         factors = file.raw(FACTORS).view(np.float32).reshape(pairs)
-        if not np.all(np.isfinite(factors) & (factors > 0)):
+        with np.errstate(all="ignore"):
+            scaled = plain / factors
+        if not np.all(np.isfinite(scaled) & (scaled > 0)):
             raise ModelFileError(
-                f"{file.path}: tensor '{FACTORS}' has divisors that are not positive"
+                f"{file.path}: tensor '{FACTORS}' has divisors that give no positive frequencies"
             )
-        return plain / factors
+        return scaled
 
     kind = metadata.string(f"{architecture}.rope.scaling.type", "none")
     if kind == "none":
         return plain
     factor = metadata.number(f"{architecture}.rope.scaling.factor")
-    if not 0 < factor < math.inf:
+    if not 1 <= factor < 1e38:
         raise ModelFileError(
-            f"{file.path}: RoPE scaling factor {factor}; expected a positive number"
+            f"{file.path}: RoPE scaling factor {factor}; expected a number from 1 to 1e38"
         )
     if kind == "linear":
         return plain / np.float32(factor)
     if kind == "llama3":
-        return plain / llama3_factors(
-            plain,
-            factor=factor,
-            low=metadata.number(f"{architecture}.rope.scaling.low_freq_factor", 1.0),
-            high=metadata.number(f"{architecture}.rope.scaling.high_freq_factor", 4.0),
-            original=metadata.integer(f"{architecture}.rope.scaling.original_context_length", 8192),
-        )
+        low = metadata.number(f"{architecture}.rope.scaling.low_freq_factor", 1.0)
+        high = metadata.number(f"{architecture}.rope.scaling.high_freq_factor", 4.0)
+        original = metadata.integer(f"{architecture}.rope.scaling.original_context_length", 8192)
+        if not 0 < low < high or original < 1:
+            raise ModelFileError(
+                f"{file.path}: RoPE scaling from {low} to {high} times a context of {original};"
+                " expected 0 < low < high and a positive context"
+            )
+        return plain / llama3_factors(plain, factor=factor, low=low, high=high, original=original)
     raise ModelFileError(
         f"{file.path}: RoPE scaling '{kind}' is not supported; expected none, linear or llama3"
     )

@@ -29,7 +29,8 @@ class Job:
         network: ``"package.module:function"``; the function makes the torch module of a config,
             with empty weights.
         weights: The weights, each in the encoding that it is to run in.
-        rotary: Tables of cosines and sines, each ``[max_length, head_dim / 2]``.
+        frequencies: Rotary angle a position, for each pair of a head's elements,
+            ``[head_dim / 2]``.
         slots: Sequences side by side.
         max_length: Tokens that each of them can grow to.
         threads: Threads to compute with; None for the target's own choice.
@@ -41,7 +42,7 @@ class Job:
     config: DecoderConfig
     network: str
     weights: WeightSource
-    rotary: tuple[NDArray[np.float32], NDArray[np.float32]]
+    frequencies: NDArray[np.float32]
     slots: int
     max_length: int
     threads: int | None

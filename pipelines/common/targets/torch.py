@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.system import require_memory
@@ -41,7 +42,8 @@ class TorchTarget:
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             tensors = {name: torch.from_numpy(job.weights.float32(name)) for name in parameters}
             module.load_state_dict(tensors, assign=True)
-        return TorchRunner(module, config, job.rotary, job.slots, job.max_length)
+        rotary = rope.tables(job.frequencies, job.max_length)
+        return TorchRunner(module, config, rotary, job.slots, job.max_length)
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""

@@ -25,9 +25,17 @@ def for_row_chunks(rows: int, row_length: int, work: Callable[[slice], None]) ->
     if len(chunks) == 1:
         work(chunks[0])
         return
-    with ThreadPoolExecutor(_cores()) as pool:
-        for _ in pool.map(work, chunks):
-            pass
+    # Each thread takes the next chunk when it is done with one: far cheaper than a future a chunk.
+    pending = iter(chunks)
+
+    def work_off() -> None:
+        for chunk in pending:
+            work(chunk)
+
+    threads = min(_cores(), len(chunks))
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(work_off) for _ in range(threads)]:
+            future.result()
 
 
 def _cores() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from pipelines.common.decoder import rope
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph
 from pipelines.common.graph.store import lowered_graph
@@ -49,7 +50,7 @@ def _check_memory(job: Job, graph: LoweredGraph) -> None:
 def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
     import onnxruntime as ort
 
-    cos, sin = job.rotary
+    cos, sin = rope.tables(job.frequencies, job.max_length)
     with job.progress.phase("load", "preparing weights"):
         tensors = make_tensors(job.weights, graph.weights)
     options = ort.SessionOptions()

@@ -19,6 +19,7 @@ from pipelines.common.weights.encodings import Encoding
 from pipelines.common.weights.parallel import for_row_chunks
 
 Bytes = NDArray[np.uint8]
+Blocks = NDArray[np.void]
 Array = NDArray[Any]
 
 
@@ -48,84 +49,94 @@ def offsets(encoding: Encoding, raw: Bytes) -> NDArray[np.float32]:
 
 
 def _by_blocks(
-    work: Callable[[Bytes, Array], None], encoding: Encoding, raw: Bytes, out: Array
+    work: Callable[[Blocks, Array], None], encoding: Encoding, raw: Bytes, out: Array
 ) -> None:
-    """Calls `work` with the blocks ``[n, block_bytes]`` of some rows and where their results go."""
+    """Calls `work` with the blocks ``[n]`` of some rows and where their results go, ``[n, ...]``."""
     blocks_a_row = raw.shape[1] // encoding.block_bytes
 
     def convert(rows: slice) -> None:
-        blocks = raw[rows].reshape(-1, encoding.block_bytes)
-        work(blocks, out[rows].reshape(len(blocks), out.shape[1] // blocks_a_row))
+        blocks = raw[rows].reshape(-1).view(_BLOCKS[encoding.name])
+        # Scales that are not finite are the file's own; they mean what they say.
+        with np.errstate(over="ignore", invalid="ignore"):
+            work(blocks, out[rows].reshape(len(blocks), out.shape[1] // blocks_a_row))
 
     for_row_chunks(raw.shape[0], encoding.row_length(raw.shape[1]), convert)
 
 
-def _pair_nibbles(blocks: Bytes, start: int, out: Bytes) -> None:
+def _codes_4_bits(blocks: Blocks, out: Bytes) -> None:
     """Regroups nibbles from elements (i, i + 16) of a byte to elements (2i, 2i + 1).
 
     Two neighbouring bytes are read as one 16-bit word, whose low nibbles make one byte of the first
     half of the result and whose high nibbles one of the second.
     """
-    words = np.ascontiguousarray(blocks[:, start : start + 16]).view("<u2")
-    low = words & 0x0F0F
-    low |= low >> 4
-    words >>= 4
-    words &= 0x0F0F
-    words |= words >> 4
-    out[:, :8] = low.astype(np.uint8)
-    out[:, 8:] = words.astype(np.uint8)
+    words = np.ascontiguousarray(blocks["codes"]).view("<u2")
+    halves = out.view("V8")
+    for half in range(2):
+        nibbles = words & 0x0F0F
+        nibbles |= nibbles >> 4
+        halves[:, half] = nibbles.astype(np.uint8).view("V8")
+        words >>= 4
 
 
-def _codes_q4_0(blocks: Bytes, out: Bytes) -> None:
-    _pair_nibbles(blocks, 2, out)
+def _codes_q8_0(blocks: Blocks, out: Bytes) -> None:
+    out.view("V32")[:, 0] = blocks["codes"]
+    np.bitwise_xor(out, 0x80, out=out)
 
 
-def _codes_q4_1(blocks: Bytes, out: Bytes) -> None:
-    _pair_nibbles(blocks, 4, out)
+def _codes_q6_k(blocks: Blocks, out: Bytes) -> None:
+    """Puts codes together from four bits and two, and moves their middle from 32 to 128.
 
-
-def _codes_q8_0(blocks: Bytes, out: Bytes) -> None:
-    np.bitwise_xor(blocks[:, 2:], 0x80, out=out)
-
-
-def _codes_q6_k(blocks: Bytes, out: Bytes) -> None:
-    """Each half of a block has 64 bytes of low nibbles, and 32 bytes of four 2-bit pairs."""
-    values = out.reshape(-1, 2, 4, 32)
-    low = blocks[:, :128].reshape(-1, 2, 2, 32)
-    high = blocks[:, 128:192].reshape(-1, 2, 32)
-    values[:, :, :2] = low & 0x0F
-    values[:, :, 2:] = low >> 4
+    A block has two halves of four quarters. Quarters 0 and 1 are the low nibbles of 32 bytes each,
+    2 and 3 the high ones; a byte has the upper bits of one element of each quarter.
+    """
+    low = np.ascontiguousarray(blocks["low"]).view("V32").reshape(-1, 2)
+    low_bits = [np.ascontiguousarray(low[:, i]).view(np.uint64) for i in range(2)]
+    high_bits = np.ascontiguousarray(blocks["high"]).view(np.uint64)
+    quarters = out.view("V32").reshape(-1, 4)
     for quarter in range(4):
-        values[:, :, quarter] |= ((high >> (2 * quarter)) & 3) << 4
-    values += 128 - 32
+        values = low_bits[quarter % 2] >> (4 * (quarter // 2))
+        values &= _EACH_BYTE * 0x0F
+        upper = high_bits >> (2 * quarter)
+        upper &= _EACH_BYTE * 0x03
+        upper <<= 4
+        values |= upper
+        values += _EACH_BYTE * (128 - 32)
+        quarters[:, quarter] = values.view("V32")
 
 
-def _halves(blocks: Bytes, start: int) -> NDArray[np.float32]:
-    """The little-endian binary16 at byte `start` of every block, ``[n, 1]``."""
-    return np.ascontiguousarray(blocks[:, start : start + 2]).view("<f2").astype(np.float32)
+def _scales_of_blocks(blocks: Blocks, out: NDArray[np.float32]) -> None:
+    out[:, 0] = blocks["d"]
 
 
-def _first_half(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    out[:] = _halves(blocks, 0)
+def _scales_q6_k(blocks: Blocks, out: NDArray[np.float32]) -> None:
+    factors = blocks["d"].astype(np.float32)
+    np.multiply(blocks["scales"], factors[:, None], out=out)
 
 
-def _scales_q6_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    np.multiply(blocks[:, 192:208].view(np.int8), _halves(blocks, 208), out=out)
+def _offsets_q4_1(blocks: Blocks, out: NDArray[np.float32]) -> None:
+    out[:, 0] = blocks["d"]
+    out *= 8
+    out[:, 0] += blocks["m"]
 
 
-def _offsets_q4_1(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    out[:] = _halves(blocks, 2) + 8 * _halves(blocks, 0)
+_EACH_BYTE = np.uint64(0x0101010101010101)
 
-
-_CODES: dict[str, Callable[[Bytes, Array], None]] = {
-    "q4_0": _codes_q4_0,
-    "q4_1": _codes_q4_1,
+# Codes are opaque runs of bytes: NumPy copies whole ones many times faster than rows of elements.
+_BLOCKS = {
+    "q4_0": np.dtype([("d", "<f2"), ("codes", "V16")]),
+    "q4_1": np.dtype([("d", "<f2"), ("m", "<f2"), ("codes", "V16")]),
+    "q8_0": np.dtype([("d", "<f2"), ("codes", "V32")]),
+    "q6_k": np.dtype([("low", "V128"), ("high", "V64"), ("scales", "i1", 16), ("d", "<f2")]),
+}
+_CODES: dict[str, Callable[[Blocks, Array], None]] = {
+    "q4_0": _codes_4_bits,
+    "q4_1": _codes_4_bits,
     "q8_0": _codes_q8_0,
     "q6_k": _codes_q6_k,
 }
-_SCALES: dict[str, Callable[[Bytes, Array], None]] = {
-    "q4_0": _first_half,
-    "q4_1": _first_half,
-    "q8_0": _first_half,
+_SCALES: dict[str, Callable[[Blocks, Array], None]] = {
+    "q4_0": _scales_of_blocks,
+    "q4_1": _scales_of_blocks,
+    "q8_0": _scales_of_blocks,
     "q6_k": _scales_q6_k,
 }
