@@ -116,9 +116,7 @@ class DecoderModel:
                 config=self.config,
                 network=self.pipeline.network,
                 weights=self.weights,
-                frequencies=rope.frequencies(
-                    self.config, self.file, self.pipeline.architecture
-                ),
+                frequencies=rope.frequencies(self.config, self.file, self.pipeline.architecture),
                 slots=slots,
                 max_length=max_length,
                 threads=self.options.threads,

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-_CHUNK_ELEMENTS = 1 << 18
-"""Elements that a piece of work covers: its temporaries stay within a core's cache."""
+_CHUNK_ELEMENTS = 1 << 19
+"""Elements that a piece of work covers: few enough that its temporaries stay in a core's cache."""
 
 
 def for_row_chunks(rows: int, row_length: int, work: Callable[[slice], None]) -> None:

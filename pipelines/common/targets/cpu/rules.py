@@ -10,20 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Emitter, Rule
 
 MICROSOFT = "com.microsoft"
 
 FLOAT, INT32, INT64 = 1, 6, 7
 """`onnx.TensorProto` element types."""
-
-
-def _linear(op: Any, x: Any, weight: Any) -> Any:
-    return op.Linear(x, weight)
-
-
-def _embedding(op: Any, tokens: Any, weight: Any) -> Any:
-    return op.Embedding(tokens, weight)
 
 
 def _quantized(op: Emitter, weight: Any) -> tuple[int, int]:
@@ -99,50 +92,13 @@ def _emit_half_rows(op: Emitter, tokens: Any, weight: Any) -> Any:
     return op.Cast(op.Gather(table, tokens), to=FLOAT)
 
 
-def _rms_norm(op: Any, x: Any, weight: Any, epsilon: Any) -> Any:
-    return op.RMSNorm(x, weight, epsilon=epsilon)
-
-
 def _emit_rms_norm(op: Emitter, x: Any, weight: Any, epsilon: Any) -> Any:
     scale = op.weight(weight, "float32", (op.width(x),))
     return op.SimplifiedLayerNormalization(x, scale, axis=-1, epsilon=epsilon.as_float())
 
 
-def _silu(op: Any, x: Any) -> Any:
-    return op.SiLU(x)
-
-
 def _emit_silu(op: Emitter, x: Any) -> Any:
     return op.QuickGelu(x, alpha=1.0, _domain=MICROSOFT)
-
-
-def _rope_attention(
-    op: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    past_key: Any,
-    past_value: Any,
-    past: Any,
-    total: Any,
-    cos: Any,
-    sin: Any,
-    head_dim: Any,
-    scale: Any,
-    interleaved: Any,
-) -> Any:
-    return op.Attention(
-        op.RoPE(query, past, cos, sin, head_dim=head_dim, interleaved=interleaved),
-        op.RoPE(key, past, cos, sin, head_dim=head_dim, interleaved=interleaved),
-        value,
-        past_key,
-        past_value,
-        past,
-        total,
-        head_dim=head_dim,
-        scale=scale,
-        _outputs=3,
-    )
 
 
 def _emit_rope_attention(
@@ -152,50 +108,15 @@ def _emit_rope_attention(
     value: Any,
     past_key: Any,
     past_value: Any,
-    past: Any,  # noqa: ARG001 - bound by the pattern; the operator derives it from `total`
     total: Any,
     cos: Any,
     sin: Any,
-    head_dim: Any,
-    scale: Any,
     interleaved: Any,
+    **rest: Any,
 ) -> Any:
-    return _grouped_query_attention(
-        op,
-        [query, key, value, past_key, past_value],
-        total,
-        [cos, sin],
-        head_dim.as_int(),
-        scale=scale.as_float(),
-        do_rotary=1,
-        rotary_interleaved=interleaved.as_int(),
-    )
-
-
-def _attention(
-    op: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    past_key: Any,
-    past_value: Any,
-    past: Any,
-    total: Any,
-    head_dim: Any,
-    scale: Any,
-) -> Any:
-    return op.Attention(
-        query,
-        key,
-        value,
-        past_key,
-        past_value,
-        past,
-        total,
-        head_dim=head_dim,
-        scale=scale,
-        _outputs=3,
-    )
+    state = (query, key, value, past_key, past_value)
+    rotation = {"do_rotary": 1, "rotary_interleaved": interleaved.as_int()}
+    return _grouped_query_attention(op, state, total, (cos, sin), **rotation, **rest)
 
 
 def _emit_attention(
@@ -205,20 +126,11 @@ def _emit_attention(
     value: Any,
     past_key: Any,
     past_value: Any,
-    past: Any,  # noqa: ARG001 - bound by the pattern; the operator derives it from `total`
     total: Any,
-    head_dim: Any,
-    scale: Any,
+    **rest: Any,
 ) -> Any:
-    return _grouped_query_attention(
-        op,
-        [query, key, value, past_key, past_value],
-        total,
-        [],
-        head_dim.as_int(),
-        scale=scale.as_float(),
-        do_rotary=0,
-    )
+    state = (query, key, value, past_key, past_value)
+    return _grouped_query_attention(op, state, total, (), do_rotary=0, **rest)
 
 
 def _grouped_query_attention(
@@ -226,27 +138,28 @@ def _grouped_query_attention(
     state: Sequence[Any],
     total: Any,
     rotary: Sequence[Any],
-    head_dim: int,
-    **attributes: Any,
+    *,
+    head_dim: Any,
+    scale: Any,
+    past: Any,  # noqa: ARG001 - bound by the pattern; the operator works it out from `total`
+    **attributes: int,
 ) -> Any:
     """The fused operator, which wants the place of each row's last token and the longest row."""
     last = op.Sub(total, op.Cast(op.Constant(value_int=1), to=INT32))
     longest = op.ReduceMax(total, keepdims=0)
+    query, key = state[:2]
     return op.GroupQueryAttention(
         *state,
         last,
         longest,
         *rotary,
-        num_heads=op.width(state[0]) // head_dim,
-        kv_num_heads=op.width(state[1]) // head_dim,
+        num_heads=op.width(query) // head_dim.as_int(),
+        kv_num_heads=op.width(key) // head_dim.as_int(),
+        scale=scale.as_float(),
         _domain=MICROSOFT,
         _outputs=3,
         **attributes,
     )
-
-
-def _rope(op: Any, x: Any, past: Any, cos: Any, sin: Any, head_dim: Any, interleaved: Any) -> Any:
-    return op.RoPE(x, past, cos, sin, head_dim=head_dim, interleaved=interleaved)
 
 
 def _emit_rope(
@@ -269,23 +182,26 @@ def _emit_rope(
 _BLOCKS = ("q4_0", "q8_0", "q6_k")
 
 RULES: tuple[Rule, ...] = (
-    Rule("MatMulNBits", _linear, _emit_block_product, {"weight": _BLOCKS}),
+    Rule("MatMulNBits", patterns.linear, _emit_block_product, {"weight": _BLOCKS}),
     Rule(
-        "MatMulNBits with offsets", _linear, _emit_block_product_with_offsets, {"weight": ("q4_1",)}
+        "MatMulNBits with offsets",
+        patterns.linear,
+        _emit_block_product_with_offsets,
+        {"weight": ("q4_1",)},
     ),
-    Rule("FusedMatMul", _linear, _emit_float_product, {"weight": ("f32", "f16", "bf16")}),
-    Rule("GatherBlockQuantized", _embedding, _emit_block_rows, {"weight": _BLOCKS}),
+    Rule("FusedMatMul", patterns.linear, _emit_float_product, {"weight": ("f32", "f16", "bf16")}),
+    Rule("GatherBlockQuantized", patterns.embedding, _emit_block_rows, {"weight": _BLOCKS}),
     Rule(
         "GatherBlockQuantized with offsets",
-        _embedding,
+        patterns.embedding,
         _emit_block_rows_with_offsets,
         {"weight": ("q4_1",)},
     ),
-    Rule("Gather of float16", _embedding, _emit_half_rows, {"weight": ("f16",)}),
-    Rule("Gather", _embedding, _emit_float_rows, {"weight": ("f32", "bf16")}),
-    Rule("SimplifiedLayerNormalization", _rms_norm, _emit_rms_norm, {"weight": ("f32",)}),
-    Rule("QuickGelu", _silu, _emit_silu),
-    Rule("GroupQueryAttention with rotation", _rope_attention, _emit_rope_attention),
-    Rule("GroupQueryAttention", _attention, _emit_attention),
-    Rule("RotaryEmbedding", _rope, _emit_rope),
+    Rule("Gather of float16", patterns.embedding, _emit_half_rows, {"weight": ("f16",)}),
+    Rule("Gather", patterns.embedding, _emit_float_rows, {"weight": ("f32", "bf16")}),
+    Rule("SimplifiedLayerNormalization", patterns.rms_norm, _emit_rms_norm, {"weight": ("f32",)}),
+    Rule("QuickGelu", patterns.silu, _emit_silu),
+    Rule("GroupQueryAttention with rotation", patterns.rope_attention, _emit_rope_attention),
+    Rule("GroupQueryAttention", patterns.attention, _emit_attention),
+    Rule("RotaryEmbedding", patterns.rope, _emit_rope),
 )
