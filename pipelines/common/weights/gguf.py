@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.errors import ModelFileError
+from pipelines.common.weights import pages
 from pipelines.common.weights.encodings import ENCODINGS, GGML_TYPES
 from pipelines.common.weights.model_file import (
     Metadata,
@@ -97,6 +98,7 @@ class GGUFFile:
         self.format: Final = f"GGUF v{version}"
         self.metadata: Final = metadata
         self.tensors: Final = tensors
+        self._mapping = data
         self._data: Final[NDArray[np.uint8]] = np.frombuffer(data, np.uint8)
         self._header_bytes = header_bytes
         self._mtime_ns = mtime_ns
@@ -126,6 +128,11 @@ class GGUFFile:
                 f"cannot be run; supported are {', '.join(ENCODINGS)}"
             )
         return self._data[tensor.offset : tensor.offset + tensor.nbytes].reshape(tensor.rows, -1)
+
+    def release(self, name: str) -> None:
+        """Gives back the memory that reading a tensor's bytes took; they can be read again."""
+        tensor = self.tensors[name]
+        pages.release(self._mapping, tensor.offset, tensor.nbytes)
 
 
 def open_gguf(path: Path) -> GGUFFile:

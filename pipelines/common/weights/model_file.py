@@ -200,6 +200,9 @@ class ModelFile(Protocol):
             ModelFileError: The tensor's encoding cannot be run.
         """
 
+    def release(self, name: str) -> None:
+        """Gives back the memory that reading a tensor's bytes took; they can be read again."""
+
 
 def quoted(text: str) -> str:
     """Text from a file as it may stand in a message: one line, of bounded length."""

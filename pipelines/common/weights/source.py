@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.cache import Cache, digest
 from pipelines.common.errors import CacheError, ModelFileError, UsageError
+from pipelines.common.weights import pages
 from pipelines.common.weights.encodings import (
     BF16,
     F16,
@@ -118,9 +120,12 @@ class WeightSource:
         runs = dict.fromkeys(self._run(weight.parameter) for weight in table)
         for run in runs:
             self._check_rows(run)
-        self._conversions: Final = dict.fromkeys(
+        conversions = [
             run for run in runs if run.encoding not in (F32, file.tensors[run.tensor].encoding)
-        )
+        ]
+        starts = accumulate(map(self._nbytes, conversions), initial=0)
+        self._conversions: Final = dict(zip(conversions, starts, strict=False))
+        """Where the bytes of each start, one after another."""
         self.total_bytes: Final = sum(self._nbytes(run) for run in runs)
         matrices = dict.fromkeys(
             self._run(weight.parameter) for weight in table if weight.kind != "vector"
@@ -140,11 +145,15 @@ class WeightSource:
             return self._file.raw(run.tensor)
         if run.encoding == F32:
             return self._decode(run).view(np.uint8)
-        return self._converted[run]
+        return self._converted_rows(run)
 
     def float32(self, parameter: str) -> NDArray[np.float32]:
         """A weight's exact values in the encoding it runs in, in the shape of its `Weight`."""
         return self._decode(self._run(parameter)).reshape(self._weights[parameter].shape)
+
+    def release(self, parameter: str) -> None:
+        """Gives back the memory that reading a weight took; it can be read again."""
+        self._release(self._run(parameter))
 
     def identity(self, parameter: str) -> Hashable:
         """Equal for weights that are the same tensor in the same encoding."""
@@ -172,26 +181,33 @@ class WeightSource:
         """Values of a tensor ``[rows, K]``, shared while held: a tied matrix is large."""
         values = self._decoded.get(run)
         if values is None:
+            stored = self._file.tensors[run.tensor].encoding
             if run in self._conversions:
-                values = dequantize(run.encoding, self._converted[run])
+                values = dequantize(run.encoding, self._converted_rows(run))
             else:
-                stored = self._file.tensors[run.tensor].encoding
                 values = dequantize(stored, self._file.raw(run.tensor))
+            if stored != F32:
+                self._release(run)
             self._decoded[run] = values
         return values
 
-    @cached_property
-    def _converted(self) -> Mapping[_Run, NDArray[np.uint8]]:
-        """Bytes ``[rows, row_bytes]`` of everything that runs quantized other than as stored."""
-        ends = list(accumulate(map(self._nbytes, self._conversions)))
-        data = self._load_converted(ends[-1])
-        return {
-            run: part.reshape(-1, self._row_bytes(run))
-            for run, part in zip(self._conversions, np.split(data, ends[:-1]), strict=True)
-        }
+    def _release(self, run: _Run) -> None:
+        if run not in self._conversions:
+            self._file.release(run.tensor)
+        elif isinstance(self._converted, mmap.mmap):
+            pages.release(self._converted, self._conversions[run], self._nbytes(run))
 
-    def _load_converted(self, size: int) -> NDArray[np.uint8]:
-        """All conversions one after another, from the cache if possible."""
+    def _converted_rows(self, run: _Run) -> NDArray[np.uint8]:
+        """Bytes ``[rows, row_bytes]`` of a tensor that runs quantized other than as stored."""
+        part = np.frombuffer(
+            self._converted, np.uint8, self._nbytes(run), offset=self._conversions[run]
+        )
+        return part.reshape(-1, self._row_bytes(run))
+
+    @cached_property
+    def _converted(self) -> mmap.mmap | NDArray[np.uint8]:
+        """The bytes of all conversions, mapped from the cache if possible."""
+        size = sum(map(self._nbytes, self._conversions))
         key = digest(
             self._file.fingerprint,
             version("gguf"),
@@ -201,7 +217,8 @@ class WeightSource:
             folder = self._cache.get("weights", key) or self._cache.put(
                 "weights", key, self._write_converted, f"{self._file.path.name}: {self.notice}"
             )
-            return np.memmap(folder / _FILE, np.uint8, "r", shape=(size,))
+            with (folder / _FILE).open("rb") as file:
+                return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except (CacheError, OSError) as error:
             self._warn(f"{error}; the converted weights are kept in memory")
         data = np.empty(size, np.uint8)
@@ -225,10 +242,9 @@ class WeightSource:
 
     def _convert(self, store: Callable[[NDArray[np.uint8], int], None]) -> None:
         """Converts a few rows at a time and hands them to `store` with their byte offset."""
-        start = 0
-        for run in self._conversions:
+        for run, start in self._conversions.items():
             self._convert_tensor(run, start, store)
-            start += self._nbytes(run)
+            self._file.release(run.tensor)
 
     def _convert_tensor(
         self, run: _Run, start: int, store: Callable[[NDArray[np.uint8], int], None]

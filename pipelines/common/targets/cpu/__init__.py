@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from pipelines.common.decoder import rope
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph
@@ -56,13 +58,14 @@ def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
     options = ort.SessionOptions()
     options.intra_op_num_threads = job.threads or 0
     options.log_severity_level = 3  # errors; they are raised as well
-    constants = {
-        weight.name: ort.OrtValue.ortvalue_from_numpy(tensors.pop(weight.name))
-        for weight in graph.weights
-        if weight.constant
-    }
-    for name, value in constants.items():
-        options.add_initializer(name, value)
+    # Through DLPack the session itself owns constants, and frees each that it has packed. It takes
+    # no read-only arrays; those, views of the file, are small vectors.
+    constants = {}
+    for weight in graph.weights:
+        if weight.constant:
+            tensor = np.require(tensors.pop(weight.name), requirements="W")
+            constants[weight.name] = ort.OrtValue.from_dlpack(tensor)
+            options.add_initializer(weight.name, constants[weight.name])
     with (
         job.progress.phase("compile", "compiling the graph"),
         tempfile.TemporaryDirectory() as folder,
@@ -76,4 +79,4 @@ def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
     if session.get_providers() != [PROVIDER]:
         raise TargetError(f"asked ONNX Runtime for {PROVIDER}, got {session.get_providers()}")
     inputs = {**tensors, "cos": cos, "sin": sin}
-    return CpuRunner(session, job.config, inputs, constants, job.slots, job.max_length)
+    return CpuRunner(session, job.config, inputs, job.slots, job.max_length)

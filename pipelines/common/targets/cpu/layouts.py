@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.weights.encodings import Encoding
+from pipelines.common.weights.pages import allocate
 from pipelines.common.weights.parallel import for_row_chunks
 
 Bytes = NDArray[np.uint8]
@@ -27,7 +28,7 @@ def codes(encoding: Encoding, raw: Bytes) -> Bytes:
     """The codes of rows ``[rows, row_bytes]``: ``[rows, K / 2]`` at 4 bits, ``[rows, K]`` at 8."""
     length = encoding.row_length(raw.shape[1])
     four_bits = encoding.name in ("q4_0", "q4_1")
-    out = np.empty((raw.shape[0], length // 2 if four_bits else length), np.uint8)
+    out = allocate((raw.shape[0], length // 2 if four_bits else length), np.uint8)
     _by_blocks(_CODES[encoding.name], encoding, raw, out)
     return out
 
@@ -35,7 +36,7 @@ def codes(encoding: Encoding, raw: Bytes) -> Bytes:
 def scales(encoding: Encoding, raw: Bytes) -> NDArray[np.float32]:
     """The scale of every 32 elements (16 for q6_k): ``[rows, K / 32]``."""
     length = encoding.row_length(raw.shape[1])
-    out = np.empty((raw.shape[0], length // (16 if encoding.name == "q6_k" else 32)), np.float32)
+    out = allocate((raw.shape[0], length // (16 if encoding.name == "q6_k" else 32)), np.float32)
     _by_blocks(_SCALES[encoding.name], encoding, raw, out)
     return out
 
@@ -43,7 +44,7 @@ def scales(encoding: Encoding, raw: Bytes) -> NDArray[np.float32]:
 def offsets(encoding: Encoding, raw: Bytes) -> NDArray[np.float32]:
     """What q4_1 adds to ``(code - 8) * scale``: ``m + 8 d`` a block, ``[rows, K / 32]``."""
     length = encoding.row_length(raw.shape[1])
-    out = np.empty((raw.shape[0], length // 32), np.float32)
+    out = allocate((raw.shape[0], length // 32), np.float32)
     _by_blocks(_offsets_q4_1, encoding, raw, out)
     return out
 
@@ -51,7 +52,7 @@ def offsets(encoding: Encoding, raw: Bytes) -> NDArray[np.float32]:
 def _by_blocks(
     work: Callable[[Blocks, Array], None], encoding: Encoding, raw: Bytes, out: Array
 ) -> None:
-    """Calls `work` with the blocks ``[n]`` of some rows and where their results go, ``[n, ...]``."""
+    """Calls `work` with the blocks of some rows, ``[n]``, and where to put their results."""
     blocks_a_row = raw.shape[1] // encoding.block_bytes
 
     def convert(rows: slice) -> None:

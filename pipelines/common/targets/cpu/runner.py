@@ -28,7 +28,6 @@ class CpuRunner:
         session: The compiled graph.
         config: The decoder's dimensions.
         inputs: Weights that are inputs of the graph, and the rotary tables, by name.
-        constants: Weights that the session was compiled with; it may read their memory in place.
         slots: Sequences side by side.
         max_length: Tokens a slot can hold.
     """
@@ -38,14 +37,12 @@ class CpuRunner:
         session: onnxruntime.InferenceSession,
         config: DecoderConfig,
         inputs: Mapping[str, NDArray[Any]],
-        constants: Mapping[str, onnxruntime.OrtValue],
         slots: int,
         max_length: int,
     ) -> None:
         self._session = session
         self._config = config
         self._inputs = inputs
-        self._constants = constants
         shape = (slots, config.kv_heads, max_length, config.head_dim)
         self._state = {
             f"{half}.{layer}": np.zeros(shape, np.float32)

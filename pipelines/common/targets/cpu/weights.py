@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,18 @@ def _make(source: WeightSource, weight: LoweredWeight) -> NDArray[Any]:
     """One tensor, mapped where the file holds it in that form already."""
     parameter = weight.parameter
     match weight.layout:
-        case "codes" | "codes_by_row":
-            array: NDArray[Any] = layouts.codes(source.encodings[parameter], source.raw(parameter))
-        case "scales":
-            array = layouts.scales(source.encodings[parameter], source.raw(parameter))
-        case "offsets":
-            array = layouts.offsets(source.encodings[parameter], source.raw(parameter))
         case "float16":
-            array = source.raw(parameter).view(np.float16)
+            return source.raw(parameter).view(np.float16)
         case "float32":
-            array = source.float32(parameter)
+            return source.float32(parameter)
+        case "codes" | "codes_by_row":
+            convert: Callable[..., NDArray[Any]] = layouts.codes
+        case "scales":
+            convert = layouts.scales
+        case "offsets":
+            convert = layouts.offsets
         case unknown:
             raise ValueError(f"no layout {unknown}")
+    array = convert(source.encodings[parameter], source.raw(parameter))
+    source.release(parameter)
     return array

@@ -1,0 +1,230 @@
+"""Lowered graphs are kept, and made anew when anything they were made from is another."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_models import llama, random_tokens, write_gguf
+
+from pipelines.common.cache import Cache
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.graph import build, lower
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight
+from pipelines.common.graph.store import lowered_graph
+from pipelines.common.progress import Progress
+from pipelines.common.targets.target import Job
+from pipelines.common.weights.encodings import F32, Q4_0
+from pipelines.llama3 import model as llama3_model
+
+
+class Notices(Progress):
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def notice(self, message: str) -> None:
+        self.messages.append(message)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
+    """The graphs made so far; each is another, and none takes time."""
+    graphs: list[LoweredGraph] = []
+
+    def make(*_: Any) -> LoweredGraph:
+        weight = LoweredWeight("w:codes", "w", "codes", "uint8", (4, len(graphs)), constant=True)
+        graphs.append(LoweredGraph(b"graph %d" % len(graphs), (weight,)))
+        return graphs[-1]
+
+    monkeypatch.setattr(build, "build", lambda *_: None)
+    monkeypatch.setattr(lower, "lower", make)
+    return graphs
+
+
+@pytest.fixture
+def job(tmp_path: Path, config: DecoderConfig) -> Job:
+    return Job(
+        pipeline="test",
+        config=config,
+        network="json:loads",
+        weights=SimpleNamespace(encodings={"w": Q4_0}),  # type: ignore[arg-type]
+        frequencies=np.ones(8, np.float32),
+        slots=1,
+        max_length=16,
+        threads=None,
+        cache=Cache(tmp_path / "cache"),
+        progress=Notices(),
+    )
+
+
+def get(job: Job, target: str = "cpu") -> LoweredGraph:
+    return lowered_graph(job, target, lambda: ())
+
+
+def test_second_time_it_comes_from_the_cache(job: Job, made: list[LoweredGraph]) -> None:
+    first = get(job)
+    assert job.progress.from_cache == set()
+    assert get(job) == first
+    assert len(made) == 1
+    assert job.progress.from_cache == {"build", "lower"}
+    assert job.progress.messages == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pipeline": "other"},
+        {"network": "json:dumps"},
+        {"weights": SimpleNamespace(encodings={"w": F32})},
+    ],
+    ids=["pipeline", "network", "encodings"],
+)
+def test_other_models_have_entries_of_their_own(
+    job: Job, made: list[LoweredGraph], change: dict[str, Any]
+) -> None:
+    other = dataclasses.replace(job, **change)
+    graphs = [get(job), get(other)]
+    assert len(made) == 2
+    assert [get(job), get(other)] == graphs
+
+
+@pytest.mark.parametrize("change", [{"layers": 3}, {"norm_epsilon": 1e-6}])
+def test_other_dimensions_have_entries_of_their_own(
+    job: Job, made: list[LoweredGraph], change: dict[str, Any]
+) -> None:
+    other = dataclasses.replace(job, config=dataclasses.replace(job.config, **change))
+    graphs = [get(job), get(other)]
+    assert len(made) == 2
+    assert [get(job), get(other)] == graphs
+
+
+def test_other_targets_have_entries_of_their_own(job: Job, made: list[LoweredGraph]) -> None:
+    graphs = [get(job, "cpu"), get(job, "other")]
+    assert len(made) == 2
+    assert [get(job, "cpu"), get(job, "other")] == graphs
+
+
+def test_sizes_of_a_run_do_not_matter(job: Job, made: list[LoweredGraph]) -> None:
+    get(job)
+    get(dataclasses.replace(job, slots=4, max_length=99, threads=3))
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("edit", [lambda path: path.write_text("A = 2\n"), Path.unlink])
+def test_a_source_that_has_changed_makes_an_entry_stale(
+    job: Job,
+    made: list[LoweredGraph],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    edit: Callable[[Path], Any],
+) -> None:
+    source = tmp_path / "some_rules.py"
+    source.write_text("A = 1\n")
+    module = ModuleType("some_rules")
+    module.__file__ = str(source)
+    monkeypatch.setitem(sys.modules, "some_rules", module)
+    get(job)
+    edit(source)
+    assert get(job) == made[1]
+    assert get(job) == made[1]
+    assert len(made) == 2
+    assert len(job.cache.entries()) == 1
+
+
+def test_unwritable_cache_costs_one_notice(
+    job: Job, made: list[LoweredGraph], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    job = dataclasses.replace(job, cache=Cache(tmp_path / "file" / "cache"))
+    assert get(job) == made[0]
+    (notice,) = job.progress.messages  # type: ignore[attr-defined]
+    assert "\n" not in notice
+    assert str(job.cache.root) in notice
+
+
+PLUGIN = """
+from pipelines.common.hookspecs import PipelineRecord, hookimpl
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord("copied", "Llama 3, copied.", load=load)]
+
+def load():
+    from pipelines.common.decoder.pipeline import DecoderPipeline
+    from pipelines.common.decoder.weights import decoder_weights
+    return DecoderPipeline(
+        name="copied",
+        architecture="llama",
+        network=f"{__name__}.model:build",
+        weights=decoder_weights,
+    )
+"""
+
+RUN = """
+import json, sys
+from pathlib import Path
+from pipelines.common.progress import Progress
+from pipelines.common.registry import Registry
+from pipelines.common.text_generation import ModelOptions
+
+plugin, path, targets, tokens = sys.argv[1:]
+registry = Registry.discover([Path(plugin)])
+logits, progress = {}, Progress()
+for target in targets.split():
+    options = ModelOptions(model_path=Path(path), encoding="float32", target=target)
+    model = registry.load_pipeline("copied").open(options, registry, progress)
+    logits[target] = model.start(slots=1, max_length=8).score(json.loads(tokens)).tolist()
+heavy = [name for name in ("torch", "onnx", "onnx_ir", "onnxscript") if name in sys.modules]
+print(json.dumps([logits, sorted(progress.from_cache), heavy]))
+"""
+
+
+def test_plugin_whose_model_is_edited(tmp_path: Path) -> None:
+    """Later runs need no torch; after an edit the new model runs, on every target."""
+    plugin = tmp_path / "copied"
+    plugin.mkdir()
+    (plugin / "__init__.py").write_text(PLUGIN)
+    shutil.copy(llama3_model.__file__, plugin / "model.py")
+    path = write_gguf(tmp_path / "model.gguf", llama())
+
+    def run(targets: str = "cpu") -> tuple[dict[str, Any], list[str], list[str]]:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, plugin, path, targets, json.dumps(random_tokens(8))],
+            env={**os.environ, "RUN_PIPELINE_CACHE": str(tmp_path / "cache")},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        logits, from_cache, heavy = json.loads(done.stdout)
+        return {target: np.array(values) for target, values in logits.items()}, from_cache, heavy
+
+    first, from_cache, heavy = run()
+    assert from_cache == []
+    assert "torch" in heavy
+
+    second, from_cache, heavy = run()
+    assert from_cache == ["build", "lower"]
+    assert heavy == []
+    np.testing.assert_array_equal(second["cpu"], first["cpu"])
+
+    source = (plugin / "model.py").read_text()
+    edited = source.replace("interleaved=True", "interleaved=False")
+    assert edited != source
+    (plugin / "model.py").write_text(edited)
+    third, from_cache, _ = run("cpu torch")
+    assert from_cache == []
+    assert np.abs(third["cpu"] - first["cpu"]).max() > 0.1
+    np.testing.assert_allclose(third["cpu"], third["torch"], atol=1e-4)

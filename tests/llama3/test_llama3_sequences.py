@@ -1,0 +1,130 @@
+"""A sequence gives the same logits however it is cut up and whatever runs beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Type
+from numpy.typing import NDArray
+from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
+
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.targets.cpu import runner as cpu_runner
+
+MAX_LENGTH = 64
+TOKENS = random_tokens(48)
+OTHERS = random_tokens(48, seed=1)
+
+CASES = [("torch", "F32"), ("cpu", "F32"), ("cpu", "Q8_0"), ("cpu", "Q4_0")]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=" ".join)
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Runner, float]:
+    """A runner of three slots, and how far two ways of computing a logit may be apart.
+
+    Where activations are rounded to int8, a last-bit difference before can become one step after.
+    """
+    target, encoding = request.param
+    path = write_gguf(
+        tmp_path_factory.mktemp("sequences") / "model.gguf",
+        llama(),
+        Type[encoding],
+        exceptions=MIXED if encoding == "Q4_0" else None,
+    )
+    runner = open_model(path, target=target, encoding="auto").start(slots=3, max_length=MAX_LENGTH)
+    rounds = target == "cpu" and encoding.startswith("Q")
+    return runner, 0.15 if rounds else 1e-4
+
+
+def scored(runner: Runner, tokens: list[int]) -> NDArray[np.float32]:
+    """One pass over everything; logits differ from token to token by far more than is tolerated."""
+    logits = runner.score(tokens)
+    assert logits.shape == (len(tokens), 320)
+    assert np.abs(np.diff(logits, axis=0)).max(-1).min() > 1
+    return logits
+
+
+def test_prefill_and_decode_equal_one_full_pass(case: tuple[Runner, float]) -> None:
+    runner, tolerance = case
+    full = scored(runner, TOKENS)
+    np.testing.assert_allclose(runner.prefill(1, TOKENS[:20]), full[19], atol=tolerance)
+    for slot in (0, 2):
+        runner.prefill(slot, OTHERS[:1])
+    for position in range(20, 28):
+        logits = runner.decode([OTHERS[position], TOKENS[position], OTHERS[position]])
+        np.testing.assert_allclose(logits[1], full[position], atol=tolerance)
+
+
+def test_ragged_batch_equals_single_sequences(case: tuple[Runner, float]) -> None:
+    runner, tolerance = case
+    sequences = {0: TOKENS[10:], 1: TOKENS, 2: OTHERS}
+    lengths = {0: 1, 1: 17, 2: 40}
+    full = {slot: scored(runner, tokens) for slot, tokens in sequences.items()}
+    for slot, tokens in sequences.items():
+        runner.prefill(slot, tokens[: lengths[slot]])
+    for step in range(8):
+        tokens = [sequences[slot][lengths[slot] + step] for slot in range(3)]
+        logits = runner.decode(tokens)
+        for slot in range(3):
+            expected = full[slot][lengths[slot] + step]
+            np.testing.assert_allclose(logits[slot], expected, atol=tolerance)
+
+
+def test_prefill_continues_a_slot(case: tuple[Runner, float]) -> None:
+    """From any position: what stood beyond it is forgotten."""
+    runner, tolerance = case
+    full = scored(runner, TOKENS)
+    runner.prefill(2, TOKENS[:30] + OTHERS[:10])
+    np.testing.assert_allclose(runner.prefill(2, TOKENS[30:], 30), full[47], atol=tolerance)
+    np.testing.assert_allclose(runner.prefill(2, TOKENS[12:35], 12), full[34], atol=tolerance)
+    logits = runner.decode([0, 0, TOKENS[35]])
+    np.testing.assert_allclose(logits[2], full[35], atol=tolerance)
+
+
+def test_slot_can_be_filled_again(case: tuple[Runner, float]) -> None:
+    runner, tolerance = case
+    fresh = runner.prefill(0, TOKENS[:9])
+    runner.prefill(0, OTHERS)
+    runner.decode([5, 6, 7])
+    np.testing.assert_array_equal(runner.prefill(0, TOKENS[:9]), fresh)
+    expected = scored(runner, TOKENS)[9]
+    runner.prefill(0, TOKENS[:9])
+    np.testing.assert_allclose(runner.decode([TOKENS[9], 0, 0])[0], expected, atol=tolerance)
+
+
+def test_slot_can_be_filled_to_the_brim(case: tuple[Runner, float]) -> None:
+    runner, tolerance = case
+    tokens = random_tokens(MAX_LENGTH, seed=2)
+    full = scored(runner, tokens)
+    for slot in range(3):
+        runner.prefill(slot, tokens[:-1])
+    logits = runner.decode([tokens[-1]] * 3)
+    for slot in range(3):
+        np.testing.assert_allclose(logits[slot], full[-1], atol=tolerance)
+
+
+def test_results_are_not_overwritten_by_later_calls(case: tuple[Runner, float]) -> None:
+    runner, _ = case
+    for slot in range(3):
+        runner.prefill(slot, TOKENS[:4])
+    results = [runner.score(TOKENS), runner.prefill(0, TOKENS), runner.decode([1, 2, 3])]
+    before = [result.copy() for result in results]
+    runner.score(OTHERS)
+    runner.prefill(0, OTHERS)
+    runner.decode([4, 5, 6])
+    for result, copy in zip(results, before, strict=True):
+        np.testing.assert_array_equal(result, copy)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 48])
+def test_long_prompts_go_in_chunks(
+    case: tuple[Runner, float], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, tolerance = case
+    full = scored(runner, TOKENS)
+    monkeypatch.setattr(cpu_runner, "PREFILL_CHUNK", chunk)
+    np.testing.assert_allclose(runner.score(TOKENS), full, atol=tolerance)
+    np.testing.assert_allclose(runner.prefill(2, TOKENS), full[-1], atol=tolerance)
+    np.testing.assert_allclose(runner.prefill(2, TOKENS[20:], 20), full[-1], atol=tolerance)

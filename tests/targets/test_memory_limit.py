@@ -1,0 +1,45 @@
+"""A run that does not fit is refused before anything of its size is allocated."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from tiny_models import llama, open_model, write_gguf
+
+from pipelines.common import system
+from pipelines.common.errors import MemoryLimitError
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize("target", ["torch", "cpu"])
+def test_needed_and_available_memory_are_named(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "available_memory", lambda _root: 3 * GIB)
+    model = open_model(write_gguf(tmp_path / "model.gguf", llama()), target=target)
+    max_length = 8 << 20  # at 2 layers * 2 halves * 2 heads * 64 * 4 bytes a token: 16 GiB
+    model.start(slots=1, max_length=16)  # imports and caches are not what is measured
+    tracemalloc.start()
+    try:
+        with pytest.raises(MemoryLimitError) as error:
+            model.start(slots=1, max_length=max_length)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    message = str(error.value)
+    assert "\n" not in message
+    assert "needs 16.0 GiB" in message
+    assert "3.0 GiB is available" in message
+    assert peak < 64 << 20
+
+
+@pytest.mark.parametrize("target", ["torch", "cpu"])
+def test_slots_count(tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "available_memory", lambda _root: GIB)
+    model = open_model(write_gguf(tmp_path / "model.gguf", llama()), target=target)
+    assert model.start(slots=1, max_length=1 << 12).slots == 1
+    with pytest.raises(MemoryLimitError):
+        model.start(slots=256, max_length=1 << 12)

@@ -1,0 +1,228 @@
+"""Small Llama models with random weights: made by `transformers`, written as GGUF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType as Type
+from gguf import GGUFValueType, GGUFWriter, TokenType
+from numpy.typing import NDArray
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
+
+from pipelines.common.decoder.pipeline import DecoderModel
+from pipelines.common.progress import Progress
+from pipelines.common.registry import Registry
+from pipelines.common.text.tokenizer import byte_alphabet
+from pipelines.common.text_generation import ModelOptions
+
+VOCABULARY = 320
+CONTEXT = 128
+ROPE_BASE = 500000.0
+
+LLAMA3_SCALING = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+"""Llama 3.1's, but for a context so short that it changes what short prompts give."""
+
+MIXED: Mapping[str, Type] = {
+    "output.weight": Type.Q6_K,
+    "blk.0.ffn_down.weight": Type.Q4_1,
+}
+"""What is not q4_0 in a "Q4_0" file that llama.cpp makes with an importance matrix."""
+
+
+def llama(
+    *, tied: bool = False, scaling: Mapping[str, Any] | None = None, seed: int = 0
+) -> LlamaForCausalLM:
+    """Two layers, four heads on two; wide enough that a row is one q6_k block.
+
+    Weights are large enough for logits of about one, and no norm's weights are all the same.
+    """
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        rms_norm_eps=1e-5,
+        rope_parameters={"rope_theta": ROPE_BASE, **(scaling or {"rope_type": "default"})},
+        tie_word_embeddings=tied,
+        initializer_range=256**-0.5,
+    )
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm.weight"):
+            parameter.data.uniform_(0.5, 1.5)
+    return model
+
+
+def write_gguf(
+    path: Path,
+    model: LlamaForCausalLM,
+    kind: Type = Type.F32,
+    *,
+    exceptions: Mapping[str, Type] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    rope_factors: NDArray[np.float32] | None = None,
+) -> Path:
+    """Writes a model as llama.cpp's converter does.
+
+    Args:
+        path: Where to write it.
+        model: The model.
+        kind: What matrices are stored in; vectors are float32.
+        exceptions: Matrices that are stored in something else, by their name in the file.
+        metadata: Pairs to set beside the usual ones, or in their place; None leaves one out.
+        rope_factors: The tensor ``rope_freqs.weight``.
+    """
+    config = model.config
+    writer = GGUFWriter(path, "llama")
+    pairs = {
+        "llama.vocab_size": config.vocab_size,
+        "llama.context_length": config.max_position_embeddings,
+        "llama.embedding_length": config.hidden_size,
+        "llama.feed_forward_length": config.intermediate_size,
+        "llama.block_count": config.num_hidden_layers,
+        "llama.attention.head_count": config.num_attention_heads,
+        "llama.attention.head_count_kv": config.num_key_value_heads,
+        "llama.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "llama.rope.freq_base": config.rope_parameters["rope_theta"],
+        "llama.rope.dimension_count": config.head_dim,
+        **(metadata or {}),
+    }
+    for key, value in pairs.items():
+        if value is not None:
+            writer.add_key_value(key, value, _value_type(value))
+    _add_tokenizer(writer, config.vocab_size)
+    if rope_factors is not None:
+        writer.add_tensor("rope_freqs.weight", rope_factors)
+    for name, weight in tensors(model).items():
+        stored = (exceptions or {}).get(name, kind) if weight.ndim == 2 else Type.F32
+        writer.add_tensor(name, encoded(weight, stored), raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def tensors(model: LlamaForCausalLM) -> dict[str, NDArray[np.float32]]:
+    """The weights under their GGUF names, rows of Q and K in GGUF's order."""
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
+    heads = {"q_proj": model.config.num_attention_heads, "k_proj": model.config.num_key_value_heads}
+    result = {}
+    for name, weight in model.state_dict().items():
+        if name == "lm_head.weight" and model.config.tie_word_embeddings:
+            continue
+        values = weight.numpy()
+        projection = name.split(".")[-2]
+        if projection in heads:
+            halves = values.reshape(heads[projection], 2, -1, values.shape[1])
+            values = halves.swapaxes(1, 2).reshape(values.shape)
+        result[names.get_name(name, try_suffixes=[".weight"])] = values
+    return result
+
+
+def encoded(values: NDArray[np.float32], kind: Type) -> NDArray[Any]:
+    """Rows in the encoding `kind`."""
+    if kind == Type.F32:
+        return values
+    return _q6_k(values) if kind == Type.Q6_K else gguf.quantize(values, kind)
+
+
+def _q6_k(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A plain q6_k quantizer: `gguf` has none. Super-block scales are such that block scales fit.
+
+    Layout: https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h
+    """
+    rows = len(values)
+    blocks = values.reshape(-1, 16, 16)
+    wanted = np.abs(blocks).max(-1) / 31
+    d = (wanted.max(-1, keepdims=True) / 127).astype(np.float16)
+    scales = np.rint(wanted / d.astype(np.float32)).clip(1, 127).astype(np.int8)
+    steps = (scales * d.astype(np.float32))[..., None]
+    quants = (np.rint(blocks / steps).clip(-32, 31) + 32).astype(np.uint8).reshape(-1, 2, 4, 32)
+    low = np.concatenate([quants[:, :, :2] & 15 | (quants[:, :, 2:] & 15) << 4], axis=2)
+    high = sum((quants[:, :, quarter] >> 4) << 2 * quarter for quarter in range(4))
+    return np.concatenate(
+        [
+            low.reshape(-1, 128),
+            high.reshape(-1, 64).astype(np.uint8),
+            scales.view(np.uint8),
+            d.view(np.uint8),
+        ],
+        axis=1,
+    ).reshape(rows, -1)
+
+
+def in_transformers(path: Path, scaling: Mapping[str, Any] | None = None) -> LlamaForCausalLM:
+    """A GGUF file as `transformers` reads it; of scalings it reads none."""
+    config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    if scaling is not None:
+        config.rope_parameters = {**config.rope_parameters, **scaling}
+    return LlamaForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, config=config, dtype=torch.float32
+    ).eval()
+
+
+def logits(model: LlamaForCausalLM, tokens: list[int]) -> NDArray[np.float32]:
+    """The logits after every token, ``[len(tokens), vocabulary]``."""
+    with torch.inference_mode():
+        return model(torch.tensor([tokens])).logits[0].numpy()
+
+
+def random_tokens(count: int, seed: int = 0) -> list[int]:
+    return np.random.default_rng(seed).integers(VOCABULARY, size=count).tolist()
+
+
+def open_model(
+    path: Path | None,
+    *,
+    target: str = "cpu",
+    encoding: str = "float32",
+    progress: Progress | None = None,
+) -> DecoderModel:
+    """Opens a file as the driver does; None for the model that ships with the pipeline."""
+    registry = Registry.discover()
+    options = ModelOptions(model_path=path, encoding=encoding, target=target)
+    return registry.load_pipeline("llama3").open(options, registry, progress or Progress())
+
+
+def _value_type(value: Any) -> GGUFValueType:
+    match value:
+        case bool():
+            return GGUFValueType.BOOL
+        case int():
+            return GGUFValueType.UINT32 if 0 <= value < 2**32 else GGUFValueType.INT64
+        case float():
+            return GGUFValueType.FLOAT64
+        case _:
+            return GGUFValueType.STRING
+
+
+def _add_tokenizer(writer: GGUFWriter, size: int) -> None:
+    """Llama 3's kind: the bytes, one merge, and reserved tokens."""
+    words = [*byte_alphabet(), "th"]
+    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
+    reserved = [f"<|reserved_special_token_{i}|>" for i in range(size - len(words + special))]
+    control = special + reserved
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(words + control)
+    writer.add_token_types([TokenType.NORMAL] * len(words) + [TokenType.CONTROL] * len(control))
+    writer.add_token_merges(["t h"])
+    writer.add_bos_token_id(len(words))
+    writer.add_eos_token_id(len(words) + 1)
+    writer.add_eot_token_id(len(words) + 2)
