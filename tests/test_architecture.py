@@ -25,7 +25,7 @@ ORDER = (
     "decoder",
     "ops",
     "nn",
-    "targets.target",
+    "target",
     "graph",
     "targets",
     "text_generation",
@@ -124,7 +124,7 @@ def test_targets_do_not_know_each_other():
         target = ".".join(name.split(".")[:4])
         for imported in imports(name):
             if is_within(imported, "pipelines.common.targets"):
-                assert is_within(imported, target, "pipelines.common.targets.target"), (
+                assert is_within(imported, target, "pipelines.common.target"), (
                     f"{name} imports {imported}"
                 )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import pluggy
 
 if TYPE_CHECKING:
-    from pipelines.common.targets.target import Target
+    from pipelines.common.target import Target
     from pipelines.common.text_generation import TextPipeline
     from pipelines.common.weights.model_file import ModelFile
 

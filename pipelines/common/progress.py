@@ -35,7 +35,7 @@ class Progress:
         return nullcontext()
 
     def notice(self, message: str) -> None:
-        """Tells the user one thing worth knowing, in one line."""
+        """Tells the user one thing worth knowing, in one line; a front end says it once."""
 
     def detail(self, message: str) -> None:
         """Tells what only `--verbose` shows."""

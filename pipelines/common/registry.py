@@ -35,7 +35,7 @@ from pipelines.common.hookspecs import (
 )
 
 if TYPE_CHECKING:
-    from pipelines.common.targets.target import Target
+    from pipelines.common.target import Target
     from pipelines.common.text_generation import TextPipeline
     from pipelines.common.weights.model_file import ModelFile
 

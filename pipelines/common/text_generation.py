@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
-from pipelines.common.targets.target import Target
+from pipelines.common.target import Target
 from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.weights.model_file import ModelFile
 

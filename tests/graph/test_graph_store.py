@@ -23,7 +23,7 @@ from pipelines.common.graph import build, lower
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight
 from pipelines.common.graph.store import lowered_graph
 from pipelines.common.progress import Progress
-from pipelines.common.targets.target import Job
+from pipelines.common.target import Job
 from pipelines.common.weights.encodings import F32, Q4_0
 from pipelines.llama3 import model as llama3_model
 
@@ -69,7 +69,7 @@ def job(tmp_path: Path, config: DecoderConfig) -> Job:
 
 
 def get(job: Job, target: str = "cpu") -> LoweredGraph:
-    return lowered_graph(job, target, lambda: ())
+    return lowered_graph(job, target, ())
 
 
 def test_second_time_it_comes_from_the_cache(job: Job, made: list[LoweredGraph]) -> None:

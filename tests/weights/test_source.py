@@ -255,8 +255,7 @@ def test_an_unwritable_cache_leaves_the_weights_in_memory(
     expected = {name: source("f16", "q4_0").raw(name).tobytes() for name in weights.encodings}
     assert {name: weights.raw(name).tobytes() for name in weights.encodings} == expected
     (warning,) = warnings
-    assert "\n" not in warning
-    assert warning.endswith("; the converted weights are kept in memory")
+    assert "cache folder" in warning and "\n" not in warning
 
 
 def test_a_full_disk_leaves_the_weights_in_memory(

@@ -27,10 +27,12 @@ class ConsoleProgress(Progress):
         self._quiet = quiet
         self._verbose = verbose
         self._spinning = False
+        self._said: set[str] = set()
 
     def notice(self, message: str) -> None:
-        """Writes `message`, unless quiet."""
-        if not self._quiet:
+        """Writes `message`, unless quiet or said before, as by each user of a broken cache."""
+        if not self._quiet and message not in self._said:
+            self._said.add(message)
             say(message)
 
     def detail(self, message: str) -> None:

@@ -11,6 +11,10 @@ EMBEDDING = "token_embd.weight"
 """Tensor of the token embedding, whose rows are the vocabulary."""
 
 
+_TENSORS_A_BLOCK = 6
+"""Fewer than any decoder's block has."""
+
+
 @dataclass(frozen=True)
 class DecoderConfig:
     """Everything that a graph is built from; no weights, no file.
@@ -96,7 +100,7 @@ class DecoderConfig:
                 " expected an epsilon between 0 and 1 and a base between 1 and 1e38"
             )
         layers = size("block_count")
-        if layers > len(file.tensors):
+        if layers * _TENSORS_A_BLOCK > len(file.tensors):
             # Refused before a weight table of that many blocks is made.
             raise ModelFileError(
                 f"{file.path}: metadata says {layers} blocks, but the file has only"

@@ -14,7 +14,7 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
-from pipelines.common.targets.target import Job, Target
+from pipelines.common.target import Job, Target
 from pipelines.common.text import gguf_tokenizer, json_tokenizer
 from pipelines.common.text.tokenizer import Tokenizer, check_matches
 from pipelines.common.text_generation import Lookup, ModelOptions

@@ -1,9 +1,9 @@
 """Keeps lowered graphs, so that later runs import neither torch nor the exporter.
 
-An entry's key holds the decoder's dimensions, what every weight runs in, the target and the
-versions of the packages at work. The entry itself lists the source files that were loaded when it
-was made, with their hashes: one that has changed since, a plugin's `model.py` or a rule, makes it
-stale.
+An entry's key holds the decoder's dimensions, what every weight runs in, the target, its rules and
+the versions of the packages at work. The entry itself lists the source files that were loaded when
+it was made, with their hashes: one that has changed since, a plugin's `model.py` or a rule, makes
+it stale.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import importlib.metadata
 import json
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.common.cache import digest
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
-from pipelines.common.targets.target import Job
+from pipelines.common.target import Job
 
 PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript")
 """Packages whose versions have a say in the graph."""
@@ -28,15 +28,15 @@ PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript")
 _MODEL, _INDEX = "graph.onnx", "graph.json"
 
 
-def lowered_graph(job: Job, target: str, rules: Callable[[], tuple[Rule, ...]]) -> LoweredGraph:
+def lowered_graph(job: Job, target: str, rules: Sequence[Rule]) -> LoweredGraph:
     """The graph of a job for a target, from the cache or newly made.
 
     Args:
         job: The decoder.
         target: Name of the target.
-        rules: Gives the rules to lower with, those of op packages first.
+        rules: What to lower with, in order.
     """
-    key = _key(job, target)
+    key = _key(job, target, rules)
     found = job.cache.get("graph", key)
     if found is not None:
         with job.progress.phase("lower", "reading the lowered graph"):
@@ -47,7 +47,7 @@ def lowered_graph(job: Job, target: str, rules: Callable[[], tuple[Rule, ...]]) 
             return graph
         job.progress.detail(f"sources have changed since the graph {key[:12]} was cached")
 
-    graph = _make(job, target, rules())
+    graph = _make(job, target, rules)
 
     def write(folder: Path) -> None:
         (folder / _MODEL).write_bytes(graph.model)
@@ -62,11 +62,11 @@ def lowered_graph(job: Job, target: str, rules: Callable[[], tuple[Rule, ...]]) 
             job.cache.discard("graph", key)
         job.cache.put("graph", key, write, f"{job.pipeline} for {target}")
     except CacheError as error:
-        job.progress.notice(f"{error}; the graph will be built again next time")
+        job.progress.notice(str(error))
     return graph
 
 
-def _make(job: Job, target: str, rules: tuple[Rule, ...]) -> LoweredGraph:
+def _make(job: Job, target: str, rules: Sequence[Rule]) -> LoweredGraph:
     with job.progress.phase("build", "building the graph"):
         from pipelines.common.graph.build import build
 
@@ -77,7 +77,7 @@ def _make(job: Job, target: str, rules: tuple[Rule, ...]) -> LoweredGraph:
         return lower(model, rules, job.weights.encodings, target)
 
 
-def _key(job: Job, target: str) -> str:
+def _key(job: Job, target: str, rules: Sequence[Rule]) -> str:
     return digest(
         {
             "pipeline": job.pipeline,
@@ -85,6 +85,7 @@ def _key(job: Job, target: str) -> str:
             "config": dataclasses.asdict(job.config),
             "encodings": {name: str(encoding) for name, encoding in job.weights.encodings.items()},
             "target": target,
+            "rules": [rule.name for rule in rules],
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "python": sys.version,
         }

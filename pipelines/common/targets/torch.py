@@ -14,11 +14,11 @@ from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.system import require_memory
-from pipelines.common.targets.target import Job
+from pipelines.common.target import Job
 
 
 class TorchTarget:
-    """Implements `pipelines.common.targets.target.Target`.
+    """Implements `pipelines.common.target.Target`.
 
     Weights are the exact float32 values of the encoding they run in.
     """

@@ -220,7 +220,7 @@ class WeightSource:
             with (folder / _FILE).open("rb") as file:
                 return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except (CacheError, OSError) as error:
-            self._warn(f"{error}; the converted weights are kept in memory")
+            self._warn(str(error))
         data = np.empty(size, np.uint8)
 
         def store(rows: NDArray[np.uint8], offset: int) -> None:

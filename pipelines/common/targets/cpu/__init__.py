@@ -13,21 +13,24 @@ from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph
 from pipelines.common.graph.store import lowered_graph
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.system import require_memory
+from pipelines.common.target import Job
 from pipelines.common.targets.cpu.rules import RULES
 from pipelines.common.targets.cpu.runner import CpuRunner
 from pipelines.common.targets.cpu.weights import make_tensors
-from pipelines.common.targets.target import Job
 
 PROVIDER = "CPUExecutionProvider"
 
 
 class CpuTarget:
-    """Implements `pipelines.common.targets.target.Target`."""
+    """Implements `pipelines.common.target.Target`."""
 
     def start(self, job: Job) -> Runner:
         """See `Target.start`."""
-        graph = lowered_graph(job, "cpu", lambda: RULES)
-        _check_memory(job, graph)
+        # What is too large at the least is refused before a graph is built for it.
+        _require_memory(job, job.weights.total_bytes)
+        graph = lowered_graph(job, "cpu", RULES)
+        # A constant exists twice for a while: as it is handed over and as the runtime packs it.
+        _require_memory(job, sum((1 + weight.constant) * weight.nbytes for weight in graph.weights))
         return _start(job, graph)
 
     def versions(self) -> dict[str, str]:
@@ -37,12 +40,9 @@ class CpuTarget:
         return {"onnxruntime": onnxruntime.__version__}
 
 
-def _check_memory(job: Job, graph: LoweredGraph) -> None:
-    """Counts what the run will hold at its largest, while weights are being packed."""
+def _require_memory(job: Job, weights: int) -> None:
     config = job.config
     state = 2 * config.layers * config.kv_heads * config.head_dim * job.max_length * job.slots * 4
-    # A constant exists twice for a while: as it is handed over and as the runtime packs it.
-    weights = sum((1 + weight.constant) * weight.nbytes for weight in graph.weights)
     require_memory(
         weights + state,
         f"{job.pipeline} on cpu (weights {weights / 2**30:.1f} GiB, KV {state / 2**30:.1f} GiB)",
