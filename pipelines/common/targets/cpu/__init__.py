@@ -20,6 +20,10 @@ from pipelines.common.targets.cpu.weights import make_tensors
 
 PROVIDER = "CPUExecutionProvider"
 
+_COPIES = {"codes": 2, "scales": 3}
+"""How often a layout is in memory while the session is made: as it is handed over, and in what the
+runtime packs, where scales stand by themselves and multiplied with the codes' zero point."""
+
 
 class CpuTarget:
     """Implements `pipelines.common.target.Target`."""
@@ -29,8 +33,9 @@ class CpuTarget:
         # What is too large at the least is refused before a graph is built for it.
         _require_memory(job, job.weights.total_bytes)
         graph = lowered_graph(job, "cpu", RULES)
-        # A constant exists twice for a while: as it is handed over and as the runtime packs it.
-        _require_memory(job, sum((1 + weight.constant) * weight.nbytes for weight in graph.weights))
+        _require_memory(
+            job, sum(_COPIES.get(weight.layout, 1) * weight.nbytes for weight in graph.weights)
+        )
         return _start(job, graph)
 
     def versions(self) -> dict[str, str]:

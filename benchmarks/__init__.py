@@ -1,0 +1,1 @@
+"""Measures the project; see README.md for what each command prints."""

@@ -1,0 +1,89 @@
+"""Measures how fast stored weights are made into what runs.
+
+python -m benchmarks.prepare [--rows N] [--columns N] [--runs N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.report import median, print_machine, print_table
+from pipelines.common.targets.cpu import layouts
+from pipelines.common.weights.encodings import (
+    BF16,
+    F16,
+    Q4_0,
+    Q4_1,
+    Q6_K,
+    Q8_0,
+    Encoding,
+    dequantize,
+)
+from pipelines.common.weights.quantize import quantize
+
+
+def figure(
+    made: str, work: Callable[[Encoding, Any], object], encoding: Encoding, data: Any, runs: int
+) -> tuple[str, str, float]:
+    """What is made of what, and at how many GB/s of the latter.
+
+    Args:
+        made: Name of what `work` makes.
+        work: Gets `encoding` and `data`. All it makes is kept: each run touches fresh memory.
+        encoding: What to make, or to make it from.
+        data: A matrix.
+        runs: Number of runs; their median counts.
+    """
+    kept, seconds = [], []
+    for _ in range(runs):
+        start = time.perf_counter()
+        kept.append(work(encoding, data))
+        seconds.append(time.perf_counter() - start)
+    stored = "float32" if data.dtype == np.float32 else encoding.name
+    return made, stored, data.nbytes / median(seconds) / 1e9
+
+
+def lay_out(encoding: Encoding, raw: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    """All the tensors that the cpu target makes of a matrix in a block encoding."""
+    tensors: list[NDArray[Any]] = [layouts.codes(encoding, raw), layouts.scales(encoding, raw)]
+    if encoding == Q4_1:
+        tensors.append(layouts.offsets(encoding, raw))
+    return tensors
+
+
+def figures(rows: int, columns: int, runs: int) -> Iterator[tuple[str, str, float]]:
+    """A `figure` for each preparation there is, of random bytes."""
+    generator = np.random.default_rng(0)
+    for encoding in (Q4_0, Q4_1, Q8_0, Q6_K):
+        raw = generator.integers(0, 256, (rows, encoding.row_bytes(columns)), np.uint8)
+        yield figure("codes and scales", lay_out, encoding, raw, runs)
+    for encoding in (F16, BF16, Q4_0, Q8_0, Q6_K):
+        raw = generator.integers(0, 256, (rows, encoding.row_bytes(columns)), np.uint8)
+        yield figure("float32", dequantize, encoding, raw, runs)
+    values = generator.standard_normal((rows, columns), np.float32)
+    for encoding in (Q4_0, Q8_0):
+        yield figure(encoding.name, quantize, encoding, values, runs)
+
+
+def main() -> None:
+    """Reads the command line, measures, prints."""
+    parser = argparse.ArgumentParser(description="Measures the preparation of weights.")
+    parser.add_argument("--rows", type=int, default=14336, help="rows of the matrix")
+    parser.add_argument("--columns", type=int, default=4096, help="its columns")
+    parser.add_argument("--runs", type=int, default=7, help="runs to take the median of")
+    arguments = parser.parse_args()
+    print_machine()
+    print_table(
+        ["made", "from", "GB/s of the latter"],
+        figures(arguments.rows, arguments.columns, arguments.runs),
+    )
+
+
+if __name__ == "__main__":
+    main()
