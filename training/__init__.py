@@ -1,0 +1,1 @@
+"""How the bundled model is made: text generator, tokenizer, training and export."""
