@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,7 +45,7 @@ class Work:
         options: Its model.
         prompt_tokens: Length of the prompt.
         tokens: Steps to decode.
-        runs: Prompts to compute and continue; the figures are medians.
+        runs: Prompts to compute and continue; the figures are medians. 0 only starts the model.
     """
 
     pipeline: str
@@ -63,8 +63,8 @@ class Start:
         file_s: Opening the model file and checking all of it.
         open_s: The same with the weight table and the tokenizer.
         phases: Seconds of each phase of the start.
-        prompt_tokens_per_s: Rate of the prompt's computation.
-        tokens_per_s: Rate of decoding, greedy choice included.
+        prompt_tokens_per_s: Rate of the prompt's computation; 0 if nothing ran.
+        tokens_per_s: Rate of decoding, greedy choice included; 0 if nothing ran.
         bytes_per_token: Weights that a step reads, in the encoding that they run in: all but the
             embedding, of which it reads a row. The KV state is not counted.
         peak_bytes: Peak resident set.
@@ -110,8 +110,8 @@ def start(work: Work) -> Start:
         file_s=file_s,
         open_s=open_s,
         phases=progress.seconds,
-        prompt_tokens_per_s=median(rate for rate, _ in rates),
-        tokens_per_s=median(rate for _, rate in rates),
+        prompt_tokens_per_s=median(rate for rate, _ in rates) if rates else 0.0,
+        tokens_per_s=median(rate for _, rate in rates) if rates else 0.0,
         bytes_per_token=_bytes_per_token(model),
         peak_bytes=memory.resident,
         anonymous_bytes=memory.anonymous,
@@ -147,7 +147,7 @@ def measure(work: Work) -> dict[str, Any]:
     before = _in_new_process(_bandwidth)
     with tempfile.TemporaryDirectory() as cache:
         os.environ["RUN_PIPELINE_CACHE"] = cache
-        first = _in_new_process(start, work)
+        first = _in_new_process(start, replace(work, runs=0))
         warm = _in_new_process(start, work)
     after = _in_new_process(_bandwidth)
     bandwidth = (before + after) / 2
