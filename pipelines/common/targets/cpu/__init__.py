@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -40,9 +42,19 @@ class CpuTarget:
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""
-        import onnxruntime
+        return {"onnxruntime": _onnxruntime().__version__}
 
-        return {"onnxruntime": onnxruntime.__version__}
+
+def _onnxruntime() -> ModuleType:
+    """The runtime, which is kept from reporting home.
+
+    Its official builds send usage data from 1.29 on, on Linux too, unless this is set before the
+    import; they leave a database for it in the user's cache folder as well.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def _require_memory(job: Job, weights: int) -> None:
@@ -55,8 +67,7 @@ def _require_memory(job: Job, weights: int) -> None:
 
 
 def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
-    import onnxruntime as ort
-
+    ort = _onnxruntime()
     cos, sin = rope.tables(job.frequencies, job.max_length)
     with job.progress.phase("load", "preparing weights"):
         tensors = make_tensors(job.weights, graph.weights)
