@@ -49,6 +49,13 @@ class Job:
     cache: Cache
     progress: Progress
 
+    @property
+    def state_elements(self) -> int:
+        """Numbers in the KV state at its largest: keys and values of all layers and slots."""
+        config = self.config
+        token = 2 * config.layers * config.kv_heads * config.head_dim
+        return token * self.max_length * self.slots
+
     def make_network(self) -> nn.Module:
         """The decoder's torch module; imports torch and whatever the module is made of."""
         module, _, function = self.network.partition(":")

@@ -25,16 +25,14 @@ class TorchTarget:
 
     def start(self, job: Job) -> Runner:
         """See `Target.start`; there is nothing to lower."""
-        config = job.config
         if job.threads:
             torch.set_num_threads(job.threads)
         with job.progress.phase("build", "building the module"), torch.device("meta"):
             module = job.make_network()
         parameters = dict(module.named_parameters())
         weights = 4 * sum(parameter.numel() for parameter in parameters.values())
-        state = 2 * config.layers * config.kv_heads * config.head_dim * job.max_length * job.slots
         require_memory(
-            weights + 4 * state,
+            weights + 4 * job.state_elements,
             f"{job.pipeline} on torch (float32 weights {weights / 2**30:.1f} GiB)",
         )
         with job.progress.phase("load", "decoding weights"), warnings.catch_warnings():
@@ -43,7 +41,7 @@ class TorchTarget:
             tensors = {name: torch.from_numpy(job.weights.float32(name)) for name in parameters}
             module.load_state_dict(tensors, assign=True)
         rotary = rope.tables(job.frequencies, job.max_length)
-        return TorchRunner(module, config, rotary, job.slots, job.max_length)
+        return TorchRunner(module, job.config, rotary, job.slots, job.max_length)
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""

@@ -58,8 +58,7 @@ def _onnxruntime() -> ModuleType:
 
 
 def _require_memory(job: Job, weights: int) -> None:
-    config = job.config
-    state = 2 * config.layers * config.kv_heads * config.head_dim * job.max_length * job.slots * 4
+    state = 4 * job.state_elements
     require_memory(
         weights + state,
         f"{job.pipeline} on cpu (weights {weights / 2**30:.1f} GiB, KV {state / 2**30:.1f} GiB)",
