@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,10 @@ from numpy.typing import DTypeLike
 
 PLACEHOLDER = "supplied-by-the-runner"
 """File that a lowered graph says its constants are in; runners put their own in their place."""
+
+LAYOUTS = ("stored", "float32", "float16")
+"""Weight layouts that every target has: the bytes of the encoding that a weight runs in, its values,
+and the values of a weight that is stored in float16."""
 
 
 class Emitter(Protocol):
@@ -43,6 +47,23 @@ class Emitter(Protocol):
                 otherwise it is an input of the graph and stays where it is.
         """
 
+    def call(self, function: Any, *inputs: Any, _outputs: int = 1, **attributes: Any) -> Any:
+        """One node that calls a function made of standard ONNX operators.
+
+        Args:
+            function: An `onnxscript.OnnxFunction`; the graph carries its definition.
+            inputs: Its inputs.
+            _outputs: How many outputs it has.
+            attributes: Its attributes.
+        """
+
+    def keep_state_in(self, value: Any, dtype: DTypeLike) -> Any:
+        """Declares the element type of one half of the KV state; returns the half.
+
+        The shape stays ``[slots, kv_heads, capacity, head_dim]``, capacity a multiple of 16; what
+        stands where in that memory is the affair of the operators that the rule emits.
+        """
+
     def encoding(self, value: Any) -> str:
         """Name of the encoding that a matched weight runs in."""
 
@@ -64,12 +85,20 @@ class Rule:
             is not one of them is a standard ONNX operator. Its parameters are what it binds.
         emit: ``(emitter, x, weight, ...)`` returns the outputs that replace the pattern's.
         encodings: For parameters that are weights, the names of the encodings the rule takes.
+        tolerance: Largest error that `ops check` lets pass, relative to the largest value.
+        examples: For `ops check`: takes a random generator, gives bindings of the pattern's parameters
+            to try the rule on. A tensor is a NumPy array, a weight matrix (float32 ``[N, K]``) one
+            too, an attribute a number. The shared patterns in `patterns` have examples of their own.
+        package: Name of the op package that brought the rule; filled in when the package is loaded.
     """
 
     name: str
     pattern: Callable[..., Any]
     emit: Callable[..., Any]
     encodings: Mapping[str, Collection[str]] = field(default_factory=dict)
+    tolerance: float = 1e-4
+    examples: Callable[[np.random.Generator], Iterable[Mapping[str, Any]]] | None = None
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,10 +108,11 @@ class LoweredWeight:
     Attributes:
         name: Its name in the graph.
         parameter: The weight it is made of.
-        layout: Name of the target's function that makes it.
+        layout: Name of what makes it: one of `LAYOUTS`, of the target's own, or of the package's.
         dtype: Its element type, as numpy spells it.
         shape: Its shape.
         constant: True for an initializer, False for an input.
+        package: Name of the op package whose layout it is; empty for the others.
     """
 
     name: str
@@ -91,11 +121,29 @@ class LoweredWeight:
     dtype: str
     shape: tuple[int, ...]
     constant: bool
+    package: str = ""
 
     @property
     def nbytes(self) -> int:
         """Bytes it takes."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Which nodes a rule took.
+
+    Attributes:
+        package: Name of the op package that brought the rule; empty for the target's own.
+        rule: Name of the rule.
+        operators: The operators of its pattern, as ``RoPE + Attention``.
+        nodes: How often it was applied.
+    """
+
+    package: str
+    rule: str
+    operators: str
+    nodes: int
 
 
 @dataclass(frozen=True)
@@ -105,7 +153,9 @@ class LoweredGraph:
     Attributes:
         model: The serialized ONNX model, without weights.
         weights: What has to be supplied beside the decoder's own inputs.
+        taken: What each rule took, in the order in which the rules were applied.
     """
 
     model: bytes
     weights: tuple[LoweredWeight, ...]
+    taken: tuple[Taken, ...] = ()

@@ -1,0 +1,1 @@
+"""Custom op packages: operators that are replaced, fused or added, from a path."""
