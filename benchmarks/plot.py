@@ -1,0 +1,90 @@
+"""Draws what `benchmarks.compare` has measured.
+
+    python -m benchmarks.plot FIGURES.json DIR
+
+Every model gets an SVG file of its decoding over the length of the context, and one over the number
+of sequences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.series import LLAMA_CPP, OWN, Comparison
+
+try:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator, ScalarFormatter
+except ModuleNotFoundError:
+    sys.exit("plots need matplotlib: pip install -e '.[bench]'")
+
+
+def plot(comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
+    """Draws all decoding that was measured at more than one length or batch size.
+
+    Args:
+        comparisons: What was measured.
+        folder: Where the files go; it is made.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for section, abscissa, label in (
+        ("decode", "length", "tokens of context"),
+        ("batch", "sequences", "sequences side by side"),
+    ):
+        for shape in dict.fromkeys(one.shape for one in comparisons):
+            points = [one for one in comparisons if (one.section, one.shape) == (section, shape)]
+            if len(points) < 2:
+                continue
+            points.sort(key=lambda one: getattr(one, abscissa))
+            figure = _figure(points, [getattr(one, abscissa) for one in points])
+            axes = figure.axes[0]
+            axes.set_title(f"Llama 3 {shape.upper()}, {points[0].encoding}: decoding")
+            axes.set_xlabel(label)
+            written.append(folder / f"{section}-{shape}.svg")
+            # The same figures always give the same file.
+            with mpl.rc_context({"svg.hashsalt": section}):
+                figure.savefig(written[-1], metadata={"Date": None})
+    return written
+
+
+def _figure(points: Sequence[Comparison], x: Sequence[int]) -> Figure:
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(x, [one.roofline() for one in points], "--", color="grey", label="read bandwidth")
+    for engine, marker in ((OWN, "o"), (LLAMA_CPP, "s")):
+        rates = [rate for one in points if (rate := one.rate(engine)) is not None]
+        if rates:
+            axes.plot(x, rates, marker=marker, label=engine)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(x)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("tokens/s")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def main() -> None:
+    """Reads the command line, draws."""
+    parser = argparse.ArgumentParser(description="Draws the figures of benchmarks.compare.")
+    parser.add_argument("figures", type=Path, metavar="FIGURES.json", help="what --json wrote")
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    arguments = parser.parse_args()
+    figures = json.loads(arguments.figures.read_text(encoding="utf-8"))
+    for path in plot(list(map(Comparison.from_json, figures["comparisons"])), arguments.folder):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
