@@ -17,17 +17,23 @@ ROOT = Path(pipelines.__path__[0])
 ORDER = (
     "errors",
     "progress",
+    "importing",
+    "ort",
     "system",
     "cache",
     "weights",
     "text",
     "runtime",
     "decoder",
+    "graph.rules",
+    "graph.trace",
     "ops",
     "nn",
+    "op_packages.package",
     "target",
     "graph",
     "targets",
+    "op_packages",
     "text_generation",
     "decoder.pipeline",
     "hookspecs",
@@ -136,7 +142,7 @@ def test_errors_import_nothing():
 # Where the two big libraries may be imported at all.
 USERS = {
     "torch": {"ops", "nn", "graph", "decoder", "targets"},
-    "onnxruntime": {"targets"},
+    "onnxruntime": {"ort", "targets"},
 }
 
 

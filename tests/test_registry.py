@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -79,7 +78,6 @@ def test_a_named_file_is_a_plugin(make_plugin):
     registry = Registry.discover([path])
     assert registry.load_pipeline("mine") == "loaded mine"
     assert registry.pipelines["mine"].plugin.provenance == str(path)
-    assert registry.origin("mine") == path
 
 
 def test_a_named_folder_is_a_folder_of_plugins(make_plugin, tmp_path):
@@ -100,7 +98,6 @@ def test_a_package_in_a_folder_points_to_its_own_modules(make_plugin):
     make_plugin("from . import parts\ndef make(): return parts.NAME", "packaged/model.py")
     make_plugin("NAME = 'from parts'", "packaged/parts.py")
     registry = Registry.discover([package])
-    assert registry.origin("packaged") == package / "model.py"
     assert registry.load_pipeline("packaged") == "from parts"
 
 
@@ -174,7 +171,6 @@ def test_entry_points_are_loaded_each_on_its_own(install):
     registry = Registry.discover()
     assert registry.load_pipeline("forged") == "loaded forged"
     assert registry.pipelines["forged"].plugin.provenance == "entry point (forged 1.2)"
-    assert registry.origin("forged").name == "forged_good.py"
     assert len(registry.problems) == 2
     assert "plugin 'bad' (entry point (forged 1.2)) was skipped" in registry.problems[0]
     assert "plugin 'gone'" in registry.problems[1]
@@ -263,13 +259,6 @@ def test_the_opener_is_told_by_the_ending(tmp_path):
         registry.opener(other)
     with pytest.raises(ModelFileError, match="no such model file"):
         registry.opener(tmp_path / "missing.gguf")
-
-
-def test_origins_of_built_ins_are_their_files():
-    import pipelines
-
-    root = Path(pipelines.__path__[0])
-    assert Registry.discover().origin("echo") == root / "echo" / "pipeline.py"
 
 
 def test_a_checkout_has_a_plugins_folder_and_an_installation_has_not(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -193,11 +193,32 @@ def open_model(
     target: str = "cpu",
     encoding: str = "float32",
     progress: Progress | None = None,
+    pipeline: str = "llama3",
+    plugins: Iterable[Path] = (),
+    custom_ops: Iterable[Path] = (),
+    native_ops: bool = False,
 ) -> DecoderModel:
-    """Opens a file as the driver does; None for the model that ships with the pipeline."""
-    registry = Registry.discover()
-    options = ModelOptions(model_path=path, encoding=encoding, target=target)
-    return registry.load_pipeline("llama3").open(options, registry, progress or Progress())
+    """Opens a file as the driver does, but with the stock operators where no others are named.
+
+    Args:
+        path: The model file; None for the model that ships with the pipeline.
+        target: What to run on.
+        encoding: What the big matrices run in.
+        progress: Told of everything.
+        pipeline: The pipeline that opens it.
+        plugins: Plugins beside the usual ones.
+        custom_ops: Op packages.
+        native_ops: Whether the project's own kernels are used.
+    """
+    registry = Registry.discover(plugins)
+    options = ModelOptions(
+        model_path=path,
+        encoding=encoding,
+        target=target,
+        custom_ops=tuple(custom_ops),
+        native_ops=native_ops,
+    )
+    return registry.load_pipeline(pipeline).open(options, registry, progress or Progress())
 
 
 def _value_type(value: Any) -> GGUFValueType:

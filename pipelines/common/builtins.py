@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pipelines.common.hookspecs import PipelineRecord, TargetRecord, WeightFormatRecord, hookimpl
+from pathlib import Path
+
+import pipelines
+from pipelines.common.hookspecs import (
+    OpPackageRecord,
+    PipelineRecord,
+    TargetRecord,
+    WeightFormatRecord,
+    hookimpl,
+)
 
 
 @hookimpl
@@ -50,5 +59,18 @@ def register_weight_formats() -> list[WeightFormatRecord]:
             summary="GGUF: F32, F16, BF16, Q8_0, Q4_0, Q4_1 and Q6_K tensors.",
             suffixes=(".gguf",),
             open="pipelines.common.weights.gguf:open_gguf",
+        ),
+    ]
+
+
+@hookimpl
+def register_op_packages() -> list[OpPackageRecord]:
+    """The native CPU kernels."""
+    return [
+        OpPackageRecord(
+            name="native",
+            summary="CPU kernels for block-encoded and float weights, and for attention.",
+            # Beside the package `pipelines`, in a checkout as in an installation.
+            path=Path(pipelines.__path__[0]).resolve().parent / "custom_ops" / "native",
         ),
     ]

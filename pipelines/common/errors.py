@@ -42,6 +42,10 @@ class PluginError(PipelineError):
     """A plugin that fails to load, or two that claim one name."""
 
 
+class OpPackageError(PipelineError):
+    """A custom op package that cannot be used: not one, broken, built for another machine."""
+
+
 class LoweringError(PipelineError):
     """An operator of the graph that no rule takes for the target asked for."""
 

@@ -3,8 +3,8 @@
 A plugin is a module whose functions carry `hookimpl` and are named like the hooks below. Each hook
 returns small frozen records: a name, a summary, and how to get the real thing. The registry
 collects the records at every start and gets the real thing when it is used, so a plugin's module
-imports nothing heavy itself. The pipelines, targets and weight formats that ship with the project
-are registered through these same hooks, in `pipelines.common.builtins`.
+imports nothing heavy itself. The pipelines, targets, weight formats and op packages that ship with
+the project are registered through these same hooks, in `pipelines.common.builtins`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,23 @@ class WeightFormatRecord:
     open: Lazy[Callable[[Path], ModelFile]]
 
 
-Record: TypeAlias = PipelineRecord | TargetRecord | WeightFormatRecord
+@dataclass(frozen=True)
+class OpPackageRecord:
+    """A custom op package that every model runs with where its rules fit.
+
+    Attributes:
+        name: Lower-case letters, digits, ``-`` and ``_``; unique among op packages.
+        summary: One line for ``list``.
+        path: A folder with a manifest, a ``.py`` file or a shared library; the package is loaded
+            when a model is run.
+    """
+
+    name: str
+    summary: str
+    path: Path
+
+
+Record: TypeAlias = PipelineRecord | TargetRecord | WeightFormatRecord | OpPackageRecord
 
 
 @hookspec
@@ -106,4 +122,10 @@ def register_targets() -> Sequence[TargetRecord]:
 @hookspec
 def register_weight_formats() -> Sequence[WeightFormatRecord]:
     """The weight formats that this plugin brings."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_op_packages() -> Sequence[OpPackageRecord]:
+    """The custom op packages that this plugin brings."""
     raise NotImplementedError

@@ -8,11 +8,9 @@ from nowhere else.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
 import importlib.util
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,21 +23,34 @@ import pluggy
 
 import pipelines
 from pipelines.common import builtins, hookspecs
-from pipelines.common.errors import ModelFileError, PluginError, TargetError, UsageError
+from pipelines.common.errors import (
+    ModelFileError,
+    OpPackageError,
+    PluginError,
+    TargetError,
+    UsageError,
+)
 from pipelines.common.hookspecs import (
     Lazy,
+    OpPackageRecord,
     PipelineRecord,
     Record,
     TargetRecord,
     WeightFormatRecord,
 )
+from pipelines.common.importing import import_from
 
 if TYPE_CHECKING:
+    from pipelines.common.op_packages.package import LoadedPackage
+    from pipelines.common.progress import Progress
     from pipelines.common.target import Target
-    from pipelines.common.text_generation import TextPipeline
+    from pipelines.common.text_generation import ModelOptions, TextPipeline
     from pipelines.common.weights.model_file import ModelFile
 
 ENTRY_POINT_GROUP = "run_pipeline.plugins"
+
+NATIVE = "native"
+"""The op package that ships with the project and can be left out."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _FUNCTION_NAME = re.compile(r"[\w.]+:\w+")
@@ -78,6 +89,21 @@ class Entry(Generic[R]):
         required = self.record.requires if isinstance(self.record, TargetRecord) else ()
         return tuple(name for name in required if importlib.util.find_spec(name) is None)
 
+    def state(self) -> str:
+        """Why it cannot be used, as far as a look tells; empty if nothing speaks against it."""
+        if missing := self.missing_modules():
+            return f"unavailable: needs {', '.join(missing)}"
+        if not isinstance(self.record, OpPackageRecord):
+            return ""
+        from pipelines.common.op_packages.manifest import read_manifest
+
+        try:
+            manifest = read_manifest(self.record.path)
+        except OpPackageError as error:
+            return f"unavailable: {error}"
+        built = manifest.library is None or manifest.find_library() is not None
+        return "" if built else "library not built"
+
 
 class Registry:
     """The records of all plugins, by name.
@@ -86,6 +112,7 @@ class Registry:
         pipelines: Pipelines, the built-in ones first.
         targets: Targets, likewise.
         weight_formats: Weight formats, likewise.
+        op_packages: Custom op packages, likewise.
         problems: One line for each plugin that was skipped.
     """
 
@@ -93,6 +120,7 @@ class Registry:
         self.pipelines: dict[str, Entry[PipelineRecord]] = {}
         self.targets: dict[str, Entry[TargetRecord]] = {}
         self.weight_formats: dict[str, Entry[WeightFormatRecord]] = {}
+        self.op_packages: dict[str, Entry[OpPackageRecord]] = {}
         self.problems: list[str] = []
         self._strict = strict
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -119,7 +147,7 @@ class Registry:
                 partial(_entry_point_module, entry_point),
             )
         for path in dict.fromkeys([*_checkout_plugins(), *_named_plugins(plugin_paths)]):
-            registry.add(path.stem, str(path), partial(_import_from, path))
+            registry.add(path.stem, str(path), partial(import_from, path))
         return registry
 
     def add(self, name: str, provenance: str, load: Callable[[], ModuleType]) -> None:
@@ -200,24 +228,70 @@ class Registry:
         known = ", ".join(s for e in self.weight_formats.values() for s in e.record.suffixes)
         raise ModelFileError(f"{path} is of no known format: expected a name ending in {known}")
 
-    def origin(self, pipeline: str) -> Path:
-        """The source file of what makes a pipeline; imports no more than the package it is in.
+    def op_package_path(self, reference: str) -> Path:
+        """The path of an op package that is given by its registered name or by its path."""
+        entry = self.op_packages.get(reference)
+        return (entry.record.path if entry else Path(reference).expanduser()).resolve()
+
+    def load_op_package(self, reference: str) -> LoadedPackage:
+        """An op package with its library, given by its registered name or by its path.
 
         Raises:
-            UsageError: No pipeline has that name.
-            PluginError: Its record points to a module that does not exist.
+            OpPackageError: It cannot be used.
         """
-        entry = _lookup("pipeline", pipeline, self.pipelines)
-        load = entry.record.load
-        if isinstance(load, str):
-            spec = importlib.util.find_spec(load.partition(":")[0])
-            if spec is None or spec.origin is None:
-                raise PluginError(
-                    f"pipeline '{pipeline}' of {entry.plugin}: no module for '{load}'"
+        from pipelines.common.op_packages.load import load_package
+
+        return load_package(
+            self.op_package_path(reference),
+            name=reference if reference in self.op_packages else None,
+            targets=self.targets,
+            strict=self._strict,
+        )
+
+    def load_op_packages(
+        self, options: ModelOptions, progress: Progress
+    ) -> tuple[LoadedPackage, ...]:
+        """The op packages that a model runs with, the one whose rules come first at the front.
+
+        Those that the user named come before those of plugins, and the last of them first; what
+        ships with the project is last. Of these registered ones, one that cannot be used is left
+        out with a notice.
+
+        Args:
+            options: What the user asked for.
+            progress: Told what is left out, and which of two packages for one pattern wins.
+
+        Raises:
+            OpPackageError: One that the user named cannot be used, or two have one name.
+        """
+        from pipelines.common.op_packages.conflicts import conflicts
+        from pipelines.common.op_packages.load import load_package
+
+        paths = [path.expanduser().resolve() for path in reversed(options.custom_ops)]
+        load = partial(
+            load_package, targets=self.targets, target=options.target, strict=self._strict
+        )
+        named = [load(path) for path in dict.fromkeys(paths)]
+        for line in conflicts(named, options.target):
+            progress.notice(line)
+        packages = named.copy()
+        for entry in reversed(self.op_packages.values()):
+            record = entry.record
+            if record.path.resolve() in paths or (record.name == NATIVE and not options.native_ops):
+                continue
+            try:
+                packages.append(load(record.path.resolve(), name=record.name, named=False))
+            except OpPackageError as error:
+                progress.notice(_left_out(record, error))
+        by_name: dict[str, LoadedPackage] = {}
+        for package in packages:
+            other = by_name.setdefault(package.name, package)
+            if other is not package:
+                raise OpPackageError(
+                    f"two op packages are called '{package.name}': {other.path} and {package.path};"
+                    " rename one of them"
                 )
-            return Path(spec.origin)
-        assert entry.plugin.module.__file__ is not None
-        return Path(entry.plugin.module.__file__)
+        return tuple(packages)
 
     def _records_of(self, plugin: Plugin) -> Iterator[Record]:
         """The checked records of a plugin that is registered with the manager."""
@@ -226,6 +300,7 @@ class Registry:
             "register_pipelines": PipelineRecord,
             "register_targets": TargetRecord,
             "register_weight_formats": WeightFormatRecord,
+            "register_op_packages": OpPackageRecord,
         }
         if not self._manager.get_hookcallers(plugin.module):
             raise TypeError(f"has none of the hooks {', '.join(hooks)}; each needs @hookimpl")
@@ -246,6 +321,8 @@ class Registry:
                     if shared := set(record.suffixes) & set(other.record.suffixes):
                         _refuse(f"the ending {min(shared)}", other.plugin, plugin)
                 _insert("weight format", record.name, self.weight_formats, Entry(record, plugin))
+            case OpPackageRecord():
+                _insert("op package", record.name, self.op_packages, Entry(record, plugin))
 
 
 def unknown_name(kind: str, name: str, names: Iterable[str]) -> UsageError:
@@ -277,9 +354,25 @@ def _check(record: Any, hook: str, kind: type[Record]) -> None:
         raise TypeError(f"{hook} returned {record!r}; expected {kind.__name__} records")
     if not _NAME.fullmatch(record.name):
         raise ValueError(f"{hook}: '{record.name}' is no name (a-z, 0-9, '-' and '_')")
+    if isinstance(record, OpPackageRecord):
+        if not isinstance(record.path, Path):
+            raise TypeError(f"{hook}: the path of '{record.name}' is no Path")
+        return
     function = record.open if isinstance(record, WeightFormatRecord) else record.load
     if isinstance(function, str) and not _FUNCTION_NAME.fullmatch(function):
         raise ValueError(f"{hook}: '{function}' of '{record.name}' is not 'module:function'")
+
+
+def _left_out(record: OpPackageRecord, error: OpPackageError) -> str:
+    """What the user is told when a registered op package cannot be used."""
+    from pipelines.common.op_packages.load import LibraryNotBuiltError
+
+    if record.name == NATIVE and isinstance(error, LibraryNotBuiltError):
+        return (
+            "native CPU kernels are not built, so the stock operators run, which are about 3 times"
+            " slower; with a C++ compiler: run-pipeline ops build native"
+        )
+    return f"op package '{record.name}' is left out: {error}"
 
 
 def _function(lazy: Lazy[F], entry: Entry[Any]) -> F:
@@ -336,32 +429,3 @@ def _plugins_in(folder: Path) -> Sequence[Path]:
         if not path.name.startswith(("_", "."))
         and (path.suffix == ".py" or (path / "__init__.py").is_file())
     ]
-
-
-def _import_from(path: Path) -> ModuleType:
-    """Imports a plugin's file or package folder under a name of its own.
-
-    The name is made from the path, so that two plugins whose files are called alike do not collide
-    and what they define can be found again through `sys.modules`.
-    """
-    stem = re.sub(r"\W", "_", path.stem)
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    name = f"run_pipeline_plugin_{stem}_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
-    is_package = path.is_dir()
-    spec = importlib.util.spec_from_file_location(
-        name,
-        path / "__init__.py" if is_package else path,
-        submodule_search_locations=[str(path)] if is_package else None,
-    )
-    if spec is None or spec.loader is None:
-        raise ImportError("expected a .py file or a folder with an __init__.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

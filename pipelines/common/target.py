@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.weights.source import WeightSource
@@ -36,6 +37,7 @@ class Job:
         threads: Threads to compute with; None for the target's own choice.
         cache: Where lowered graphs are kept.
         progress: Told of every phase.
+        packages: Op packages, the one whose rules come first at the front.
     """
 
     pipeline: str
@@ -48,6 +50,7 @@ class Job:
     threads: int | None
     cache: Cache
     progress: Progress
+    packages: tuple[LoadedPackage, ...] = ()
 
     @property
     def state_elements(self) -> int:
@@ -57,7 +60,14 @@ class Job:
         return token * self.max_length * self.slots
 
     def make_network(self) -> nn.Module:
-        """The decoder's torch module; imports torch and whatever the module is made of."""
+        """The decoder's torch module; imports torch and whatever the module is made of.
+
+        Raises:
+            OpPackageError: An op package cannot declare its operators, or the module uses one that
+                no package declares.
+        """
+        for package in self.packages:
+            package.declare_operators()
         module, _, function = self.network.partition(":")
         network: nn.Module = getattr(importlib.import_module(module), function)(self.config)
         return network

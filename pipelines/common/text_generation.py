@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.target import Target
@@ -24,6 +25,8 @@ class ModelOptions:
         encoding: ``q4_0``, ``q8_0``, ``float32`` or ``auto``: what the big matrices run in.
         target: Name of the target to run on.
         threads: Threads of the target's pool; None for its own choice.
+        custom_ops: Paths of op packages; of two for one pattern, the last wins.
+        native_ops: Whether the kernels that ship with the project are used where they can be.
     """
 
     model_path: Path | None = None
@@ -31,6 +34,8 @@ class ModelOptions:
     encoding: str = "q4_0"
     target: str = "cpu"
     threads: int | None = None
+    custom_ops: tuple[Path, ...] = ()
+    native_ops: bool = True
 
 
 class Lookup(Protocol):
@@ -38,6 +43,11 @@ class Lookup(Protocol):
 
     def load_target(self, name: str) -> Target:
         """The target of that name, see `Registry.load_target`."""
+
+    def load_op_packages(
+        self, options: ModelOptions, progress: Progress
+    ) -> tuple[LoadedPackage, ...]:
+        """The op packages of a run, see `Registry.load_op_packages`."""
 
     def opener(self, path: Path) -> Callable[[Path], ModelFile]:
         """What opens a model file, see `Registry.opener`."""

@@ -159,12 +159,15 @@ def test_json_is_one_record(telling):
 def test_options_reach_the_model(telling, tmp_path):
     args = ["--model-path", tmp_path / "m", "--tokenizer-path", tmp_path / "t", "--threads", "3"]
     args += ["--quantization-encoding", "q8_0", "--target", "torch", "--prompt", "hi", "--json"]
+    args += ["--custom-ops-path", "a", "--custom-ops-path", "b", "--no-native-ops"]
     assert json.loads(telling(*args).out)["options"] == {
         "model_path": str(tmp_path / "m"),
         "tokenizer_path": str(tmp_path / "t"),
         "encoding": "q8_0",
         "target": "torch",
         "threads": "3",
+        "custom_ops": str((Path("a"), Path("b"))),
+        "native_ops": "False",
     }
 
 
@@ -396,3 +399,9 @@ def test_what_takes_long_is_shown_on_a_terminal(process, make_plugin):
     outcome = process("--plugin-path", path, "slow", "--prompt", "hi")
     assert "Building something" not in outcome.err
     assert "\x1b" not in outcome.err
+
+
+def test_an_op_package_that_is_none(cli, tmp_path):
+    outcome = cli("llama3", "--quiet", "--custom-ops-path", tmp_path / "gone", "--prompt", "hi")
+    assert outcome.code == 1
+    assert outcome.error == f"no such op package: {tmp_path / 'gone'}"

@@ -15,7 +15,7 @@ def test_list_tells_where_everything_came_from(cli, make_plugin):
     path = make_plugin("quantum", PLUGIN.replace("None", "object"))
     lines = cli("--plugin-path", path, "list").out.splitlines()
     headings = [line for line in lines if not line.startswith(" ")]
-    assert headings == ["Pipelines", "Targets", "Weight formats"]
+    assert headings == ["Pipelines", "Targets", "Weight formats", "Op packages"]
     rows = {line.split()[0]: line for line in lines if line.startswith(" ")}
     assert "[built-in" in rows["llama3"]
     assert "[built-in" in rows["gguf"]
@@ -34,8 +34,40 @@ def test_list_as_json(cli, make_plugin):
         "plugin": "quantum",
         "provenance": str(good),
         "missing": ["no_qubits"],
+        "state": "unavailable: needs no_qubits",
     }
     assert targets["cpu"]["provenance"] == "built-in"
     assert {"llama3", "echo"} <= {row["name"] for row in record["pipelines"]}
     (problem,) = record["problems"]
     assert "plugin 'bad'" in problem
+
+
+OP_PACKAGE_PLUGIN = """
+from pathlib import Path
+from pipelines.common.hookspecs import OpPackageRecord, hookimpl
+
+@hookimpl
+def register_op_packages():
+    here = Path(__file__).parent
+    return [OpPackageRecord(name, "Kernels.", here / name) for name in ("kernels", "gone")]
+"""
+
+
+def test_list_tells_which_op_packages_can_be_used(cli, make_plugin):
+    plugin = make_plugin("kernels_plugin", OP_PACKAGE_PLUGIN)
+    folder = plugin.parent / "kernels"
+    folder.mkdir()
+    (folder / "op_package.toml").write_text('library = "kernels"')
+
+    def packages():
+        record = json.loads(cli("--plugin-path", plugin, "list", "--json").out)
+        return {row["name"]: row["state"] for row in record["op_packages"]}
+
+    assert "native" in packages()
+    assert packages()["kernels"] == "library not built"
+    assert "no such op package" in packages()["gone"]
+    for suffix in ("so", "dylib"):
+        (folder / f"libkernels.{suffix}").touch()
+    assert packages()["kernels"] == ""
+    text = cli("--plugin-path", plugin, "list").out
+    assert f"Kernels. [{plugin}]" in text

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -20,8 +21,10 @@ from tiny_models import llama, random_tokens, write_gguf
 from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.graph import build, lower
-from pipelines.common.graph.rules import LoweredGraph, LoweredWeight
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.graph.store import lowered_graph
+from pipelines.common.importing import PREFIX
+from pipelines.common.op_packages.package import LoadedPackage, OpPackage
 from pipelines.common.progress import Progress
 from pipelines.common.target import Job
 from pipelines.common.weights.encodings import F32, Q4_0
@@ -44,7 +47,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
 
     def make(*_: Any) -> LoweredGraph:
         weight = LoweredWeight("w:codes", "w", "codes", "uint8", (4, len(graphs)), constant=True)
-        graphs.append(LoweredGraph(b"graph %d" % len(graphs), (weight,)))
+        taken = Taken("a package", "a rule", "SiLU", len(graphs) + 1)
+        graphs.append(LoweredGraph(b"graph %d" % len(graphs), (weight,), 96, (taken,)))
         return graphs[-1]
 
     monkeypatch.setattr(build, "build", lambda *_: None)
@@ -87,8 +91,9 @@ def test_second_time_it_comes_from_the_cache(job: Job, made: list[LoweredGraph])
         {"pipeline": "other"},
         {"network": "json:dumps"},
         {"weights": SimpleNamespace(encodings={"w": F32})},
+        {"packages": (LoadedPackage("one", Path("one"), OpPackage("One.")),)},
     ],
-    ids=["pipeline", "network", "encodings"],
+    ids=["pipeline", "network", "encodings", "op packages"],
 )
 def test_other_models_have_entries_of_their_own(
     job: Job, made: list[LoweredGraph], change: dict[str, Any]
@@ -142,6 +147,33 @@ def test_a_source_that_has_changed_makes_an_entry_stale(
     assert len(job.cache.entries()) == 1
 
 
+def test_an_op_package_that_moved_is_another(job: Job, made: list[LoweredGraph]) -> None:
+    for number, folder in enumerate(("here", "there")):
+        package = LoadedPackage("one", Path(folder, "one"), OpPackage("One."))
+        assert get(dataclasses.replace(job, packages=(package,))) == made[number]
+
+
+@pytest.mark.parametrize(("name", "graphs"), [("installed", 1), (f"{PREFIX}installed", 2)])
+def test_op_packages_count_where_installed_modules_do_not(
+    job: Job,
+    made: list[LoweredGraph],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    graphs: int,
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    source = tmp_path / "installed.py"
+    source.write_text("A = 1\n")
+    module = ModuleType(name)
+    module.__file__ = str(source)
+    monkeypatch.setitem(sys.modules, name, module)
+    get(job)
+    source.write_text("A = 2\n")
+    get(job)
+    assert len(made) == graphs
+
+
 def test_unwritable_cache_costs_one_notice(
     job: Job, made: list[LoweredGraph], tmp_path: Path
 ) -> None:
@@ -174,6 +206,8 @@ def load():
 RUN = """
 import json, sys
 from pathlib import Path
+from pipelines.common.importing import PREFIX
+from pipelines.common.op_packages.package import LoadedPackage, OpPackage
 from pipelines.common.progress import Progress
 from pipelines.common.registry import Registry
 from pipelines.common.text_generation import ModelOptions

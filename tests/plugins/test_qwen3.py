@@ -94,12 +94,16 @@ def model_file(
     return path
 
 
-@pytest.mark.parametrize("target", ["cpu", "torch"])
+@pytest.mark.parametrize(
+    ("target", "native_ops"), [("cpu", True), ("cpu", False), ("torch", False)]
+)
 def test_logits_are_those_of_transformers(
-    target: str, judge: transformers.Qwen3ForCausalLM, model_file: Path
+    target: str, native_ops: bool, judge: transformers.Qwen3ForCausalLM, model_file: Path
 ) -> None:
     registry = Registry.discover()
-    options = ModelOptions(model_path=model_file, encoding="float32", target=target)
+    options = ModelOptions(
+        model_path=model_file, encoding="float32", target=target, native_ops=native_ops
+    )
     model = registry.load_pipeline("qwen3").open(options, registry, Progress())
     tokens = model.tokenizer.encode("The quick brown fox jumps over 13 lazy dogs.")
     runner = model.start(slots=1, max_length=64)

@@ -18,7 +18,8 @@ BITS_AND_BLOCK = {"q4_0": (4, 32), "q4_1": (4, 32), "q8_0": (8, 32), "q6_k": (8,
 
 
 def laid_out(source: WeightSource, layout: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    wanted = LoweredWeight("tensor", "weight", layout, "", shape, constant=True)
+    dtype = {"codes": "uint8", "float16": "float16"}.get(layout, "float32")
+    wanted = LoweredWeight("tensor", "weight", layout, dtype, shape, constant=True)
     return make_tensors(source, [wanted])["tensor"]
 
 

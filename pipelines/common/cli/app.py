@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import pipelines
-from pipelines.common.cli import cache, generate, inspect, listing, tokenize
+from pipelines.common.cli import cache, generate, inspect, listing, ops, tokenize
 from pipelines.common.cli.console import PROGRAM, say
 from pipelines.common.cli.context import registry_of
 from pipelines.common.errors import PipelineError
@@ -65,6 +65,7 @@ app.command("list")(listing.list_all)
 app.command("inspect")(inspect.inspect)
 app.command("tokenize")(tokenize.tokenize)
 app.add_typer(cache.app, name="cache")
+app.add_typer(ops.app, name="ops")
 
 
 def _print_version(wanted: bool) -> None:

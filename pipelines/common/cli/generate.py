@@ -56,6 +56,17 @@ def _generate(
         int | None,
         typer.Option(min=1, help="Threads to compute with; by default the target's choice."),
     ] = None,
+    custom_ops_path: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="An op package (a folder, a .py file or a library of kernels); repeatable, of two"
+            " for one pattern the last wins.",
+        ),
+    ] = None,
+    no_native_ops: Annotated[
+        bool, typer.Option("--no-native-ops", help="Leave out the project's own CPU kernels.")
+    ] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of output.")] = 256,
     max_length: Annotated[
         int | None,
@@ -117,6 +128,8 @@ def _generate(
         encoding=quantization_encoding,
         target=target,
         threads=threads,
+        custom_ops=tuple(custom_ops_path or ()),
+        native_ops=not no_native_ops,
     )
     registry = registry_of(ctx)
     registry.check_target(target)

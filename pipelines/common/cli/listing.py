@@ -1,4 +1,4 @@
-"""``list``: pipelines, targets and weight formats, and where each came from."""
+"""``list``: pipelines, targets, weight formats and op packages, and where each came from."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def list_all(
     ctx: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
 ) -> None:
-    """List pipelines, targets and weight formats, and where each came from."""
+    """List pipelines, targets, weight formats and op packages, and where each came from."""
     registry = registry_of(ctx)
     sections: dict[str, Mapping[str, Entry[Any]]] = {
         "pipelines": registry.pipelines,
         "targets": registry.targets,
         "weight_formats": registry.weight_formats,
+        "op_packages": registry.op_packages,
     }
     rows: dict[str, list[dict[str, Any]]] = {
         section: [
@@ -32,6 +33,7 @@ def list_all(
                 "plugin": entry.plugin.name,
                 "provenance": entry.plugin.provenance,
                 "missing": list(entry.missing_modules()),
+                "state": entry.state(),
             }
             for name, entry in entries.items()
         ]
@@ -45,5 +47,5 @@ def list_all(
     for section, entries_of in rows.items():
         print(f"{section.replace('_', ' ').capitalize()}")
         for row in entries_of:
-            missing = f"; unavailable: needs {', '.join(row['missing'])}" * bool(row["missing"])
-            print(f"  {row['name']:<{width}}  {row['summary']} [{row['provenance']}{missing}]")
+            state = f"; {row['state']}" if row["state"] else ""
+            print(f"  {row['name']:<{width}}  {row['summary']} [{row['provenance']}{state}]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipelines.common.cache import Cache
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError
+from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.target import Job, Target
@@ -108,6 +110,11 @@ class DecoderModel:
         """Most tokens, prompt and output together, that the model was made for."""
         return self.config.context_length
 
+    @cached_property
+    def packages(self) -> tuple[LoadedPackage, ...]:
+        """The op packages that it runs with; they are loaded when it is started."""
+        return self.registry.load_op_packages(self.options, self.progress)
+
     def start(self, *, slots: int, max_length: int) -> Runner:
         """Makes a runner on the target asked for, see `Target.start`."""
         return self._target().start(
@@ -122,11 +129,12 @@ class DecoderModel:
                 threads=self.options.threads,
                 cache=self.cache,
                 progress=self.progress,
+                packages=self.packages,
             )
         )
 
     def describe(self) -> dict[str, Any]:
-        """What runs: pipeline, model, encodings by number of weights, target, versions."""
+        """What runs: pipeline, model, encodings by number of weights, target, op packages."""
         encodings: dict[str, int] = {}
         for encoding in self.weights.encodings.values():
             encodings[encoding.name] = encodings.get(encoding.name, 0) + 1
@@ -137,6 +145,7 @@ class DecoderModel:
             "quantization_encoding": self.options.encoding,
             "encodings": encodings,
             "target": self.options.target,
+            "op_packages": [package.name for package in self.packages],
             "versions": {"pipeline-driver": pipelines.__version__, **self._target().versions()},
         }
 

@@ -7,6 +7,8 @@ later one can swallow part of it.
 from __future__ import annotations
 
 import functools
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,9 +23,21 @@ from onnx_ir.passes.common import (
 from onnxscript.rewriter import pattern
 
 from pipelines.common.errors import LoweringError
-from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph, LoweredWeight, Rule
+from pipelines.common.graph.rules import (
+    KEPT,
+    LAYOUTS,
+    PLACEHOLDER,
+    LoweredGraph,
+    LoweredWeight,
+    Rule,
+    Taken,
+)
+from pipelines.common.graph.trace import trace
 from pipelines.common.ops import DOMAIN, OPERATORS
 from pipelines.common.weights.encodings import Encoding
+
+_STATE = re.compile(r"(key|value)\.\d+")
+"""Names of the graph's inputs that are halves of the KV state."""
 
 
 def lower(
@@ -40,9 +54,12 @@ def lower(
     Raises:
         LoweringError: No rule takes an operator.
     """
-    weights = _Weights(model.graph, encodings)
+    lowering = _Lowering(model.graph, encodings)
+    taken = []
     for rule in rules:
-        _rewrite_rule(rule, weights).apply_to_model(model)
+        nodes = _rewrite_rule(rule, lowering).apply_to_model(model)
+        if nodes:
+            taken.append(Taken(rule.package, rule.name, trace(rule.pattern).operators, nodes))
     _check_lowered(model.graph, encodings, target)
     for clean in (
         CommonSubexpressionEliminationPass(),
@@ -50,38 +67,50 @@ def lower(
         ClearMetadataAndDocStringPass(),
     ):
         model = clean(model).model
-    lowered = weights.install(model.graph)
-    model.graph.opset_imports.pop(DOMAIN, None)
-    return LoweredGraph(ir.to_proto(model).SerializeToString(), lowered)
+    lowered = lowering.install(model)
+    return LoweredGraph(
+        ir.to_proto(model).SerializeToString(), lowered, _state_bytes(model.graph), tuple(taken)
+    )
 
 
-class _Weights:
-    """The parameters of the neutral graph and the tensors that rules make of them."""
+class _Lowering:
+    """The parameters of the neutral graph, the tensors that rules make of them, and functions."""
 
     def __init__(self, graph: ir.Graph, encodings: Mapping[str, Encoding]) -> None:
+        self.graph = graph
         self.encodings = encodings
         self.parameters = {value for value in graph.inputs if value.name in encodings}
         self.made: dict[str, tuple[ir.Value, LoweredWeight]] = {}
+        # Not in the model before the end: later rules would look for their patterns inside.
+        self.functions: dict[ir.OperatorIdentifier, ir.Function] = {}
 
     def make(
-        self, value: ir.Value, layout: str, shape: tuple[int, ...], dtype: DTypeLike, constant: bool
+        self,
+        value: ir.Value,
+        layout: str,
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        constant: bool,
+        package: str,
     ) -> ir.Value:
         """The tensor of that layout, the same one for every rule that asks."""
         assert value.name is not None
-        name = f"{value.name}:{layout}"
-        if name not in self.made:
-            kind = np.dtype(dtype)
-            tensor = ir.Value(
-                name=name,
-                shape=ir.Shape(shape),
-                type=ir.TensorType(ir.DataType.from_numpy(kind)),
+        kind = np.dtype(dtype)
+        if layout in LAYOUTS:
+            package = ""
+        name = ":".join(part for part in (value.name, package, layout) if part)
+        described = LoweredWeight(name, value.name, layout, kind.name, shape, constant, package)
+        tensor, first = self.made.setdefault(name, (_tensor(name, shape, kind), described))
+        if described != first:
+            raise LoweringError(
+                f"weight {value.name} is wanted as {layout} in two ways: {_form(first)} and"
+                f" {_form(described)}; the rules that take it have to agree"
             )
-            described = LoweredWeight(name, value.name, layout, kind.name, shape, constant)
-            self.made[name] = tensor, described
-        return self.made[name][0]
+        return tensor
 
-    def install(self, graph: ir.Graph) -> tuple[LoweredWeight, ...]:
-        """Puts the tensors that are used into the graph in the place of the parameters."""
+    def install(self, model: ir.Model) -> tuple[LoweredWeight, ...]:
+        """Puts what is used into the model: tensors in the place of the parameters, functions."""
+        graph = model.graph
         for value in list(graph.inputs):
             if value in self.parameters:
                 graph.inputs.remove(value)
@@ -96,15 +125,32 @@ class _Weights:
                 graph.initializers.add(value)
             else:
                 graph.inputs.append(value)
+        kept = [node for node in graph if node.domain == KEPT]
+        for node in kept:
+            node.domain = DOMAIN
+        graph.opset_imports.pop(KEPT, None)
+        if not kept:
+            graph.opset_imports.pop(DOMAIN, None)
+        model.functions.update(self.functions)
         return tuple(weight for _, weight in used)
 
 
-class _Emitter:
-    """The rewriter's node builder, and the weights."""
+def _tensor(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> ir.Value:
+    kind = ir.TensorType(ir.DataType.from_numpy(dtype))
+    return ir.Value(name=name, shape=ir.Shape(shape), type=kind)
 
-    def __init__(self, builder: Any, weights: _Weights) -> None:
+
+def _form(weight: LoweredWeight) -> str:
+    return f"{weight.dtype} {list(weight.shape)} {'constant' if weight.constant else 'input'}"
+
+
+class _Emitter:
+    """Implements `Emitter` with the rewriter's node builder."""
+
+    def __init__(self, builder: Any, lowering: _Lowering, package: str) -> None:
         self._builder = builder
-        self._weights = weights
+        self._lowering = lowering
+        self._package = package
 
     def __getattr__(self, operator: str) -> Any:
         return getattr(self._builder, operator)
@@ -118,11 +164,32 @@ class _Emitter:
         *,
         constant: bool = True,
     ) -> ir.Value:
-        return self._weights.make(value, layout, shape, dtype, constant)
+        return self._lowering.make(value, layout, shape, dtype, constant, self._package)
+
+    def call(self, function: Any, *inputs: Any, _outputs: int = 1, **attributes: Any) -> Any:
+        inner = function.function_ir.get_called_functions().values()
+        for used in (function, *inner):
+            definition = ir.from_proto(used.to_function_proto())
+            self._lowering.functions[definition.identifier()] = definition
+            self._lowering.graph.opset_imports.setdefault(definition.domain, 1)
+        node = getattr(self._builder, function.name)
+        domain = function.function_ir.domain
+        return node(*inputs, _domain=domain, _outputs=_outputs, **attributes)
+
+    def keep_state_in(self, value: ir.Value, dtype: DTypeLike) -> ir.Value:
+        kind = ir.DataType.from_numpy(np.dtype(dtype))
+        value.dtype = kind
+        for output in self._lowering.graph.outputs:
+            if output.name == f"new_{value.name}":
+                output.dtype = kind
+        return value
+
+    def encodings(self) -> frozenset[str]:
+        return frozenset(encoding.name for encoding in self._lowering.encodings.values())
 
     def encoding(self, value: ir.Value) -> str:
         assert value.name is not None
-        return self._weights.encodings[value.name].name
+        return self._lowering.encodings[value.name].name
 
     def shape(self, value: ir.Value) -> tuple[int, int]:
         assert value.shape is not None
@@ -147,7 +214,7 @@ class _NeutralBuilder:
         return functools.partial(make, _domain=DOMAIN) if operator in OPERATORS else make
 
 
-def _rewrite_rule(rule: Rule, weights: _Weights) -> pattern.RewriteRule:
+def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
     @functools.wraps(rule.pattern)
     def look_for(op: Any, *values: Any, **attributes: Any) -> Any:
         return rule.pattern(_NeutralBuilder(op), *values, **attributes)
@@ -156,16 +223,33 @@ def _rewrite_rule(rule: Rule, weights: _Weights) -> pattern.RewriteRule:
         for parameter, encodings in rule.encodings.items():
             weight = bound[parameter]
             if (
-                weight not in weights.parameters
-                or weights.encodings[weight.name].name not in encodings
+                weight not in lowering.parameters
+                or lowering.encodings[weight.name].name not in encodings
             ):
                 return False
         return True
 
     def emit(op: Any, **bound: Any) -> Any:
-        return rule.emit(_Emitter(op, weights), **bound)
+        outputs = rule.emit(_Emitter(op, lowering, rule.package), **bound)
+        if rule.package:
+            # What the runtime says of a node that fails names it, and so the package.
+            for node in op.nodes:
+                node.name = f"{rule.package}/{rule.name}"
+        return outputs
 
     return pattern.RewriteRule(look_for, emit, applies, name=rule.name)
+
+
+def _state_bytes(graph: ir.Graph) -> int:
+    """What a token of a slot takes of the halves ``[slots, kv_heads, capacity, head_dim]``."""
+    total = 0
+    for value in graph.inputs:
+        if value.name is not None and _STATE.fullmatch(value.name):
+            assert value.shape is not None and value.dtype is not None
+            _, kv_heads, _, head_dim = value.shape
+            assert isinstance(kv_heads, int) and isinstance(head_dim, int)
+            total += math.ceil(kv_heads * head_dim * value.dtype.itemsize)
+    return total
 
 
 def _check_lowered(graph: ir.Graph, encodings: Mapping[str, Encoding], target: str) -> None:

@@ -13,9 +13,13 @@ from numpy.typing import DTypeLike
 PLACEHOLDER = "supplied-by-the-runner"
 """File that a lowered graph says its constants are in; runners put their own in their place."""
 
+KEPT = "pipelines.kept"
+"""Domain in which a rule emits a neutral operator that stays as it is, for a kernel of that name;
+in the lowered graph it is in the neutral operators' own domain."""
+
 LAYOUTS = ("stored", "float32", "float16")
-"""Weight layouts that every target has: the bytes of the encoding that a weight runs in, its values,
-and the values of a weight that is stored in float16."""
+"""Weight layouts that every target has: the bytes of the encoding that a weight runs in, its
+values, and the values of a weight that is stored in float16."""
 
 
 class Emitter(Protocol):
@@ -64,6 +68,9 @@ class Emitter(Protocol):
         stands where in that memory is the affair of the operators that the rule emits.
         """
 
+    def encodings(self) -> frozenset[str]:
+        """Names of all encodings that the network's weights run in."""
+
     def encoding(self, value: Any) -> str:
         """Name of the encoding that a matched weight runs in."""
 
@@ -86,9 +93,10 @@ class Rule:
         emit: ``(emitter, x, weight, ...)`` returns the outputs that replace the pattern's.
         encodings: For parameters that are weights, the names of the encodings the rule takes.
         tolerance: Largest error that `ops check` lets pass, relative to the largest value.
-        examples: For `ops check`: takes a random generator, gives bindings of the pattern's parameters
-            to try the rule on. A tensor is a NumPy array, a weight matrix (float32 ``[N, K]``) one
-            too, an attribute a number. The shared patterns in `patterns` have examples of their own.
+        examples: For `ops check`: takes a random generator, gives bindings of the pattern's
+            parameters to try the rule on. A tensor is a NumPy array, a weight matrix (float32
+            ``[N, K]``) one too, an attribute a number. The shared patterns in `patterns` have
+            examples of their own.
         package: Name of the op package that brought the rule; filled in when the package is loaded.
     """
 
@@ -108,11 +116,12 @@ class LoweredWeight:
     Attributes:
         name: Its name in the graph.
         parameter: The weight it is made of.
-        layout: Name of what makes it: one of `LAYOUTS`, of the target's own, or of the package's.
+        layout: Name of what makes it: one of `LAYOUTS`, of the package's, or of the target's own.
         dtype: Its element type, as numpy spells it.
         shape: Its shape.
         constant: True for an initializer, False for an input.
-        package: Name of the op package whose layout it is; empty for the others.
+        package: Name of the op package whose rule asked for a layout that is none of `LAYOUTS`; it
+            is looked for there first. Empty for the others.
     """
 
     name: str
@@ -153,9 +162,12 @@ class LoweredGraph:
     Attributes:
         model: The serialized ONNX model, without weights.
         weights: What has to be supplied beside the decoder's own inputs.
-        taken: What each rule took, in the order in which the rules were applied.
+        state_bytes: Bytes of the KV state that one token of one slot takes in all layers.
+        taken: What each rule took, in the order in which the rules were applied; rules that took
+            nothing are left out.
     """
 
     model: bytes
     weights: tuple[LoweredWeight, ...]
+    state_bytes: int = 0
     taken: tuple[Taken, ...] = ()

@@ -1,9 +1,9 @@
 """Keeps lowered graphs, so that later runs import neither torch nor the exporter.
 
 An entry's key holds the decoder's dimensions, what every weight runs in, the target, its rules and
-the versions of the packages at work. The entry itself lists the source files that were loaded when
-it was made, with their hashes: one that has changed since, a plugin's `model.py` or a rule, makes
-it stale.
+those of op packages, and the versions of the packages at work. The entry itself lists the source
+files that were loaded when it was made, with their hashes: one that has changed since, a plugin's
+`model.py` or a rule, makes it stale.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pathlib import Path
 
 from pipelines.common.cache import digest
 from pipelines.common.errors import CacheError
-from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, Taken
+from pipelines.common.importing import PREFIX
 from pipelines.common.target import Job
 
 PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript")
@@ -34,8 +35,9 @@ def lowered_graph(job: Job, target: str, rules: Sequence[Rule]) -> LoweredGraph:
     Args:
         job: The decoder.
         target: Name of the target.
-        rules: What to lower with, in order.
+        rules: The target's own; those of the job's op packages come before them.
     """
+    rules = [*(rule for package in job.packages for rule in package.rules(target)), *rules]
     key = _key(job, target, rules)
     found = job.cache.get("graph", key)
     if found is not None:
@@ -53,6 +55,8 @@ def lowered_graph(job: Job, target: str, rules: Sequence[Rule]) -> LoweredGraph:
         (folder / _MODEL).write_bytes(graph.model)
         index = {
             "weights": [dataclasses.asdict(weight) for weight in graph.weights],
+            "state_bytes": graph.state_bytes,
+            "taken": [dataclasses.asdict(taken) for taken in graph.taken],
             "sources": _loaded_sources(job),
         }
         (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
@@ -85,7 +89,8 @@ def _key(job: Job, target: str, rules: Sequence[Rule]) -> str:
             "config": dataclasses.asdict(job.config),
             "encodings": {name: str(encoding) for name, encoding in job.weights.encodings.items()},
             "target": target,
-            "rules": [rule.name for rule in rules],
+            "packages": [[package.name, str(package.path)] for package in job.packages],
+            "rules": [[rule.package, rule.name] for rule in rules],
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "python": sys.version,
         }
@@ -101,14 +106,15 @@ def _read(folder: Path) -> LoweredGraph | None:
     weights = tuple(
         LoweredWeight(**{**weight, "shape": tuple(weight["shape"])}) for weight in index["weights"]
     )
-    return LoweredGraph((folder / _MODEL).read_bytes(), weights)
+    taken = tuple(Taken(**taken) for taken in index["taken"])
+    return LoweredGraph((folder / _MODEL).read_bytes(), weights, index["state_bytes"], taken)
 
 
 def _loaded_sources(job: Job) -> dict[str, str]:
     """Hashes of the loaded source files that no package version in the key stands for.
 
-    These are the files of this project, of the pipeline's package, and whatever else has been
-    imported from outside the interpreter's own folders.
+    These are the files of this project, of the pipeline's package, of plugins and op packages, and
+    whatever else has been imported from outside the interpreter's own folders.
     """
     installed = tuple(
         str(Path(path).resolve())
@@ -121,7 +127,8 @@ def _loaded_sources(job: Job) -> dict[str, str]:
         if origin is None or not origin.endswith(".py") or name == "__main__":
             continue
         path = Path(origin).resolve()
-        if name.partition(".")[0] in ours or not str(path).startswith(installed):
+        package = name.partition(".")[0]
+        if package in ours or package.startswith(PREFIX) or not str(path).startswith(installed):
             sources[str(path)] = _hash(path)
     return sources
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.errors import OpPackageError
 from pipelines.common.graph.rules import Rule
 from pipelines.common.weights.encodings import Encoding
 
@@ -44,13 +46,33 @@ class LoadedPackage:
         path: The folder or file.
         contents: What its module says; for a bare library, rules for the operators it has.
         library: The shared library with its kernels, if it has one.
+        named: Whether the user named its path, rather than a plugin or the project.
     """
 
     name: str
     path: Path
     contents: OpPackage
     library: Path | None = None
+    named: bool = False
 
     def rules(self, target: str) -> tuple[Rule, ...]:
         """Its rules for a target."""
         return tuple(self.contents.rules.get(target, ()))
+
+    def declare_operators(self) -> None:
+        """Declares the operators that it brings, if that has not been done in this process.
+
+        Raises:
+            OpPackageError: One of them is declared already, by another package or by the project.
+        """
+        if self.contents.operators is not None:
+            try:
+                _declare(self.contents.operators)
+            except ValueError as error:
+                raise OpPackageError(f"op package '{self.name}': {error}") from error
+
+
+@functools.cache
+def _declare(operators: Callable[[], object]) -> None:
+    """Calls a package's function once in a process."""
+    operators()

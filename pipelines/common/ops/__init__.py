@@ -7,7 +7,13 @@ of them runs eagerly and is the oracle of every target. In a graph they are node
 from pipelines.common.ops.attention import attention
 from pipelines.common.ops.embedding import embedding
 from pipelines.common.ops.linear import linear
-from pipelines.common.ops.neutral import DOMAIN, OPERATORS, NeutralOperator, neutral_operator
+from pipelines.common.ops.neutral import (
+    DOMAIN,
+    OPERATORS,
+    NeutralOperator,
+    neutral_operator,
+    operator,
+)
 from pipelines.common.ops.pointwise import silu
 from pipelines.common.ops.rms_norm import rms_norm
 from pipelines.common.ops.rope import rope
@@ -20,6 +26,7 @@ __all__ = [
     "embedding",
     "linear",
     "neutral_operator",
+    "operator",
     "rms_norm",
     "rope",
     "silu",

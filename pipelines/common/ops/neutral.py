@@ -8,6 +8,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from pipelines.common.errors import OpPackageError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -83,3 +85,17 @@ def neutral_operator(
         return operator
 
     return declare
+
+
+def operator(name: str) -> Callable[..., Any]:
+    """The torch operator of a neutral operator that an op package declares.
+
+    Raises:
+        OpPackageError: No operator of that name is declared.
+    """
+    if name not in OPERATORS:
+        raise OpPackageError(
+            f"the model uses operator '{name}', and no op package that declares it was given;"
+            " name one with --custom-ops-path"
+        )
+    return OPERATORS[name].overload

@@ -1,23 +1,26 @@
-"""ONNX Runtime on the CPU, with the operators that it ships."""
+"""ONNX Runtime on the CPU, with the operators that it ships and those of op packages."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.common.decoder import rope
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph
 from pipelines.common.graph.store import lowered_graph
+from pipelines.common.op_packages.package import LoadedPackage
+from pipelines.common.ort import failures, onnxruntime
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.system import require_memory
 from pipelines.common.target import Job
+from pipelines.common.targets.cpu import op_errors
 from pipelines.common.targets.cpu.rules import RULES
-from pipelines.common.targets.cpu.runner import CpuRunner
+from pipelines.common.targets.cpu.runner import CpuRunner, capacity
 from pipelines.common.targets.cpu.weights import make_tensors
 
 PROVIDER = "CPUExecutionProvider"
@@ -32,55 +35,73 @@ class CpuTarget:
 
     def start(self, job: Job) -> Runner:
         """See `Target.start`."""
-        # What is too large at the least is refused before a graph is built for it.
-        _require_memory(job, job.weights.total_bytes)
+        # What is too large at the least is refused before a graph is built for it. Rules of op
+        # packages may keep the state in halves of float32.
+        least = 2 if job.packages else 4
+        _require_memory(job, job.weights.total_bytes, least * job.state_elements)
         graph = lowered_graph(job, "cpu", RULES)
         _require_memory(
-            job, sum(_COPIES.get(weight.layout, 1) * weight.nbytes for weight in graph.weights)
+            job,
+            sum(_COPIES.get(weight.layout, 1) * weight.nbytes for weight in graph.weights),
+            graph.state_bytes * capacity(job.max_length) * job.slots,
         )
+        _report(job, graph)
         return _start(job, graph)
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""
-        return {"onnxruntime": _onnxruntime().__version__}
+        return {"onnxruntime": onnxruntime().__version__}
 
 
-def _onnxruntime() -> ModuleType:
-    """The runtime, which is kept from reporting home.
-
-    Its official builds send usage data from 1.29 on, on Linux too, unless this is set before the
-    import; they leave a database for it in the user's cache folder as well.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    return onnxruntime
-
-
-def _require_memory(job: Job, weights: int) -> None:
-    state = 4 * job.state_elements
+def _require_memory(job: Job, weights: int, state: int) -> None:
     require_memory(
         weights + state,
         f"{job.pipeline} on cpu (weights {weights / 2**30:.1f} GiB, KV {state / 2**30:.1f} GiB)",
     )
 
 
+def _at_work(job: Job, graph: LoweredGraph) -> list[LoadedPackage]:
+    """The op packages whose rules took a part of the graph."""
+    names = {taken.package for taken in graph.taken}
+    return [package for package in job.packages if package.name in names]
+
+
+def _report(job: Job, graph: LoweredGraph) -> None:
+    """Says which rule took what, and of packages that the user named which changed nothing."""
+    for taken in graph.taken:
+        origin = taken.package or "cpu"
+        job.progress.detail(f"{origin}: {taken.rule} took {taken.nodes} x {taken.operators}")
+    at_work = _at_work(job, graph)
+    for package in job.packages:
+        if package.named and package not in at_work:
+            job.progress.notice(
+                f"op package '{package.name}' changes nothing: none of its rules for target cpu"
+                " fits this model"
+            )
+
+
 def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
-    ort = _onnxruntime()
+    ort = onnxruntime()
     cos, sin = rope.tables(job.frequencies, job.max_length)
     with job.progress.phase("load", "preparing weights"):
-        tensors = make_tensors(job.weights, graph.weights)
+        tensors = make_tensors(job.weights, graph.weights, job.packages)
     options = ort.SessionOptions()
     options.intra_op_num_threads = job.threads or 0
-    options.log_severity_level = 3  # errors; they are raised as well
-    # Through DLPack the session itself owns constants, and frees each that it has packed. It takes
-    # no read-only arrays; those, views of the file, are small vectors.
-    constants = {}
-    for weight in graph.weights:
-        if weight.constant:
-            tensor = np.require(tensors.pop(weight.name), requirements="W")
-            constants[weight.name] = ort.OrtValue.from_dlpack(tensor)
-            options.add_initializer(weight.name, constants[weight.name])
+    options.log_severity_level = 4  # errors are raised; what is left is what ends the process
+    packages = _at_work(job, graph)
+    libraries = {package.name: package.library for package in packages if package.library}
+    for library in libraries.values():
+        options.register_custom_ops_library(str(library))
+    constants = {
+        weight.name: tensors.pop(weight.name) for weight in graph.weights if weight.constant
+    }
+    # Kernels may read views of the mapped file at any time; the others the session takes over.
+    lent = [array for array in constants.values() if not array.flags.writeable]
+    values = {name: _constant(ort, array) for name, array in constants.items()}
+    del constants
+    for name, value in values.items():
+        options.add_initializer(name, value)
+    names = frozenset(package.name for package in packages)
     with (
         job.progress.phase("compile", "compiling the graph"),
         tempfile.TemporaryDirectory() as folder,
@@ -90,8 +111,32 @@ def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", folder
         )
-        session = ort.InferenceSession(graph.model, options, providers=[PROVIDER])
+        try:
+            session = ort.InferenceSession(graph.model, options, providers=[PROVIDER])
+        except failures() as error:
+            if explained := op_errors.of_session(error, graph, names, libraries):
+                raise explained from error
+            raise
     if session.get_providers() != [PROVIDER]:
         raise TargetError(f"asked ONNX Runtime for {PROVIDER}, got {session.get_providers()}")
     inputs = {**tensors, "cos": cos, "sin": sin}
-    return CpuRunner(session, job.config, inputs, job.slots, job.max_length)
+    return CpuRunner(
+        session,
+        job.config,
+        inputs,
+        slots=job.slots,
+        max_length=job.max_length,
+        lent=lent,
+        packages=names,
+    )
+
+
+def _constant(ort: ModuleType, array: NDArray[Any]) -> Any:
+    """A constant of a session, without a copy.
+
+    Through DLPack the session itself owns it, and frees what it has packed. That takes no read-only
+    arrays; those, views of the mapped file, are only lent, and have to outlive the session.
+    """
+    if array.flags.writeable:
+        return ort.OrtValue.from_dlpack(array)
+    return ort.OrtValue.ortvalue_from_numpy(array)

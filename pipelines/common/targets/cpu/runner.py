@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.targets.cpu import op_errors
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -17,12 +18,17 @@ PREFILL_CHUNK = 512
 """Most tokens of a prompt that are computed together: bounds the activations' memory."""
 
 
+def capacity(max_length: int) -> int:
+    """Tokens that the KV state of a slot has room for: kernels may work on 16 at a time."""
+    return -(-max_length // 16) * 16
+
+
 class CpuRunner:
     """Implements `pipelines.common.runtime.runner.Runner`.
 
-    Keys and values are float32 ``[slots, kv_heads, max_length, head_dim]``. They are bound both as
-    input and as output, which tells GroupQueryAttention to append in place. Memory is touched, and
-    so used, as sequences grow.
+    Keys and values are ``[slots, kv_heads, capacity, head_dim]``, of the element types that the
+    graph declares. They are bound both as input and as output, which tells GroupQueryAttention to
+    append in place. Memory is touched, and so used, as sequences grow.
 
     Args:
         session: The compiled graph.
@@ -30,6 +36,8 @@ class CpuRunner:
         inputs: Weights that are inputs of the graph, and the rotary tables, by name.
         slots: Sequences side by side.
         max_length: Tokens a slot can hold.
+        lent: Arrays that the session reads and does not own.
+        packages: Names of the op packages whose rules made nodes of the graph.
     """
 
     def __init__(
@@ -37,17 +45,23 @@ class CpuRunner:
         session: onnxruntime.InferenceSession,
         config: DecoderConfig,
         inputs: Mapping[str, NDArray[Any]],
+        *,
         slots: int,
         max_length: int,
+        lent: Sequence[NDArray[Any]] = (),
+        packages: Collection[str] = (),
     ) -> None:
         self._session = session
         self._config = config
         self._inputs = inputs
-        shape = (slots, config.kv_heads, max_length, config.head_dim)
+        self._lent = lent
+        self._packages = packages
+        shape = (slots, config.kv_heads, capacity(max_length), config.head_dim)
+        types = {value.name: value.type for value in session.get_inputs()}
+        layers = range(config.layers)
         self._state = {
-            f"{half}.{layer}": np.zeros(shape, np.float32)
-            for half in ("key", "value")
-            for layer in range(config.layers)
+            name: np.zeros(shape, _dtype(types[name]))
+            for name in (f"{half}.{layer}" for half in ("key", "value") for layer in layers)
         }
         self._lengths = np.zeros(slots, np.int32)
         self.slots = slots
@@ -88,6 +102,7 @@ class _Call:
     def __init__(self, runner: CpuRunner, rows: slice, *, sequence: int, wanted: int) -> None:
         batch = rows.stop - rows.start
         self._session = runner._session
+        self._packages = runner._packages
         self.tokens = np.zeros((batch, sequence), np.int64)
         self.past = np.zeros(batch, np.int32)
         self.total = np.zeros(batch, np.int32)
@@ -110,11 +125,20 @@ class _Call:
         _bind(self._binding.bind_output, "logits", self.logits)
 
     def run(self, tokens: NDArray[Any], past: NDArray[Any]) -> NDArray[np.float32]:
-        """Logits ``[batch, wanted, vocabulary]``, in memory of their own."""
+        """Logits ``[batch, wanted, vocabulary]``, in memory of their own.
+
+        Raises:
+            TargetError: An operator of an op package fails.
+        """
         self.tokens[:] = tokens
         self.past[:] = past
         self.total[:] = past + tokens.shape[1]
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except RuntimeError as error:  # this call has none of the runtime's own classes
+            if explained := op_errors.of_run(error, self._packages):
+                raise explained from error
+            raise
         return self.logits.copy()
 
 
@@ -122,3 +146,9 @@ def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:
     """Binds an array's own memory; the caller keeps it alive."""
     assert array.flags.c_contiguous
     bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _dtype(tensor: str) -> np.dtype[Any]:
+    """The element type of what ONNX Runtime calls ``tensor(float)``."""
+    name = tensor.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"float": "float32", "double": "float64"}.get(name, name))

@@ -1,0 +1,158 @@
+"""``ops``: what custom op packages bring, whether it is right, and building them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.common.cli.console import ConsoleProgress
+from pipelines.common.cli.context import registry_of
+from pipelines.common.errors import OpPackageError
+
+if TYPE_CHECKING:
+    from pipelines.common.op_packages.check import Checked
+
+app = typer.Typer(help="List, check or build custom op packages.", no_args_is_help=True)
+
+Package = Annotated[
+    str,
+    typer.Argument(
+        metavar="PACKAGE", help="Path of an op package, or the name of a registered one."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record.")]
+
+
+@app.command("list")
+def list_rules(
+    ctx: typer.Context,
+    packages: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PACKAGE]...", help="Paths or names; the registered packages by default."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the rules of op packages: what each takes, in which encodings."""
+    from pipelines.common.graph.trace import trace
+
+    registry = registry_of(ctx)
+    records: list[dict[str, Any]] = []
+    for reference in packages or registry.op_packages:
+        record: dict[str, Any] = {"package": reference, "rules": [], "problem": None}
+        records.append(record)
+        try:
+            package = registry.load_op_package(reference)
+        except OpPackageError as error:
+            if packages:
+                raise
+            record["problem"] = str(error)
+            continue
+        record |= {"package": package.name, "summary": package.contents.summary}
+        record["rules"] = [
+            {
+                "target": target,
+                "rule": rule.name,
+                "operators": trace(rule.pattern).operators,
+                "encodings": {name: list(taken) for name, taken in rule.encodings.items()},
+            }
+            for target, rules in package.contents.rules.items()
+            for rule in rules
+        ]
+    if as_json:
+        _print_json(records)
+        return
+    for record in records:
+        print(f"{record['package']}: {record['problem'] or record['summary']}")
+        _print_table(
+            ("target", "rule", "operators", "encodings"),
+            [
+                (r["target"], r["rule"], r["operators"], _in(r["encodings"]))
+                for r in record["rules"]
+            ],
+        )
+
+
+@app.command("check")
+def check_package(ctx: typer.Context, package: Package, as_json: AsJson = False) -> None:
+    """Run a package's rules for the CPU on examples, against the reference of each operator."""
+    from pipelines.common.op_packages.check import check
+
+    loaded = registry_of(ctx).load_op_package(package)
+    with ConsoleProgress().shown(f"Checking {loaded.name}"):
+        results = list(check(loaded))
+    if as_json:
+        _print_json(
+            [
+                {
+                    **dataclasses.asdict(result),
+                    # JSON has no infinities.
+                    "error": result.error if math.isfinite(result.error) else None,
+                    "ok": result.ok,
+                }
+                for result in results
+            ]
+        )
+    else:
+        _print_results(results)
+    if not all(result.ok for result in results):
+        raise typer.Exit(1)
+
+
+@app.command("build")
+def build_package(ctx: typer.Context, package: Package) -> None:
+    """Compile a package's library; needs CMake and a C++ compiler."""
+    from pipelines.common.op_packages.build import build
+
+    path = registry_of(ctx).op_package_path(package)
+    with ConsoleProgress().shown(f"Compiling {path.name}"):
+        library = build(path)
+    print(f"built {library}")
+
+
+def _print_results(results: Sequence[Checked]) -> None:
+    _print_table(
+        ("rule", "operators", "encodings", "examples", "error", "allowed", ""),
+        [
+            (
+                result.rule,
+                result.operators,
+                _in({name: [encoding] for name, encoding in result.encodings.items()}),
+                str(len(result.shapes)),
+                f"{result.error:.1e}" if result.shapes else "",
+                f"{result.tolerance:.0e}",
+                "ok" if result.ok else f"FAILED {result.problem or ''}".rstrip(),
+            )
+            for result in results
+        ],
+    )
+    failed = sum(not result.ok for result in results)
+    print(f"{len(results)} checks, {failed} failed" if failed else f"{len(results)} checks, all ok")
+
+
+def _in(encodings: Mapping[str, Collection[str]]) -> str:
+    """Encodings of weights, whose names are left out where all have the same."""
+    spelled = {name: ", ".join(taken) for name, taken in encodings.items()}
+    if len(set(spelled.values())) == 1:
+        return next(iter(spelled.values()))
+    return "; ".join(f"{name}: {taken}" for name, taken in spelled.items())
+
+
+def _print_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = [heading, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        print(f"  {'  '.join(cells)}".rstrip())
+
+
+def _print_json(record: Any) -> None:
+    json.dump(record, sys.stdout, indent=2)
+    print()

@@ -1,0 +1,203 @@
+"""Loads op packages: what a path holds is checked before anything is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipelines.common.errors import OpPackageError
+from pipelines.common.graph import patterns
+from pipelines.common.graph.rules import KEPT, Emitter, Rule
+from pipelines.common.graph.trace import trace
+from pipelines.common.importing import import_from
+from pipelines.common.op_packages.library import check_library, registered
+from pipelines.common.op_packages.manifest import Manifest, read_manifest
+from pipelines.common.op_packages.package import LoadedPackage, OpPackage
+from pipelines.common.weights.encodings import ENCODINGS
+
+BARE_TARGET = "cpu"
+"""Target that bare libraries are for."""
+
+_DOMAIN = "pipelines"
+"""ONNX domain of the neutral operators, spelled here because its own module imports torch."""
+
+
+def load_package(
+    path: Path,
+    *,
+    name: str | None = None,
+    targets: Collection[str],
+    target: str | None = None,
+    named: bool = True,
+    strict: bool = False,
+) -> LoadedPackage:
+    """Loads a package and checks it.
+
+    Args:
+        path: The folder or file.
+        name: What it is called; by default the path's stem.
+        targets: Names of all targets there are.
+        target: What is to run; the library is left alone if the package has no rules for it. None
+            loads it in any case.
+        named: Whether the user named the path.
+        strict: Whether what its module raises comes through, instead of being one line.
+
+    Raises:
+        OpPackageError: It cannot be used.
+    """
+    name = name or path.stem
+    manifest = read_manifest(path)
+    build = f"run-pipeline ops build {path}"
+    if manifest.module is not None:
+        contents = _contents(name, manifest, strict)
+        _check(name, contents, targets)
+    else:
+        contents = OpPackage("Kernels for the neutral operators.")
+    wanted = target is None or target in contents.rules
+    library = None
+    if manifest.module is None and target in (None, BARE_TARGET):
+        library = _library(name, manifest, build)
+        contents = replace(contents, rules={BARE_TARGET: _bare_rules(name, library)})
+    elif manifest.library is not None and wanted:
+        library = _library(name, manifest, build)
+    rules = {
+        target: tuple(replace(rule, package=name) for rule in rules)
+        for target, rules in contents.rules.items()
+    }
+    return LoadedPackage(name, path, replace(contents, rules=rules), library, named)
+
+
+def _library(name: str, manifest: Manifest, build: str) -> Path:
+    library = manifest.find_library()
+    if library is None:
+        raise LibraryNotBuiltError(
+            f"op package '{name}': its library '{manifest.library}' is not built; with a C++"
+            f" compiler: {build}"
+        )
+    check_library(library, build, manifest.cpu)
+    return library
+
+
+class LibraryNotBuiltError(OpPackageError):
+    """The library of a package is nowhere."""
+
+
+def _contents(name: str, manifest: Manifest, strict: bool) -> OpPackage:
+    assert manifest.module is not None
+    folder = manifest.path if manifest.path.is_dir() else None
+    try:
+        module: ModuleType = import_from(manifest.module, package=folder)
+    # This runs code of strangers, which may raise anything; it is the package's failure.
+    except (Exception, SystemExit) as error:
+        if strict:
+            raise
+        raise OpPackageError(
+            f"op package '{name}' ({manifest.path}) fails: {_one_line(error)}"
+        ) from error
+    contents: Any = getattr(module, "PACKAGE", None)
+    if not isinstance(contents, OpPackage):
+        found = "nothing" if contents is None else f"a {type(contents).__name__}"
+        raise OpPackageError(
+            f"op package '{name}': {manifest.module} has {found} under the name PACKAGE; expected"
+            " PACKAGE = OpPackage(...)"
+        )
+    return contents
+
+
+def _check(name: str, contents: OpPackage, targets: Collection[str]) -> None:
+    """Raises `OpPackageError` for whatever is not of its type, or for no target there is."""
+
+    def check(right: bool, what: str) -> None:
+        if not right:
+            raise OpPackageError(f"op package '{name}': {what}")
+
+    check(isinstance(contents.summary, str), "its summary is no text")
+    check(isinstance(contents.rules, Mapping), "its rules are not a mapping from targets to rules")
+    check(isinstance(contents.layouts, Mapping), "its layouts are not a mapping from names")
+    for layout, function in contents.layouts.items():
+        check(callable(function), f"its layout '{layout}' is no function")
+    check(contents.operators is None or callable(contents.operators), "operators is no function")
+    for target, rules in contents.rules.items():
+        known = ", ".join(sorted(targets))
+        check(target in targets, f"it has rules for target '{target}'; there are: {known}")
+        check(isinstance(rules, Collection), f"its rules for '{target}' are no sequence")
+        for rule in rules:
+            check(isinstance(rule, Rule), f"{rule!r} among its rules for '{target}' is no Rule")
+            _check_rule(name, rule, check)
+
+
+def _check_rule(name: str, rule: Rule, check: Callable[[bool, str], None]) -> None:
+    check(isinstance(rule.name, str) and rule.name != "", f"a rule is called {rule.name!r}")
+    for part in ("pattern", "emit"):
+        check(callable(getattr(rule, part)), f"{part} of rule '{rule.name}' is no function")
+    try:
+        traced = trace(rule.pattern)
+    # Code of strangers again, called with a builder of our own.
+    except Exception as error:
+        raise OpPackageError(
+            f"op package '{name}': the pattern of rule '{rule.name}' fails: {_one_line(error)}"
+        ) from error
+    check(bool(traced.nodes), f"the pattern of rule '{rule.name}' looks for no operator")
+    check(isinstance(rule.encodings, Mapping), f"encodings of rule '{rule.name}' are no mapping")
+    for parameter, encodings in rule.encodings.items():
+        check(
+            parameter in traced.parameters,
+            f"rule '{rule.name}' has encodings for '{parameter}', which its pattern has not",
+        )
+        check(
+            isinstance(encodings, Collection) and not isinstance(encodings, str),
+            f"encodings of '{parameter}' in rule '{rule.name}' are no list of names",
+        )
+        for encoding in encodings:
+            check(
+                encoding in ENCODINGS,
+                f"rule '{rule.name}' takes encoding {encoding!r}; there are:"
+                f" {', '.join(ENCODINGS)}",
+            )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+_BARE_PATTERNS = (
+    patterns.linear,
+    patterns.embedding,
+    patterns.rms_norm,
+    patterns.silu,
+    patterns.rope,
+    patterns.attention,
+)
+"""The operators that a bare library can replace."""
+
+
+def _bare_rules(name: str, library: Path) -> tuple[Rule, ...]:
+    """A rule for each neutral operator that a library has, which leaves the node as it is."""
+    by_operator = {trace(pattern).operators: pattern for pattern in _BARE_PATTERNS}
+    found = registered(library, by_operator, _DOMAIN)
+    if not found:
+        raise OpPackageError(
+            f"op package '{name}': {library} has none of the operators {', '.join(by_operator)} in"
+            f" domain '{_DOMAIN}'; expected one, or a folder with rules for what it has"
+        )
+    return tuple(_bare_rule(operator, by_operator[operator]) for operator in found)
+
+
+def _bare_rule(operator: str, pattern: Any) -> Rule:
+    (node,) = trace(pattern).nodes
+    inputs = [value.name for value in node.inputs]
+
+    def emit(op: Emitter, **bound: Any) -> Any:
+        if "weight" in bound:
+            weight = bound["weight"]
+            shape = (op.width(bound["x"]),) if operator == "RMSNorm" else op.shape(weight)
+            bound["weight"] = op.weight(weight, "float32", shape)
+        outputs = 3 if operator == "Attention" else 1
+        values = [bound.pop(name) for name in inputs]
+        return getattr(op, operator)(*values, _domain=KEPT, _outputs=outputs, **bound)
+
+    weights = {"weight": tuple(ENCODINGS)} if "weight" in inputs else {}
+    return Rule(operator, pattern, emit, weights)

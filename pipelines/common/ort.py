@@ -1,0 +1,32 @@
+"""How the driver gets at ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+import re
+from types import ModuleType
+
+
+def onnxruntime() -> ModuleType:
+    """The runtime, which is kept from reporting home.
+
+    Its official builds send usage data from 1.29 on, on Linux too, unless this is set before the
+    import; they leave a database for it in the user's cache folder as well.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
+def said(error: Exception) -> str:
+    """What an error of the runtime says, on one line, without the name and number of its kind."""
+    message = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    return " ".join(message.split())
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What the runtime raises: a class for each of its status codes, which have no common one."""
+    state = vars(onnxruntime().capi.onnxruntime_pybind11_state)
+    kinds = [kind for kind in state.values() if isinstance(kind, type)]
+    return tuple(kind for kind in kinds if issubclass(kind, Exception))
