@@ -1,0 +1,91 @@
+// What the operators compute with: one table of functions for each instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace native {
+
+// ggml's numbers for the encodings.
+enum class Encoding : int64_t { f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q8_0 = 8, q6_k = 14 };
+
+constexpr int kLanes = 16;      // rows of a matrix that are computed together
+constexpr int kMaxTokens = 16;  // tokens that are
+
+// Up to 16 tokens' activations, quantized in blocks of 32 to `scale * code`, codes from -127 to 127.
+// `width` is 1, 2, 4, 8 or 16; tokens that a panel has beyond those of the call are zeros.
+struct Panel {
+  int width;
+  int64_t columns;   // K, rounded up to a multiple of 64
+  int8_t* codes;     // [K / 4][width][4]
+  float* scales;     // [K / 32][width]
+  int32_t* sums;     // [K / 32][width], each -8 * the sum of a block's codes
+  int32_t* sums_16;  // [K / 16][width], each -32 * the sum of half a block's codes
+};
+
+// Where the products of some rows go. `rows` counts from the first row of the product.
+struct Output {
+  float* values;  // [tokens][stride]
+  int64_t stride;
+  int64_t rows;           // of the whole matrix: those beyond are padding
+  const float* residual;  // null, or what is added: [tokens][stride]
+};
+
+// Some tokens of one sequence and the query heads that share one key-value head.
+struct AttentionJob {
+  const float* queries;  // [rows][head_dim rounded up to 16], rotated and scaled; a row is (token, head)
+  float* mixed;          // like queries
+  const void* keys;      // [capacity / 16][head_dim][16]
+  const void* values;    // [capacity][head_dim]
+  bool half;             // whether the state is float16; float32 otherwise
+  int rows;
+  int heads;             // row r belongs to token r / heads
+  int head_dim;
+  int64_t position;      // of the first token; token i sees keys 0 .. position + i
+};
+
+struct Kernels {
+  const char* name;
+
+  // Makes a panel of `tokens` rows of x, each of `columns` floats.
+  void (*quantize)(const float* x, int64_t columns, int tokens, const Panel& panel);
+
+  // y = x / rms(x) * weight, for one row.
+  void (*rms_norm)(const float* x, const float* weight, float epsilon, int64_t columns, float* y);
+
+  // Rows `first` to `last` (multiples of 16) of a packed matrix times a panel.
+  void (*product)(Encoding encoding, const uint8_t* tiles, int64_t first, int64_t last, const Panel& panel,
+                  int tokens, const Output& output);
+
+  // The same of two matrices, gate and up: silu(gate x) * (up x).
+  void (*gated_product)(Encoding encoding, const uint8_t* gate, const uint8_t* up,
+                        int64_t first, int64_t last, const Panel& panel, int tokens, const Output& output);
+
+  // Rows `first` to `last` of a float matrix [N][K], as it is stored, times `tokens` rows of x.
+  void (*float_product)(Encoding encoding, const uint8_t* matrix, int64_t first, int64_t last, const float* x,
+                        int64_t columns, int64_t tokens, const Output& output);
+
+  // gate[i] = silu(gate[i]) * up[i]
+  void (*silu_multiply)(float* gate, const float* up, int64_t count);
+
+  // The mix of the values that each row sees.
+  void (*attend)(const AttentionJob& job);
+
+  // Rotates one head by the angles of one position (tables of head_dim / 2), times `scale`.
+  void (*rotate)(const float* x, const float* cos, const float* sin, int head_dim, bool interleaved, float scale,
+                 float* y);
+
+  // Writes one head of one token into the state.
+  void (*append)(const float* key, const float* value, int head_dim, int64_t position, bool half, void* keys,
+                 void* values);
+};
+
+// The tables that run on this processor, the best first.
+std::vector<const Kernels*> usable_kernels();
+
+// The best table for this processor, or the one that PIPELINE_NATIVE_ISA names. Throws
+// std::runtime_error if that one is unknown or not for this processor.
+const Kernels& kernels();
+
+}  // namespace native

@@ -1,0 +1,4 @@
+#include "simd_neon.h"
+
+#define NATIVE_ISA neon
+#include "kernels.inl"

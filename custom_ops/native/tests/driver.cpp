@@ -1,0 +1,923 @@
+// Compares all kernels that run on this processor with plain scalar arithmetic, over random shapes and values.
+//
+//   driver [--seed N] [--cases N] [--fuzz SECONDS]
+//
+// Case i of every check is made from seed N + i, the same for every table of kernels; a failure names the seed
+// that repeats it. With --fuzz, cases go on until the time is up.
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <limits>
+#include <random>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "decode.h"
+#include "kernels.h"
+#include "matrix.h"
+#include "tiles.h"
+
+namespace {
+
+using namespace native;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr float kUntouched = -12345.0f;  // what stands where nothing may be written
+constexpr Encoding kPacked[] = {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0, Encoding::q6_k};
+constexpr Encoding kFloats[] = {Encoding::f32, Encoding::f16};
+
+class Random {
+ public:
+  explicit Random(uint64_t seed) : engine_(seed) {}
+
+  int64_t integer(int64_t first, int64_t last) { return std::uniform_int_distribution<int64_t>(first, last)(engine_); }
+  bool chance(double probability) { return std::bernoulli_distribution(probability)(engine_); }
+  float normal() { return std::normal_distribution<float>()(engine_); }
+  template <class T, size_t n>
+  T pick(const T (&choices)[n]) {
+    return choices[integer(0, n - 1)];
+  }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+// ---- what is expected ----
+
+template <class... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  std::ostringstream message;
+  message.precision(9);
+  (message << ... << parts);
+  throw std::runtime_error(message.str());
+}
+
+bool same_bits(float a, float b) { return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof a) == 0; }
+
+template <class... Place>
+void expect_same(float actual, float expected, const Place&... place) {
+  if (!same_bits(actual, expected)) fail(place..., ": ", actual, ", expected exactly ", expected);
+}
+
+// `bound` is how far off a finite value may be; what is not finite has to be the same.
+template <class... Place>
+void expect_near(float actual, double expected, double bound, const Place&... place) {
+  const bool near = std::isnan(expected)   ? std::isnan(actual)
+                    : std::isinf(expected) ? actual == expected
+                                           : std::fabs(actual - expected) <= bound;
+  if (!near) fail(place..., ": ", actual, ", expected ", expected, " +- ", bound);
+}
+
+// ---- float16, as IEEE 754 defines it ----
+
+double from_half(const uint8_t* bytes) {
+  const int bits = bytes[0] | bytes[1] << 8, exponent = bits >> 10 & 31, fraction = bits & 1023;
+  const double magnitude = exponent == 0    ? std::ldexp(fraction, -24)
+                           : exponent < 31  ? std::ldexp(1024 + fraction, exponent - 25)
+                           : fraction != 0 ? kNaN
+                                            : kInfinity;
+  return bits >> 15 ? -magnitude : magnitude;
+}
+
+uint16_t to_half(double value) {
+  if (std::isnan(value)) return 0x7e00;
+  const auto sign = static_cast<uint16_t>(std::signbit(value) ? 0x8000 : 0);
+  const double magnitude = std::fabs(value);
+  if (magnitude >= 65520) return sign | 0x7c00;
+  const int exponent = magnitude < 0x1p-14 ? -14 : std::ilogb(magnitude);
+  const auto fraction = static_cast<int>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
+  return static_cast<uint16_t>(sign | ((exponent + 14) * 1024 + fraction));
+}
+
+void put_half(double value, uint8_t* bytes) {
+  const uint16_t half = to_half(value);
+  std::memcpy(bytes, &half, sizeof half);
+}
+
+// ---- random values ----
+
+enum class Kind { plain, zeros, subnormal, extreme, not_finite };
+
+Kind random_kind(Random& random) {
+  constexpr Kind kinds[] = {Kind::plain,     Kind::plain,   Kind::plain,     Kind::zeros,
+                            Kind::subnormal, Kind::extreme, Kind::not_finite};
+  return random.pick(kinds);
+}
+
+float not_finite(Random& random) {
+  constexpr float values[] = {kNaN, HUGE_VALF, -HUGE_VALF};
+  return random.pick(values);
+}
+
+std::vector<float> random_floats(Random& random, int64_t count, Kind kind) {
+  std::vector<float> values(count);
+  const double factor = kind == Kind::subnormal ? 1e-39 : kind == Kind::extreme ? 1e4 : 1.0;
+  for (float& value : values) {
+    value = static_cast<float>(random.normal() * factor);
+    if (kind == Kind::extreme && random.chance(0.3)) value = value < 0 ? -3e4f : 3e4f;
+    if (kind == Kind::zeros && random.chance(0.9)) value = 0.0f;
+    if (kind == Kind::not_finite && random.chance(0.02)) value = not_finite(random);
+  }
+  if (kind == Kind::zeros && random.chance(0.5)) std::fill(values.begin(), values.end(), 0.0f);
+  return values;
+}
+
+double random_scale(Random& random, Kind kind) {
+  switch (kind) {
+    case Kind::zeros: return random.chance(0.5) ? 0.0 : random.normal();
+    case Kind::subnormal: return random.normal() * 0x1p-20;
+    case Kind::extreme: return random.chance(0.5) ? 65504.0 : random.normal() * 1000;
+    case Kind::not_finite: return random.chance(0.05) ? not_finite(random) : random.normal();
+    default: return random.normal();
+  }
+}
+
+// The bytes of one block, in the order of the file.
+void put_block(Random& random, Encoding encoding, Kind kind, uint8_t* block) {
+  const int64_t bytes = row_bytes(encoding, block_columns(encoding));
+  constexpr uint8_t extremes[] = {0x00, 0xff, 0x7f, 0x80, 0x0f, 0xf0};
+  const uint8_t extreme = random.pick(extremes);
+  for (int64_t i = 0; i < bytes; ++i)
+    block[i] = kind == Kind::extreme ? extreme : static_cast<uint8_t>(random.integer(0, 255));
+  switch (encoding) {
+    case Encoding::f32: {
+      const float value = random_floats(random, 1, kind)[0];
+      std::memcpy(block, &value, sizeof value);
+      break;
+    }
+    case Encoding::q4_1: put_half(random_scale(random, kind), block + 2); [[fallthrough]];
+    case Encoding::f16:
+    case Encoding::q4_0:
+    case Encoding::q8_0: put_half(random_scale(random, kind), block); break;
+    case Encoding::q6_k: put_half(random_scale(random, kind), block + 208); break;
+  }
+}
+
+std::vector<uint8_t> random_matrix(Random& random, Encoding encoding, int64_t rows, int64_t columns, Kind kind) {
+  const int64_t block = row_bytes(encoding, block_columns(encoding));
+  std::vector<uint8_t> bytes(rows * row_bytes(encoding, columns));
+  for (size_t i = 0; i < bytes.size(); i += block) put_block(random, encoding, kind, bytes.data() + i);
+  return bytes;
+}
+
+int64_t random_columns(Random& random, Encoding encoding) {
+  switch (encoding) {
+    case Encoding::f32:
+    case Encoding::f16: return random.integer(1, 200);
+    case Encoding::q6_k: return 256 * random.integer(1, 3);
+    default: return 32 * random.integer(1, random.chance(0.2) ? 32 : 9);
+  }
+}
+
+// ---- weights ----
+
+// 32 values `scale * code + offset`. The codes of q6_k have the scales of 16 values in them.
+struct Block {
+  double scale = 0, offset = 0;
+  int codes[32] = {};
+};
+
+std::vector<Block> row_of(Encoding encoding, const uint8_t* row, int64_t columns) {
+  std::vector<Block> blocks(columns / 32);
+  if (encoding == Encoding::q6_k) {
+    for (int64_t i = 0; i < columns; ++i) {
+      const uint8_t* super = row + i / 256 * 210;
+      const int64_t at = i % 256, half = at / 128, quarter = at % 128 / 32, column = at % 32;
+      const int nibble = super[64 * half + 32 * (quarter % 2) + column] >> (quarter < 2 ? 0 : 4) & 15;
+      const int upper = super[128 + 32 * half + column] >> (2 * quarter) & 3;
+      blocks[i / 32].scale = from_half(super + 208);
+      blocks[i / 32].codes[column] = (nibble + 16 * upper - 32) * static_cast<int8_t>(super[192 + at / 16]);
+    }
+    return blocks;
+  }
+  const int64_t bytes = row_bytes(encoding, 32);
+  for (Block& block : blocks) {
+    const bool has_offset = encoding == Encoding::q4_1;
+    const uint8_t* codes = row + (has_offset ? 4 : 2);
+    block.scale = from_half(row);
+    if (has_offset) block.offset = from_half(row + 2);
+    for (int i = 0; i < 32; ++i) {
+      const int nibble = codes[i % 16] >> (i < 16 ? 0 : 4) & 15;
+      block.codes[i] = encoding == Encoding::q8_0 ? static_cast<int8_t>(codes[i]) : has_offset ? nibble : nibble - 8;
+    }
+    row += bytes;
+  }
+  return blocks;
+}
+
+// The same, out of tiles as tiles.h describes them.
+Block block_in_tiles(Encoding encoding, const uint8_t* tiles, int64_t group_bytes, int64_t row, int64_t block) {
+  const int64_t per_tile = tile_columns(encoding) / 32, lane = row % kLanes, b = block % per_tile;
+  const uint8_t* tile = tiles + row / kLanes * group_bytes + block / per_tile * tile_bytes(encoding);
+  Block result;
+  result.scale = from_half(tile + (encoding == Encoding::q6_k ? 0 : 32 * b) + 2 * lane);
+  if (encoding == Encoding::q4_1) result.offset = from_half(tile + 64 + 32 * b + 2 * lane);
+  for (int i = 0; i < 32; ++i) {
+    const int64_t byte = 4 * lane + i % 4;
+    if (encoding == Encoding::q8_0) {
+      result.codes[i] = static_cast<int8_t>(tile[64 + 512 * b + 64 * (i / 4) + byte]);
+    } else if (encoding == Encoding::q6_k) {
+      const int64_t quarter = b % 4;
+      const uint8_t* group = tile + 320 + 1536 * (b / 4) + 192 * (i / 4);
+      const int nibble = group[64 + 64 * (quarter % 2) + byte] >> (quarter < 2 ? 0 : 4) & 15;
+      const int scale = static_cast<int8_t>(tile[64 + 16 * (2 * b + i / 16) + lane]);
+      result.codes[i] = (nibble + 16 * (group[byte] >> (2 * quarter) & 3) - 32) * scale;
+    } else {
+      const int64_t lines = encoding == Encoding::q4_1 ? 128 : 64;
+      const int nibble = tile[lines + 256 * b + 64 * (i % 16 / 4) + byte] >> (i < 16 ? 0 : 4) & 15;
+      result.codes[i] = encoding == Encoding::q4_1 ? nibble : nibble - 8;
+    }
+  }
+  return result;
+}
+
+// A packed matrix in memory of its exact size, so that sanitizers see what reads beyond it.
+struct Weights {
+  Encoding encoding;
+  int64_t rows, columns;
+  std::vector<std::vector<Block>> blocks;
+  std::vector<uint8_t> tiles;
+
+  Weights(Random& random, Encoding encoding, int64_t rows, int64_t columns, Kind kind)
+      : encoding(encoding), rows(rows), columns(columns) {
+    const std::vector<uint8_t> stored = random_matrix(random, encoding, rows, columns, kind);
+    const int64_t bytes = row_bytes(encoding, columns);
+    for (int64_t row = 0; row < rows; ++row) blocks.push_back(row_of(encoding, stored.data() + row * bytes, columns));
+    const Matrix matrix(encoding, stored.data(), rows, bytes, columns);
+    tiles.assign(matrix.data(), matrix.data() + (rows + kLanes - 1) / kLanes * matrix.group_bytes());
+  }
+};
+
+// ---- activations ----
+
+int panel_width(int64_t tokens) {
+  int width = 1;
+  while (width < tokens) width *= 2;
+  return width;
+}
+
+// A panel and its memory. `values` holds its tokens, one row each.
+struct Activations {
+  std::vector<int8_t> codes;
+  std::vector<float> scales;
+  std::vector<int32_t> sums, sums_16;
+  Panel panel;
+
+  Activations(int width, int64_t columns) {
+    const int64_t padded = (columns + 63) / 64 * 64;
+    codes.assign(padded * width, 99);
+    scales.assign(padded / 32 * width, kUntouched);
+    sums.assign(padded / 32 * width, 99);
+    sums_16.assign(padded / 16 * width, 99);
+    panel = {width, padded, codes.data(), scales.data(), sums.data(), sums_16.data()};
+  }
+
+  Activations(const std::vector<float>& values, int64_t columns, int width) : Activations(width, columns) {
+    const int64_t tokens = static_cast<int64_t>(values.size()) / columns;
+    for (int64_t block = 0; block < panel.columns / 32; ++block) {
+      for (int64_t t = 0; t < width; ++t) {
+        float x[32] = {};
+        for (int64_t i = 0; t < tokens && i < 32 && block * 32 + i < columns; ++i)
+          x[i] = values[t * columns + block * 32 + i];
+        float largest = 0;
+        for (const float value : x)
+          if (!(std::fabs(value) <= largest) && !std::isnan(largest)) largest = std::fabs(value);
+        const bool nothing = largest < 1e-36f, usable = !nothing && std::isfinite(largest);
+        int halves[2] = {};
+        for (int i = 0; i < 32; ++i) {
+          const float scaled = usable ? x[i] * (127.0f / largest) : 0.0f;
+          const auto code = static_cast<int8_t>(std::nearbyint(scaled));
+          codes[(block * 8 + i / 4) * 4 * width + 4 * t + i % 4] = code;
+          halves[i / 16] += code;
+        }
+        scales[block * width + t] = nothing ? 0.0f : largest / 127.0f;
+        sums[block * width + t] = -8 * (halves[0] + halves[1]);
+        for (int half = 0; half < 2; ++half) sums_16[(2 * block + half) * width + t] = -32 * halves[half];
+      }
+    }
+  }
+
+  int code(int64_t token, int64_t column) const {
+    return codes[column / 4 * 4 * panel.width + 4 * token + column % 4];
+  }
+};
+
+struct Sum {
+  double value = 0, magnitude = 0;
+
+  void add(double term) {
+    value += term;
+    magnitude += std::fabs(term);
+  }
+};
+
+Sum dot(const std::vector<Block>& row, const Activations& x, int64_t token) {
+  Sum sum;
+  for (size_t b = 0; b < row.size(); ++b) {
+    int64_t products = 0, codes = 0;
+    for (int i = 0; i < 32; ++i) {
+      const int code = x.code(token, b * 32 + i);
+      products += int64_t{row[b].codes[i]} * code;
+      codes += code;
+    }
+    const double scale = x.scales[b * x.panel.width + token];
+    sum.add(row[b].scale * scale * static_cast<double>(products));
+    sum.add(row[b].offset * scale * static_cast<double>(codes));
+  }
+  return sum;
+}
+
+std::vector<float> row_at(const std::vector<float>& rows, int64_t row, int64_t columns) {
+  return {rows.begin() + row * columns, rows.begin() + (row + 1) * columns};
+}
+
+// e^-x is at most e^88 in the kernels.
+double silu(double x) { return x / (1 + std::min(std::exp(-x), std::exp(88.0))); }
+double silu_bound(double expected, double up) { return 1e-6 * std::fabs(expected) + 1e-30 * std::fabs(up) + 1e-37; }
+
+// ---- one random case of each function; what it computes, for comparison with other tables ----
+
+using Result = std::vector<float>;
+
+Result check_quantize(const Kernels& kernels, Random& random) {
+  const int64_t columns = 32 * random.integer(1, 9);
+  const int tokens = static_cast<int>(random.integer(1, kMaxTokens)), width = panel_width(tokens);
+  const std::vector<float> x = random_floats(random, tokens * columns, random_kind(random));
+  Activations made(width, columns);
+  const Activations expected(x, columns, width);
+  kernels.quantize(x.data(), columns, tokens, made.panel);
+  if (made.codes != expected.codes) fail("codes of ", tokens, " x ", columns);
+  if (made.sums != expected.sums || made.sums_16 != expected.sums_16) fail("sums of ", tokens, " x ", columns);
+  for (size_t i = 0; i < made.scales.size(); ++i) expect_same(made.scales[i], expected.scales[i], "scale ", i);
+  return made.scales;
+}
+
+Result check_rms_norm(const Kernels& kernels, Random& random) {
+  const int64_t columns = random.integer(1, 200);
+  const std::vector<float> x = random_floats(random, columns, random_kind(random));
+  const std::vector<float> weight = random_floats(random, columns, Kind::plain);
+  Result y(columns);
+  kernels.rms_norm(x.data(), weight.data(), 1e-5f, columns, y.data());
+  double squares = 0;
+  for (const float value : x) squares += double{value} * value;
+  const double factor = 1 / std::sqrt(squares / static_cast<double>(columns) + 1e-5);
+  for (int64_t i = 0; i < columns; ++i) {
+    const double expected = x[i] * factor * weight[i];
+    expect_near(y[i], expected, 1e-6 * std::fabs(expected) + 1e-37, "element ", i, " of ", columns);
+  }
+  return y;
+}
+
+// The product of the first `rows` rows, in two calls, with some memory behind each token's values.
+Result multiply(const Kernels& kernels, const Weights& w, const Weights* up, const Activations& x, int tokens,
+                const std::vector<float>* residual, int64_t stride, int64_t cut) {
+  Result y(tokens * stride, kUntouched);
+  const Output output{y.data(), stride, w.rows, residual != nullptr ? residual->data() : nullptr};
+  for (const auto& [first, last] : {std::pair{int64_t{0}, cut}, std::pair{cut, w.rows}}) {
+    if (up != nullptr)
+      kernels.gated_product(w.encoding, w.tiles.data(), up->tiles.data(), first, last, x.panel, tokens, output);
+    else
+      kernels.product(w.encoding, w.tiles.data(), first, last, x.panel, tokens, output);
+  }
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t i = w.rows; i < stride; ++i) expect_same(y[t * stride + i], kUntouched, "behind token ", t);
+  return y;
+}
+
+int64_t random_cut(Random& random, int64_t rows) { return random.integer(0, (rows - 1) / kLanes) * kLanes; }
+
+// A token's results must not depend on where in a panel it stands and what stands beside it.
+void check_alone(const Kernels& kernels, Random& random, const Weights& w, const Weights* up,
+                 const std::vector<float>& token, const float* expected) {
+  for (int width = 1; width <= kMaxTokens; width *= 2) {
+    const int64_t tokens = random.integer(width / 2 + 1, width), place = random.integer(0, tokens - 1);
+    std::vector<float> x = random_floats(random, tokens * w.columns, random_kind(random));
+    std::copy(token.begin(), token.end(), x.begin() + place * w.columns);
+    const Result y = multiply(kernels, w, up, Activations(x, w.columns, width), static_cast<int>(tokens), nullptr,
+                              w.rows, random_cut(random, w.rows));
+    for (int64_t row = 0; row < w.rows; ++row)
+      expect_same(y[place * w.rows + row], expected[row], "row ", row, " of a panel of ", width);
+  }
+}
+
+Result check_product(const Kernels& kernels, Random& random, Encoding encoding) {
+  const int64_t rows = random.integer(1, 100), columns = random_columns(random, encoding);
+  const int64_t tokens = random.integer(1, random.chance(0.5) ? 40 : 4), stride = rows + random.integer(0, 3);
+  const Weights w(random, encoding, rows, columns, random_kind(random));
+  const std::vector<float> x = random_floats(random, tokens * columns, random_kind(random));
+  const std::vector<float> added = random_floats(random, kMaxTokens * stride, Kind::plain);
+  const auto* residual = random.chance(0.5) ? &added : nullptr;
+  Result results;
+  for (int64_t first = 0; first < tokens; first += kMaxTokens) {
+    const auto count = static_cast<int>(std::min<int64_t>(kMaxTokens, tokens - first));
+    const std::vector<float> some(x.begin() + first * columns, x.begin() + (first + count) * columns);
+    const Activations panel(some, columns, panel_width(count));
+    const Result y = multiply(kernels, w, nullptr, panel, count, residual, stride, random_cut(random, rows));
+    for (int64_t t = 0; t < count; ++t) {
+      for (int64_t row = 0; row < rows; ++row) {
+        Sum expected = dot(w.blocks[row], panel, t);
+        if (residual != nullptr) expected.add(added[t * stride + row]);
+        expect_near(y[t * stride + row], expected.value, 1e-5 * expected.magnitude + 1e-33, "row ", row, " of ", rows,
+                    " x ", columns, ", token ", first + t, " of ", tokens);
+      }
+    }
+    results.insert(results.end(), y.begin(), y.end());
+  }
+  const std::vector<float> token = row_at(x, random.integer(0, tokens - 1), columns);
+  const Result alone = multiply(kernels, w, nullptr, Activations(token, columns, 1), 1, nullptr, rows, 0);
+  check_alone(kernels, random, w, nullptr, token, alone.data());
+  return results;
+}
+
+Result check_gated_product(const Kernels& kernels, Random& random) {
+  const Encoding encoding = random.pick(kPacked);
+  const int64_t rows = random.integer(1, 50), columns = random_columns(random, encoding);
+  const auto tokens = static_cast<int>(random.integer(1, kMaxTokens));
+  const Weights gate(random, encoding, rows, columns, random_kind(random));
+  const Weights up(random, encoding, rows, columns, random_kind(random));
+  const std::vector<float> x = random_floats(random, tokens * columns, random_kind(random));
+  const Activations panel(x, columns, panel_width(tokens));
+  const int64_t cut = random_cut(random, rows);
+  const Result y = multiply(kernels, gate, &up, panel, tokens, nullptr, rows, cut);
+  const Result gates = multiply(kernels, gate, nullptr, panel, tokens, nullptr, rows, cut);
+  const Result ups = multiply(kernels, up, nullptr, panel, tokens, nullptr, rows, cut);
+  for (size_t i = 0; i < y.size(); ++i) {
+    const double expected = silu(gates[i]) * ups[i];
+    expect_near(y[i], expected, silu_bound(expected, ups[i]), "gate ", gates[i], ", up ",
+                ups[i]);
+  }
+  const int64_t token = random.integer(0, tokens - 1);
+  check_alone(kernels, random, gate, &up, row_at(x, token, columns), y.data() + token * rows);
+  return y;
+}
+
+Result check_float_product(const Kernels& kernels, Random& random, Encoding encoding) {
+  const int64_t rows = random.integer(1, 100), columns = random_columns(random, encoding);
+  const int64_t tokens = random.integer(1, random.chance(0.1) ? 70 : 20), stride = rows + random.integer(0, 3);
+  const std::vector<uint8_t> matrix = random_matrix(random, encoding, rows, columns, random_kind(random));
+  const std::vector<float> x = random_floats(random, tokens * columns, random_kind(random));
+  const std::vector<float> added = random_floats(random, tokens * stride, Kind::plain);
+  const float* residual = random.chance(0.5) ? added.data() : nullptr;
+  Result y(tokens * stride, kUntouched);
+  const Output output{y.data(), stride, rows, residual};
+  const int64_t cut = random.integer(0, rows);
+  kernels.float_product(encoding, matrix.data(), 0, cut, x.data(), columns, tokens, output);
+  kernels.float_product(encoding, matrix.data(), cut, rows, x.data(), columns, tokens, output);
+  const int64_t bytes = row_bytes(encoding, 1);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      Sum expected;
+      for (int64_t i = 0; i < columns; ++i) {
+        const uint8_t* element = matrix.data() + (row * columns + i) * bytes;
+        float single = 0;
+        if (encoding == Encoding::f32) std::memcpy(&single, element, sizeof single);
+        expected.add((encoding == Encoding::f32 ? single : from_half(element)) * x[t * columns + i]);
+      }
+      if (residual != nullptr) expected.add(residual[t * stride + row]);
+      expect_near(y[t * stride + row], expected.value, 1e-5 * expected.magnitude + 1e-33, "row ", row, " of ", rows,
+                  " x ", columns, ", token ", t, " of ", tokens);
+    }
+  }
+  const int64_t token = random.integer(0, tokens - 1);
+  Result alone(stride, kUntouched);
+  const Output one{alone.data(), stride, rows, residual == nullptr ? nullptr : residual + token * stride};
+  kernels.float_product(encoding, matrix.data(), 0, rows, x.data() + token * columns, columns, 1, one);
+  for (int64_t i = 0; i < stride; ++i) expect_same(alone[i], y[token * stride + i], "row ", i, " of a token alone");
+  return y;
+}
+
+Result check_silu_multiply(const Kernels& kernels, Random& random) {
+  const int64_t count = random.integer(0, 100);
+  const std::vector<float> gate = random_floats(random, count, random_kind(random));
+  const std::vector<float> up = random_floats(random, count, random_kind(random));
+  Result y = gate;
+  for (float& value : y) value *= 10.0f;
+  const Result before = y;
+  kernels.silu_multiply(y.data(), up.data(), count);
+  for (int64_t i = 0; i < count; ++i) {
+    const double expected = silu(before[i]) * up[i];
+    expect_near(y[i], expected, silu_bound(expected, up[i]), "gate ", before[i], ", up ",
+                up[i]);
+  }
+  return y;
+}
+
+Result check_rotate(const Kernels& kernels, Random& random) {
+  const int pairs = static_cast<int>(random.integer(1, 64)), head_dim = 2 * pairs;
+  const bool interleaved = random.chance(0.5);
+  const float scale = random.normal();
+  const std::vector<float> x = random_floats(random, head_dim, random_kind(random));
+  std::vector<float> cos, sin;
+  for (int i = 0; i < pairs; ++i) {
+    const double angle = random.normal() * 100;
+    cos.push_back(static_cast<float>(std::cos(angle)));
+    sin.push_back(static_cast<float>(std::sin(angle)));
+  }
+  Result y(head_dim);
+  kernels.rotate(x.data(), cos.data(), sin.data(), head_dim, interleaved, scale, y.data());
+  for (int i = 0; i < pairs; ++i) {
+    const int first = interleaved ? 2 * i : i, second = interleaved ? first + 1 : i + pairs;
+    const double real = x[first], imaginary = x[second];
+    const double bound = 1e-6 * std::fabs(scale) * (std::fabs(real) + std::fabs(imaginary)) + 1e-37;
+    expect_near(y[first], (real * cos[i] - imaginary * sin[i]) * scale, bound, "element ", first, " of ", head_dim);
+    expect_near(y[second], (real * sin[i] + imaginary * cos[i]) * scale, bound, "element ", second, " of ", head_dim);
+  }
+  return y;
+}
+
+// One head's keys or values, in either type.
+class State {
+ public:
+  State(int64_t capacity, int head_dim, bool keys, bool half)
+      : head_dim_(head_dim), keys_(keys), half_(half), bytes_(capacity * head_dim * (half ? 2 : 4)) {
+    for (int64_t position = 0; position < capacity; ++position)
+      for (int d = 0; d < head_dim; ++d) set(position, d, kNaN);
+  }
+
+  void* data() { return bytes_.data(); }
+  void set(int64_t position, int d, float value) {
+    if (half_) put_half(value, at(position, d));
+    else std::memcpy(at(position, d), &value, sizeof value);
+  }
+  float get(int64_t position, int d) {
+    if (half_) return static_cast<float>(from_half(at(position, d)));
+    float value;
+    std::memcpy(&value, at(position, d), sizeof value);
+    return value;
+  }
+  std::vector<float> all() {
+    std::vector<float> values;
+    for (int64_t i = 0; i < static_cast<int64_t>(bytes_.size()) / (half_ ? 2 : 4) / head_dim_; ++i)
+      for (int d = 0; d < head_dim_; ++d) values.push_back(get(i, d));
+    return values;
+  }
+
+ private:
+  uint8_t* at(int64_t position, int d) {
+    const int64_t element = keys_ ? (position / kLanes * head_dim_ + d) * kLanes + position % kLanes
+                                  : position * head_dim_ + d;
+    return bytes_.data() + element * (half_ ? 2 : 4);
+  }
+
+  int head_dim_;
+  bool keys_, half_;
+  std::vector<uint8_t> bytes_;
+};
+
+int64_t round_up(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+int random_head_dim(Random& random) {
+  constexpr int common[] = {16, 32, 64, 80, 96, 128};
+  return random.chance(0.5) ? random.pick(common) : static_cast<int>(2 * random.integer(1, 64));
+}
+
+Result check_append(const Kernels& kernels, Random& random) {
+  const int head_dim = random_head_dim(random);
+  const int64_t position = random.integer(0, 100);
+  const bool half = random.chance(0.5);
+  const std::vector<float> key = random_floats(random, head_dim, random_kind(random));
+  const std::vector<float> value = random_floats(random, head_dim, random_kind(random));
+  State keys(round_up(position + 1), head_dim, true, half), values(round_up(position + 1), head_dim, false, half);
+  State expected_keys = keys, expected_values = values;
+  for (int d = 0; d < head_dim; ++d) {
+    expected_keys.set(position, d, key[d]);
+    expected_values.set(position, d, value[d]);
+  }
+  kernels.append(key.data(), value.data(), head_dim, position, half, keys.data(), values.data());
+  Result result = keys.all(), expected = expected_keys.all();
+  const Result more = values.all(), expected_more = expected_values.all();
+  result.insert(result.end(), more.begin(), more.end());
+  expected.insert(expected.end(), expected_more.begin(), expected_more.end());
+  for (size_t i = 0; i < result.size(); ++i)
+    expect_same(result[i], expected[i], "element ", i, " of the state, position ", position, ", size ", head_dim);
+  return result;
+}
+
+Result check_attend(const Kernels& kernels, Random& random) {
+  const int head_dim = random_head_dim(random), heads = static_cast<int>(random.integer(1, 8));
+  const int tokens = static_cast<int>(random.integer(1, random.chance(0.5) ? 1 : 16)), rows = tokens * heads;
+  const int64_t position = random.integer(0, random.chance(0.3) ? 700 : 40), end = position + tokens;
+  const int64_t stride = round_up(head_dim), capacity = round_up(end) + kLanes * random.integer(0, 1);
+  const bool half = random.chance(0.5);
+  const Kind kind = random.chance(0.1) ? Kind::not_finite : Kind::plain;
+  const bool sharp = kind == Kind::plain && random.chance(0.2);
+
+  std::vector<float> queries(rows * stride, kNaN);
+  for (int row = 0; row < rows; ++row) {
+    const std::vector<float> query = random_floats(random, head_dim, Kind::plain);
+    for (int d = 0; d < head_dim; ++d)
+      queries[row * stride + d] = query[d] * (sharp ? 3.0f : 1.0f / std::sqrt(static_cast<float>(head_dim)));
+  }
+  if (kind == Kind::not_finite) queries[random.integer(0, rows - 1) * stride] = not_finite(random);
+
+  // What is beyond `end` was never written. Within, rows that do not see a value still multiply it by zero.
+  State keys(capacity, head_dim, true, half), values(capacity, head_dim, false, half);
+  for (int64_t i = 0; i < end; ++i) {
+    const bool seen_by_all = i <= position;
+    for (int d = 0; d < head_dim; ++d) {
+      const bool odd = kind == Kind::not_finite && seen_by_all && random.chance(0.1 / static_cast<double>(end));
+      keys.set(i, d, odd ? not_finite(random) : random.normal());
+      values.set(i, d, odd ? not_finite(random) : random.normal());
+    }
+  }
+
+  Result mixed(rows * stride, kUntouched);
+  AttentionJob job{};
+  job.queries = queries.data();
+  job.mixed = mixed.data();
+  job.keys = keys.data();
+  job.values = values.data();
+  job.half = half;
+  job.rows = rows;
+  job.heads = heads;
+  job.head_dim = head_dim;
+  job.position = position;
+  kernels.attend(job);
+
+  for (int row = 0; row < rows; ++row) {
+    const int64_t seen = position + row / heads + 1;
+    std::vector<double> weights(seen);
+    double top = -kInfinity, largest = 0;
+    for (int64_t i = 0; i < seen; ++i) {
+      Sum score;
+      for (int d = 0; d < head_dim; ++d) score.add(double{queries[row * stride + d]} * keys.get(i, d));
+      weights[i] = score.value;
+      if (!(score.value <= top)) top = score.value;
+      largest = std::max(largest, score.magnitude);
+    }
+    double total = 0;
+    for (double& weight : weights) total += weight = std::exp(weight - top);
+    for (int d = 0; d < head_dim; ++d) {
+      Sum expected;
+      for (int64_t i = 0; i < seen; ++i) expected.add(weights[i] / total * values.get(i, d));
+      expect_near(mixed[row * stride + d], expected.value, (1e-5 + 1e-6 * largest) * expected.magnitude + 1e-33,
+                  "element ", d, " of ", head_dim, ", row ", row, " of ", rows, ", ", heads, " heads, position ",
+                  position, half ? ", float16" : ", float32");
+    }
+  }
+
+  // Each row alone, and the tokens from some one on.
+  const auto check_part = [&](int first, int count, int part_heads, int64_t part_position) {
+    Result part(count * stride, kUntouched);
+    AttentionJob some = job;
+    some.queries = queries.data() + first * stride;
+    some.mixed = part.data();
+    some.rows = count;
+    some.heads = part_heads;
+    some.position = part_position;
+    kernels.attend(some);
+    for (int row = 0; row < count; ++row)
+      for (int d = 0; d < head_dim; ++d)
+        expect_same(part[row * stride + d], mixed[(first + row) * stride + d], "element ", d, " of row ", first + row,
+                    " of ", rows, ", computed with ", count, ", position ", position);
+  };
+  for (int i = 0; i < 3; ++i) {
+    const int row = static_cast<int>(random.integer(0, rows - 1));
+    check_part(row, 1, 1, position + row / heads);
+  }
+  const int cut = static_cast<int>(random.integer(0, tokens - 1));
+  check_part(cut * heads, rows - cut * heads, heads, position + cut);
+
+  Result result;  // without what is behind each row
+  for (int row = 0; row < rows; ++row)
+    result.insert(result.end(), mixed.begin() + row * stride, mixed.begin() + row * stride + head_dim);
+  return result;
+}
+
+// ---- what is the same for all tables ----
+
+// Read-only maps of files are read ahead and given back while they are packed.
+class FileMap {
+ public:
+  explicit FileMap(const std::vector<uint8_t>& bytes) : bytes_(bytes.size()) {
+    std::FILE* file = std::tmpfile();
+    if (file == nullptr || std::fwrite(bytes.data(), 1, bytes_, file) != bytes_ || std::fflush(file) != 0)
+      fail("no temporary file");
+    start_ = mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, fileno(file), 0);
+    std::fclose(file);
+    if (start_ == MAP_FAILED) fail("no map of a file");
+  }
+  FileMap(const FileMap&) = delete;
+  FileMap& operator=(const FileMap&) = delete;
+  ~FileMap() { munmap(start_, bytes_); }
+
+  const uint8_t* data() const { return static_cast<const uint8_t*>(start_); }
+
+ private:
+  void* start_;
+  size_t bytes_;
+};
+
+void check_packing(Random& random) {
+  const Encoding encoding = random.pick(kPacked);
+  const int64_t rows = random.integer(1, 100), columns = random_columns(random, encoding);
+  const int64_t bytes = row_bytes(encoding, columns);
+  const std::vector<uint8_t> stored = random_matrix(random, encoding, rows, columns, random_kind(random));
+  const FileMap file(stored);
+  const Matrix matrix(encoding, random.chance(0.5) ? stored.data() : file.data(), rows, bytes, columns);
+  if (std::memcmp(file.data(), stored.data(), stored.size()) != 0) fail("the file is another one");
+  const int64_t width = tile_columns(encoding), blocks = (columns + width - 1) / width * width / 32;
+  for (int64_t row = 0; row < round_up(rows); ++row) {
+    std::vector<Block> expected(blocks);
+    if (row < rows) expected = row_of(encoding, stored.data() + row * bytes, columns);
+    expected.resize(blocks);
+    for (int64_t b = 0; b < blocks; ++b) {
+      const Block packed = block_in_tiles(encoding, matrix.data(), matrix.group_bytes(), row, b);
+      const bool padding = row >= rows || b >= columns / 32;
+      expect_near(static_cast<float>(packed.scale), expected[b].scale, 0, "scale of row ", row, ", block ", b);
+      expect_near(static_cast<float>(packed.offset), expected[b].offset, 0, "offset of row ", row, ", block ", b);
+      if (!padding && std::memcmp(packed.codes, expected[b].codes, sizeof packed.codes) != 0)
+        fail("codes of row ", row, ", block ", b, " of ", rows, " x ", columns);
+    }
+  }
+  for (const int64_t wrong : {bytes - 1, bytes + 1}) {
+    bool thrown = false;
+    try {
+      Matrix(encoding, stored.data(), rows, wrong, columns);
+    } catch (const std::invalid_argument&) {
+      thrown = true;
+    }
+    if (!thrown) fail("rows of ", wrong, " bytes are taken for ", columns, " columns");
+  }
+}
+
+void check_decode_row(Random& random) {
+  const Encoding encoding = random.chance(0.3) ? random.pick(kFloats) : random.pick(kPacked);
+  const int64_t columns = random_columns(random, encoding);
+  const std::vector<uint8_t> row = random_matrix(random, encoding, 1, columns, random_kind(random));
+  std::vector<float> values(columns);
+  decode_row(encoding, row.data(), columns, values.data());
+  if (encoding == Encoding::f32) {
+    if (std::memcmp(values.data(), row.data(), row.size()) != 0) fail("float32 is another");
+    return;
+  }
+  const std::vector<Block> blocks = is_packed(encoding) ? row_of(encoding, row.data(), columns) : std::vector<Block>();
+  for (int64_t i = 0; i < columns; ++i) {
+    Sum expected;
+    if (encoding == Encoding::f16) {
+      expected.add(from_half(row.data() + 2 * i));
+    } else {
+      expected.add(blocks[i / 32].scale * blocks[i / 32].codes[i % 32]);
+      if (encoding == Encoding::q4_1) expected.add(blocks[i / 32].offset);
+    }
+    expect_near(values[i], expected.value, 2e-7 * expected.magnitude, "element ", i, " of ", columns);
+  }
+}
+
+// ---- the program ----
+
+struct KernelCheck {
+  std::string name;
+  Result (*run)(const Kernels&, Random&);
+};
+
+template <Encoding encoding>
+Result product_of(const Kernels& kernels, Random& random) {
+  return check_product(kernels, random, encoding);
+}
+template <Encoding encoding>
+Result float_product_of(const Kernels& kernels, Random& random) {
+  return check_float_product(kernels, random, encoding);
+}
+
+const KernelCheck kKernelChecks[] = {
+    {"quantize", check_quantize},
+    {"rms_norm", check_rms_norm},
+    {"product q4_0", product_of<Encoding::q4_0>},
+    {"product q4_1", product_of<Encoding::q4_1>},
+    {"product q8_0", product_of<Encoding::q8_0>},
+    {"product q6_k", product_of<Encoding::q6_k>},
+    {"gated_product", check_gated_product},
+    {"float_product f32", float_product_of<Encoding::f32>},
+    {"float_product f16", float_product_of<Encoding::f16>},
+    {"silu_multiply", check_silu_multiply},
+    {"attend", check_attend},
+    {"rotate", check_rotate},
+    {"append", check_append},
+};
+
+// What a check has come to, over its cases.
+struct Line {
+  std::string name;
+  int64_t cases = 0;
+  std::string failure{};  // the first
+
+  template <class Body>
+  void run(uint64_t seed, const Body& body) {
+    ++cases;
+    try {
+      body();
+    } catch (const std::exception& error) {
+      if (failure.empty()) failure = std::string(error.what()) + "  (--seed " + std::to_string(seed) + " --cases 1)";
+    }
+  }
+};
+
+// Tables with fused multiply-adds, and sums in one order, compute the same to the last bit.
+bool fuses(const Kernels& kernels) { return std::strcmp(kernels.name, "portable") != 0; }
+
+class Checks {
+ public:
+  Checks() : tables_(usable_kernels()) {
+    for (const KernelCheck& check : kKernelChecks)
+      for (const Kernels* table : tables_) lines_.push_back({std::string(table->name) + "  " + check.name});
+    std::string fused;
+    for (const Kernels* table : tables_)
+      if (fuses(*table)) fused += (fused.empty() ? "" : " = ") + std::string(table->name);
+    for (const KernelCheck& check : kKernelChecks) agreement_.push_back({fused + "  " + check.name});
+  }
+
+  void run(uint64_t seed) {
+    const auto with_random = [&](void (*check)(Random&)) {
+      return [=] {
+        Random random(seed);
+        check(random);
+      };
+    };
+    packing_.run(seed, with_random(check_packing));
+    decoding_.run(seed, with_random(check_decode_row));
+    size_t line = 0;
+    for (size_t c = 0; c < std::size(kKernelChecks); ++c) {
+      const Kernels* first = nullptr;
+      Result expected;
+      for (const Kernels* table : tables_) {
+        Result result;
+        lines_[line++].run(seed, [&] {
+          Random random(seed);
+          result = kKernelChecks[c].run(*table, random);
+        });
+        if (result.empty() || !fuses(*table)) continue;
+        if (first == nullptr) {
+          first = table;
+          expected = result;
+          continue;
+        }
+        agreement_[c].run(seed, [&] {
+          for (size_t i = 0; i < result.size(); ++i) expect_same(result[i], expected[i], table->name, ", value ", i);
+        });
+      }
+    }
+  }
+
+  // Whether all is well.
+  bool print() const {
+    bool good = true;
+    const auto print_line = [&](const Line& line) {
+      if (line.cases == 0) return;
+      if (line.failure.empty())
+        std::printf("ok      %s  (%lld cases)\n", line.name.c_str(), static_cast<long long>(line.cases));
+      else
+        std::printf("FAILED  %s: %s\n", line.name.c_str(), line.failure.c_str());
+      good = good && line.failure.empty();
+    };
+    print_line(packing_);
+    print_line(decoding_);
+    for (const Line& line : lines_) print_line(line);
+    for (const Line& line : agreement_) print_line(line);
+    return good;
+  }
+
+ private:
+  std::vector<const Kernels*> tables_;
+  Line packing_{"packing"}, decoding_{"decode_row"};
+  std::vector<Line> lines_, agreement_;
+};
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  uint64_t seed = 1;
+  int64_t cases = 100;
+  double seconds = 0;
+  for (int i = 1; i < count; i += 2) {
+    const std::string option = arguments[i];
+    char* end = nullptr;
+    const double value = i + 1 < count ? std::strtod(arguments[i + 1], &end) : -1;
+    const bool known = option == "--seed" || option == "--cases" || option == "--fuzz";
+    if (!known || value < 0 || end == nullptr || *end != '\0') {
+      std::fprintf(stderr, "usage: %s [--seed N] [--cases N] [--fuzz SECONDS]\n", arguments[0]);
+      return 2;
+    }
+    if (option == "--seed") seed = static_cast<uint64_t>(value);
+    else if (option == "--cases") cases = static_cast<int64_t>(value);
+    else seconds = value;
+  }
+  using Clock = std::chrono::steady_clock;
+  const auto stop = Clock::now() + std::chrono::duration<double>(seconds);
+  Checks checks;
+  for (int64_t i = 0; i < cases || Clock::now() < stop; ++i) checks.run(seed + i);
+  return checks.print() ? 0 : 1;
+}

@@ -1,0 +1,78 @@
+"""With the native kernels a sequence's logits are the same to the last bit, whatever runs beside it
+and however it is cut up.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Type
+from numpy.typing import NDArray
+from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
+
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.targets.cpu import runner as cpu_runner
+
+LENGTH = 48
+SLOTS = 5
+SEQUENCES = [random_tokens(LENGTH, seed) for seed in range(SLOTS)]
+
+
+@pytest.fixture(scope="module", params=["F32", "F16", "Q8_0", "Q4_1", "mixed"])
+def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    mixed = request.param == "mixed"
+    path = write_gguf(
+        tmp_path_factory.mktemp("sequences") / "model.gguf",
+        llama(),
+        Type.Q4_0 if mixed else Type[request.param],
+        exceptions=MIXED if mixed else None,
+    )
+    model = open_model(path, encoding="auto", native_ops=True)
+    return model.start(slots=SLOTS, max_length=64)
+
+
+def alone(runner: Runner, tokens: list[int], length: int, steps: int) -> list[NDArray[np.float32]]:
+    """Logits after the prompt and after each further token, the other slots idle."""
+    for slot in range(1, SLOTS):
+        runner.prefill(slot, [0])
+    logits = [runner.prefill(0, tokens[:length])]
+    for position in range(length, length + steps):
+        logits.append(runner.decode([tokens[position], *[0] * (SLOTS - 1)])[0])
+    return logits
+
+
+def test_neighbours_change_nothing(runner: Runner) -> None:
+    lengths, steps = [1, 9, 17, 30, 40], 8
+    expected = [
+        alone(runner, tokens, length, steps)
+        for tokens, length in zip(SEQUENCES, lengths, strict=True)
+    ]
+    for slot, (tokens, length) in enumerate(zip(SEQUENCES, lengths, strict=True)):
+        np.testing.assert_array_equal(runner.prefill(slot, tokens[:length]), expected[slot][0])
+    for step in range(steps):
+        logits = runner.decode(
+            [tokens[length + step] for tokens, length in zip(SEQUENCES, lengths, strict=True)]
+        )
+        for slot in range(SLOTS):
+            np.testing.assert_array_equal(logits[slot], expected[slot][step + 1])
+
+
+def test_decoding_is_prefilling_token_by_token(runner: Runner) -> None:
+    tokens = SEQUENCES[0]
+    full = runner.score(tokens)
+    for length, logits in enumerate(alone(runner, tokens, 1, LENGTH - 1)):
+        np.testing.assert_array_equal(logits, full[length])
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 16, 47])
+def test_cutting_a_prompt_changes_nothing(
+    runner: Runner, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = runner.score(SEQUENCES[1])
+    monkeypatch.setattr(cpu_runner, "PREFILL_CHUNK", chunk)
+    np.testing.assert_array_equal(runner.score(SEQUENCES[1]), full)
+
+
+def test_slot_changes_nothing(runner: Runner) -> None:
+    first = runner.prefill(0, SEQUENCES[2])
+    np.testing.assert_array_equal(runner.prefill(SLOTS - 1, SEQUENCES[2]), first)
