@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Emitter, Rule
+from pipelines.common.op_packages.examples import Examples
 from pipelines.common.op_packages.package import OpPackage
 from pipelines.common.weights.encodings import ENCODINGS
+
+from . import examples
 
 DOMAIN = "pipelines.native"
 
@@ -18,8 +21,8 @@ BLOCKS = ("q4_0", "q4_1", "q8_0", "q6_k")
 FLOATS = ("f32", "f16")
 STORED = (*BLOCKS, *FLOATS)
 
-INT8 = 0.02
-"""Activations are rounded to int8 in blocks of 32, which costs about this much of the largest value."""
+INT8 = 0.03
+"""What it may cost, in parts of the largest value, that activations are rounded to int8."""
 
 
 def _stored(op: Emitter, weight: Any) -> Any:
@@ -197,49 +200,54 @@ def _emit_rows(op: Emitter, tokens: Any, weight: Any) -> Any:
     )
 
 
-def _both(encoding: str) -> dict[str, tuple[str, ...]]:
-    return {"gate": (encoding,), "up": (encoding,)}
+def _of_blocks_and_floats(
+    name: str,
+    pattern: Callable[..., Any],
+    emit: Callable[..., Any],
+    weights: Sequence[str],
+    examples: Examples | None = None,
+) -> Iterator[Rule]:
+    """One rule for block-encoded matrices, whose products round activations, one for floats."""
+    for encodings, tolerance in ((BLOCKS, INT8), (FLOATS, 1e-4)):
+        taken = dict.fromkeys(weights, encodings)
+        yield Rule(name, pattern, emit, taken, tolerance=tolerance, examples=examples)
 
 
-_PROJECTED = {name: STORED for name in ("query", "key", "value")}
+def _of_each_block_encoding(
+    name: str, pattern: Callable[..., Any], emit: Callable[..., Any], examples: Examples
+) -> Iterator[Rule]:
+    """Rules for gate and up in the same encoding."""
+    for encoding in BLOCKS:
+        taken = dict.fromkeys(("gate", "up"), (encoding,))
+        yield Rule(name, pattern, emit, taken, tolerance=INT8, examples=examples)
+
+
+def _rules() -> Iterator[Rule]:
+    """What spans more comes first."""
+    yield from _of_blocks_and_floats(
+        "norm, projections and attention",
+        _norm_rope_attention,
+        _emit_norm_rope_attention,
+        ("query", "key", "value"),
+        examples.norm_rope_attention,
+    )
+    yield Rule("attention with rotation", patterns.rope_attention, _emit_rope_attention)
+    yield Rule("attention", patterns.attention, _emit_attention)
+    yield from _of_each_block_encoding(
+        "norm and gated product", _norm_gated, _emit_norm_gated, examples.norm_gated
+    )
+    yield from _of_each_block_encoding("gated product", _gated, _emit_gated, examples.gated)
+    yield from _of_blocks_and_floats(
+        "product and residual", _linear_add, _emit_linear_add, ("weight",), examples.linear_add
+    )
+    yield from _of_blocks_and_floats(
+        "norm and product", _norm_linear, _emit_norm_linear, ("weight",), examples.norm_linear
+    )
+    yield from _of_blocks_and_floats("product", patterns.linear, _emit_linear, ("weight",))
+    yield Rule("rows", patterns.embedding, _emit_rows, {"weight": STORED})
+
 
 PACKAGE = OpPackage(
     summary="CPU kernels over the weights as GGUF files hold them, at the speed of the memory.",
-    rules={
-        "cpu": (
-            Rule(
-                "norm, projections and attention",
-                _norm_rope_attention,
-                _emit_norm_rope_attention,
-                _PROJECTED,
-                tolerance=INT8,
-            ),
-            Rule("attention with rotation", patterns.rope_attention, _emit_rope_attention),
-            Rule("attention", patterns.attention, _emit_attention),
-            *(
-                Rule(name, pattern, emit, _both(encoding), tolerance=INT8)
-                for name, pattern, emit in (
-                    ("norm and gated product", _norm_gated, _emit_norm_gated),
-                    ("gated product", _gated, _emit_gated),
-                )
-                for encoding in BLOCKS
-            ),
-            Rule(
-                "product and residual",
-                _linear_add,
-                _emit_linear_add,
-                {"weight": STORED},
-                tolerance=INT8,
-            ),
-            Rule(
-                "norm and product",
-                _norm_linear,
-                _emit_norm_linear,
-                {"weight": STORED},
-                tolerance=INT8,
-            ),
-            Rule("product", patterns.linear, _emit_linear, {"weight": STORED}, tolerance=INT8),
-            Rule("rows", patterns.embedding, _emit_rows, {"weight": STORED}),
-        ),
-    },
+    rules={"cpu": tuple(_rules())},
 )

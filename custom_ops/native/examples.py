@@ -1,0 +1,74 @@
+"""What `ops check` tries the fusions on: the examples of the shared patterns, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common.graph import patterns
+from pipelines.common.op_packages.examples import EXAMPLES
+
+Example = dict[str, Any]
+EPSILON = 1e-5
+
+
+def _normal(generator: np.random.Generator, *shape: int, scale: float = 1) -> NDArray[np.float32]:
+    return generator.normal(0, scale, shape).astype(np.float32)
+
+
+def _norm(generator: np.random.Generator, width: int) -> NDArray[np.float32]:
+    """Weights of a norm: about 1, as in real models."""
+    return generator.uniform(0.5, 1.5, width).astype(np.float32)
+
+
+def norm_linear(generator: np.random.Generator) -> Iterator[Example]:
+    """`RMSNorm` before a product."""
+    for example in EXAMPLES[patterns.linear](generator):
+        norm = _norm(generator, example["x"].shape[-1])
+        yield {**example, "norm": norm, "epsilon": EPSILON}
+
+
+def linear_add(generator: np.random.Generator) -> Iterator[Example]:
+    """A product and what it is added to."""
+    for example in EXAMPLES[patterns.linear](generator):
+        shape = (*example["x"].shape[:-1], len(example["weight"]))
+        yield {**example, "residual": _normal(generator, *shape)}
+
+
+def gated(generator: np.random.Generator) -> Iterator[Example]:
+    """Two products of one value."""
+    for example in EXAMPLES[patterns.linear](generator):
+        gate = example["weight"]
+        yield {"x": example["x"], "gate": gate, "up": _normal(generator, *gate.shape, scale=0.1)}
+
+
+def norm_gated(generator: np.random.Generator) -> Iterator[Example]:
+    """`RMSNorm` before two products."""
+    for example in gated(generator):
+        norm = _norm(generator, example["x"].shape[-1])
+        yield {**example, "norm": norm, "epsilon": EPSILON}
+
+
+def norm_rope_attention(generator: np.random.Generator) -> Iterator[Example]:
+    """Everything before the output matrix of an attention layer."""
+    width = 256
+    weights: dict[tuple[int, int], Example] = {}
+    for example in EXAMPLES[patterns.rope_attention](generator):
+        rows = {name: example[name].shape[-1] for name in ("query", "key", "value")}
+        # The calls that go on with each other's states are those of one layer.
+        layer = weights.setdefault(
+            (rows["query"], rows["key"]),
+            {
+                **{
+                    name: _normal(generator, n, width, scale=width**-0.5)
+                    for name, n in rows.items()
+                },
+                "norm": _norm(generator, width),
+                "epsilon": EPSILON,
+            },
+        )
+        x = _normal(generator, *example["query"].shape[:2], width)
+        yield {**example, **layer, "x": x}
