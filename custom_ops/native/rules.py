@@ -123,9 +123,10 @@ def _norm_rope_attention(
     interleaved: Any,
 ) -> Any:
     x = op.RMSNorm(x, norm, epsilon=epsilon)
-    projected = (op.Linear(x, weight) for weight in (query, key, value))
+    heads = (op.Linear(x, query), op.Linear(x, key), op.Linear(x, value))
     state = (past_key, past_value, past, total)
-    return patterns.rope_attention(op, *projected, *state, cos, sin, head_dim, scale, interleaved)
+    rotation = (cos, sin, head_dim, scale, interleaved)
+    return patterns.rope_attention(op, *heads, *state, *rotation)
 
 
 def _emit_norm_rope_attention(

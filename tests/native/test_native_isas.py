@@ -60,7 +60,7 @@ def test_instruction_sets_agree(tmp_path: Path, kind: str) -> None:
         np.testing.assert_array_equal(result, same[0])
 
 
-def test_unknown_instruction_set_is_one_line(tmp_path: Path) -> None:
+def test_unknown_instruction_set_is_one_line() -> None:
     done = subprocess.run(
         [sys.executable, "run_pipeline.py", "llama3", "--prompt", "x", "--max-new-tokens", "1"],
         env={**os.environ, "PIPELINE_NATIVE_ISA": "altivec"},

@@ -1,4 +1,4 @@
-"""Logits with the native kernels, against `transformers` and against references that round alike."""
+"""Logits with the native kernels, against `transformers` and references that round alike."""
 
 from __future__ import annotations
 

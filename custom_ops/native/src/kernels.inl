@@ -168,7 +168,8 @@ inline void store(F32 sums, int64_t row, int token, const Output& output) {
 template <class Format, int width>
 void product_of(const uint8_t* tiles, int64_t first, int64_t last, const Panel& x, int count, const Output& output) {
   constexpr int tokens = width < kTokens ? width : kTokens;
-  const int64_t group_bytes = native::tile_bytes(Format::encoding) * (x.columns / native::tile_columns(Format::encoding));
+  const int64_t tiles_per_group = x.columns / native::tile_columns(Format::encoding);
+  const int64_t group_bytes = native::tile_bytes(Format::encoding) * tiles_per_group;
   for (int64_t row = first; row < last; row += kLanes) {
     for (int t = 0; t < width && t < count; t += tokens) {
       F32 sums[tokens];
@@ -312,7 +313,8 @@ template <class Format, int width>
 void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t first, int64_t last, const Panel& x, int count,
                       const Output& output) {
   constexpr int tokens = width < kTokens ? width : kTokens;
-  const int64_t group_bytes = native::tile_bytes(Format::encoding) * (x.columns / native::tile_columns(Format::encoding));
+  const int64_t tiles_per_group = x.columns / native::tile_columns(Format::encoding);
+  const int64_t group_bytes = native::tile_bytes(Format::encoding) * tiles_per_group;
   for (int64_t row = first; row < last; row += kLanes) {
     for (int t = 0; t < width && t < count; t += tokens) {
       F32 gates[tokens], ups[tokens];

@@ -181,7 +181,8 @@ class Linear {
       const Matrix& matrix = matrices_[task.matrix];
       const Output all{results[task.matrix], matrix.rows(), matrix.rows(), residual};
       if (!matrix.packed())
-        return kernel.float_product(matrix.encoding(), matrix.data(), task.first, task.last, rows, columns_, tokens, all);
+        return kernel.float_product(matrix.encoding(), matrix.data(), task.first, task.last, rows, columns_, tokens,
+                                    all);
       for (size_t p = 0; p < panels.size(); ++p) {
         Output output = all;
         const int64_t offset = static_cast<int64_t>(p) * kMaxTokens * output.stride;
@@ -240,7 +241,8 @@ class Embedding {
 
 template <Type state, bool rotates>
 struct AttentionInputs {
-  static constexpr Type inputs[] = {Type::float32, Type::float32, Type::float32, state, state, Type::int32, Type::int32};
+  static constexpr Type inputs[] = {Type::float32, Type::float32, Type::float32, state,
+                                    state,         Type::int32,   Type::int32};
 };
 template <Type state>
 struct AttentionInputs<state, true> {
@@ -263,7 +265,9 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
   static constexpr Type outputs[] = {Type::float32, state, state};
 
   explicit Attention(const Info& info)
-      : head_dim_(info.integer("head_dim")), scale_(info.number("scale")), interleaved_(info.integer("interleaved") != 0) {
+      : head_dim_(info.integer("head_dim")),
+        scale_(info.number("scale")),
+        interleaved_(info.integer("interleaved") != 0) {
     if (head_dim_ < 2 || head_dim_ % 2 != 0) throw InvalidArgument("head_dim has to be even");
   }
 
@@ -271,21 +275,27 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     const Kernels& kernel = kernels();
     const Tensor query = context.input(0), key = context.input(1), value = context.input(2);
     const Tensor past_key = context.input(3), past_value = context.input(4);
-    const int32_t *past = context.input(5).data<int32_t>(), *total = context.input(6).data<int32_t>();
+    const Tensor pasts = context.input(5), totals = context.input(6);
+    if (query.shape.size() != 3 || key.shape.size() != 3)
+      throw InvalidArgument("query and key have to be [batch, tokens, heads * head_dim]");
+    const int32_t *past = pasts.data<int32_t>(), *total = totals.data<int32_t>();
     const int64_t batch = query.shape[0], length = query.shape[1];
     const int64_t heads = query.shape[2] / head_dim_, kv_heads = key.shape[2] / head_dim_;
     const int64_t capacity = past_key.shape.size() == 4 ? past_key.shape[2] : 0;
     if (kv_heads < 1 || heads % kv_heads != 0 || query.shape[2] != heads * head_dim_ || key.shape != value.shape ||
+        key.shape[0] != batch || key.shape[1] != length || pasts.elements() != batch || totals.elements() != batch ||
         past_key.shape != std::vector<int64_t>{batch, kv_heads, capacity, head_dim_} ||
         past_value.shape != past_key.shape || capacity % kLanes != 0)
       throw InvalidArgument("query, key, value and state do not fit together");
     const float *cos = nullptr, *sin = nullptr;
     int64_t positions = capacity;
     if constexpr (rotates) {
-      const Tensor table = context.input(7);
-      cos = table.data<float>();
-      sin = context.input(8).data<float>();
-      positions = std::min(positions, table.shape[0]);
+      const Tensor cosines = context.input(7), sines = context.input(8);
+      if (cosines.shape.size() != 2 || cosines.shape[1] != head_dim_ / 2 || sines.shape != cosines.shape)
+        throw InvalidArgument("the tables of cosines and sines have to be [positions, head_dim / 2]");
+      cos = cosines.data<float>();
+      sin = sines.data<float>();
+      positions = std::min(positions, cosines.shape[0]);
     }
     for (int64_t b = 0; b < batch; ++b)
       if (past[b] < 0 || total[b] < past[b] || total[b] > positions || total[b] - past[b] > length)
@@ -317,11 +327,11 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
       float* queries = scratch<float>(2 * rows * stride);
       float* results = queries + rows * stride;
       for (int64_t row = 0; row < rows; ++row) {
-        const int64_t position = past[b] + first + row / group;
-        const float* source = query.data<float>() + place_of(b, first + row / group, h * group + row % group, length, heads);
+        const int64_t token = first + row / group, angles = (past[b] + token) * pairs;
+        const float* source = query.data<float>() + place_of(b, token, h * group + row % group, length, heads);
         float* target = queries + row * stride;
         if (rotates)
-          kernel.rotate(source, cos + position * pairs, sin + position * pairs, head_dim_, interleaved_, scale_, target);
+          kernel.rotate(source, cos + angles, sin + angles, head_dim_, interleaved_, scale_, target);
         else
           for (int64_t i = 0; i < head_dim_; ++i) target[i] = source[i] * scale_;
       }
@@ -354,7 +364,8 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     constexpr int64_t kTokens = 16;  // that are attended to at a time; the last ones, which see most, go first
     const int64_t pieces = (length + kTokens - 1) / kTokens;
     context.parallel_for(batch * kv_heads * pieces, [&](size_t i) {
-      const int64_t b = i / kv_heads % batch, h = i % kv_heads, piece = pieces - 1 - static_cast<int64_t>(i) / (kv_heads * batch);
+      const int64_t b = i / kv_heads % batch, h = i % kv_heads;
+      const int64_t piece = pieces - 1 - static_cast<int64_t>(i) / (kv_heads * batch);
       const int64_t first = piece * kTokens, end = std::min(length, first + kTokens);
       const int64_t last = std::min<int64_t>(end, total[b] - past[b]);
       if (last > first) attend(b, h, first, last);

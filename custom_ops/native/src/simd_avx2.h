@@ -106,7 +106,8 @@ inline float largest(F32 x) {
 inline uint32_t largest_magnitude_bits(F32 x, F32 y) {
   const __m256i mask = _mm256_set1_epi32(0x7fffffff);
   const auto bits = [&](__m256 v) { return _mm256_and_si256(_mm256_castps_si256(v), mask); };
-  const __m256i eight = _mm256_max_epi32(_mm256_max_epi32(bits(x.a), bits(x.b)), _mm256_max_epi32(bits(y.a), bits(y.b)));
+  const __m256i of_x = _mm256_max_epi32(bits(x.a), bits(x.b)), of_y = _mm256_max_epi32(bits(y.a), bits(y.b));
+  const __m256i eight = _mm256_max_epi32(of_x, of_y);
   const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
   return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1))));
