@@ -30,10 +30,17 @@ inline void block_sums(I32 (&dots)[tokens], const int32_t* sums) {
   for (int t = 0; t < tokens; ++t) dots[t] = I32::all(sums[t]);
 }
 
+// A line of a tile. Where few tokens share it, memory is what they wait for, so a later one is asked for.
+template <int width, int tokens>
+inline Codes load_line(const uint8_t* line) {
+  if (width == tokens && width <= 8) prefetch(line + kPrefetch);
+  return Codes::load(line);
+}
+
 template <int width, int tokens>
 inline void dot_nibbles(I32 (&dots)[tokens], const uint8_t* lines, const int8_t* codes) {
   for (int j = 0; j < 4; ++j) {
-    const Codes line = Codes::load(lines + 64 * j);
+    const Codes line = load_line<width, tokens>(lines + 64 * j);
     const Codes low = low_nibbles(line), high = high_nibbles(line);
     for (int t = 0; t < tokens; ++t) dots[t] = dot(dots[t], low, codes + (j * width + t) * 4);
     for (int t = 0; t < tokens; ++t) dots[t] = dot(dots[t], high, codes + ((j + 4) * width + t) * 4);
@@ -42,6 +49,7 @@ inline void dot_nibbles(I32 (&dots)[tokens], const uint8_t* lines, const int8_t*
 
 struct Q4_0 {
   static constexpr Encoding encoding = Encoding::q4_0;
+  static constexpr int max_tokens = kTokens;
 
   template <int width, int tokens>
   static void add(const uint8_t* tile, const Panel& x, int64_t block, int first, F32 (&sums)[tokens]) {
@@ -58,6 +66,7 @@ struct Q4_0 {
 
 struct Q4_1 {
   static constexpr Encoding encoding = Encoding::q4_1;
+  static constexpr int max_tokens = kTokens;
 
   template <int width, int tokens>
   static void add(const uint8_t* tile, const Panel& x, int64_t block, int first, F32 (&sums)[tokens]) {
@@ -77,6 +86,7 @@ struct Q4_1 {
 
 struct Q8_0 {
   static constexpr Encoding encoding = Encoding::q8_0;
+  static constexpr int max_tokens = kTokens;
 
   template <int width, int tokens>
   static void add(const uint8_t* tile, const Panel& x, int64_t block, int first, F32 (&sums)[tokens]) {
@@ -86,7 +96,7 @@ struct Q8_0 {
         dots[t] = I32::all(x.sums[block * width + first + t] * (kCodeOffset / 8));
       const int8_t* codes = x.codes + (block * 8 * width + first) * 4;
       for (int j = 0; j < 8; ++j) {
-        const Codes line = signed_codes(Codes::load(tile + 64 + 512 * b + 64 * j));
+        const Codes line = signed_codes(load_line<width, tokens>(tile + 64 + 512 * b + 64 * j));
         for (int t = 0; t < tokens; ++t) dots[t] = dot_signed(dots[t], line, codes + (j * width + t) * 4);
       }
       const F32 scale = F32::load_half(tile + 32 * b);
@@ -99,6 +109,7 @@ struct Q8_0 {
 // A tile is one super-block of 256: two halves of four quarters of 32; a quarter has two scales.
 struct Q6_K {
   static constexpr Encoding encoding = Encoding::q6_k;
+  static constexpr int max_tokens = (kTokens + 1) / 2;  // each has two sums at a time
 
   template <int width, int tokens>
   static void add(const uint8_t* tile, const Panel& x, int64_t block, int first, F32 (&sums)[tokens]) {
@@ -112,8 +123,10 @@ struct Q6_K {
           for (int q = 0; q < 2; ++q)
             block_sums<width>(dots[q], x.sums_16 + ((block + 4 * half + pair + 2 * q) * 2 + part) * width + first);
           for (int j = 0; j < 4; ++j) {
-            const uint8_t* group = lines + (part * 4 + j) * 192;
-            const Codes high = Codes::load(group), line = Codes::load(group + 64 + 64 * pair);
+            const uint8_t* upper_bits = lines + (part * 4 + j) * 128;
+            const uint8_t* nibbles = pair == 0 ? upper_bits + 64 : lines + 1024 + (part * 4 + j) * 64;
+            const Codes high = pair == 0 ? load_line<width, tokens>(upper_bits) : Codes::load(upper_bits);
+            const Codes line = load_line<width, tokens>(nibbles);
             const Codes lower = pair == 0 ? with_high_bits<0>(low_nibbles(line), high)
                                           : with_high_bits<1>(low_nibbles(line), high);
             const Codes upper = pair == 0 ? with_high_bits<2>(high_nibbles(line), high)
@@ -146,8 +159,8 @@ inline void sixteen_rows(const uint8_t* tiles, const Panel& x, int first, F32 (&
   constexpr int64_t blocks = native::tile_columns(Format::encoding) / 32;
   for (int t = 0; t < tokens; ++t) sums[t] = F32::zero();
   for (int64_t block = 0; block < x.columns / 32; block += blocks, tiles += bytes) {
-    if (width <= 8 && first == 0)
-      for (int64_t line = 0; line < bytes; line += 64) prefetch(tiles + kPrefetch + line);
+    if (width == tokens && width <= 8)
+      for (int64_t line = 0; line < native::tile_header(Format::encoding); line += 64) prefetch(tiles + kPrefetch + line);
     Format::template add<width>(tiles, x, block, first, sums);
   }
 }
@@ -167,7 +180,7 @@ inline void store(F32 sums, int64_t row, int token, const Output& output) {
 
 template <class Format, int width>
 void product_of(const uint8_t* tiles, int64_t first, int64_t last, const Panel& x, int count, const Output& output) {
-  constexpr int tokens = width < kTokens ? width : kTokens;
+  constexpr int tokens = width < Format::max_tokens ? width : Format::max_tokens;
   const int64_t tiles_per_group = x.columns / native::tile_columns(Format::encoding);
   const int64_t group_bytes = native::tile_bytes(Format::encoding) * tiles_per_group;
   for (int64_t row = first; row < last; row += kLanes) {
@@ -312,7 +325,7 @@ void quantize(const float* x, int64_t columns, int tokens, const Panel& panel) {
 template <class Format, int width>
 void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t first, int64_t last, const Panel& x, int count,
                       const Output& output) {
-  constexpr int tokens = width < kTokens ? width : kTokens;
+  constexpr int tokens = width < Format::max_tokens ? width : Format::max_tokens;
   const int64_t tiles_per_group = x.columns / native::tile_columns(Format::encoding);
   const int64_t group_bytes = native::tile_bytes(Format::encoding) * tiles_per_group;
   for (int64_t row = first; row < last; row += kLanes) {

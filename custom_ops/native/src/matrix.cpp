@@ -103,10 +103,10 @@ void put_q6_k(const uint8_t* block, int, int lane, uint8_t* tile) {
   for (int i = 0; i < 16; ++i) tile[64 + 16 * i + lane] = scales[i];
   for (int half = 0; half < 2; ++half) {
     for (int j = 0; j < 8; ++j) {
-      uint8_t* group = tile + 320 + 1536 * half + 192 * j + 4 * lane;
-      std::memcpy(group, high + 32 * half + 4 * j, 4);
-      std::memcpy(group + 64, low + 64 * half + 4 * j, 4);
-      std::memcpy(group + 128, low + 64 * half + 32 + 4 * j, 4);
+      uint8_t* lines = tile + 320 + 1536 * half + 4 * lane;
+      std::memcpy(lines + 128 * j, high + 32 * half + 4 * j, 4);
+      std::memcpy(lines + 128 * j + 64, low + 64 * half + 4 * j, 4);
+      std::memcpy(lines + 1024 + 64 * j, low + 64 * half + 32 + 4 * j, 4);
     }
   }
 }

@@ -231,10 +231,12 @@ Block block_in_tiles(Encoding encoding, const uint8_t* tiles, int64_t group_byte
       result.codes[i] = static_cast<int8_t>(tile[64 + 512 * b + 64 * (i / 4) + byte]);
     } else if (encoding == Encoding::q6_k) {
       const int64_t quarter = b % 4;
-      const uint8_t* group = tile + 320 + 1536 * (b / 4) + 192 * (i / 4);
-      const int nibble = group[64 + 64 * (quarter % 2) + byte] >> (quarter < 2 ? 0 : 4) & 15;
+      const uint8_t* lines = tile + 320 + 1536 * (b / 4);
+      const uint8_t* upper = lines + 128 * (i / 4);
+      const uint8_t* nibbles = quarter % 2 == 0 ? upper + 64 : lines + 1024 + 64 * (i / 4);
+      const int nibble = nibbles[byte] >> (quarter < 2 ? 0 : 4) & 15;
       const int scale = static_cast<int8_t>(tile[64 + 16 * (2 * b + i / 16) + lane]);
-      result.codes[i] = (nibble + 16 * (group[byte] >> (2 * quarter) & 3) - 32) * scale;
+      result.codes[i] = (nibble + 16 * (upper[byte] >> (2 * quarter) & 3) - 32) * scale;
     } else {
       const int64_t lines = encoding == Encoding::q4_1 ? 128 : 64;
       const int nibble = tile[lines + 256 * b + 64 * (i % 16 / 4) + byte] >> (i < 16 ? 0 : 4) & 15;
