@@ -23,85 +23,123 @@ constexpr int kPrefetch = 9216;
 
 // ---- products with packed matrices ----
 
-// Each format adds the products of one tile, some tokens wide, to `sums`.
+// What is computed together: some tokens of a panel, times one or two groups of sixteen rows. Two groups
+// share the loads of activations, of which there is one for each dot product otherwise.
+template <int width_, int tokens_, int groups_>
+struct Shape {
+  static constexpr int width = width_, tokens = tokens_, groups = groups_;
+  // Where few tokens share a line, memory is what they wait for, so later ones are asked for.
+  static constexpr bool asks_ahead = width <= 8 && tokens == width;
+};
 
-template <int width, int tokens>
-inline void block_sums(I32 (&dots)[tokens], const int32_t* sums) {
-  for (int t = 0; t < tokens; ++t) dots[t] = I32::all(sums[t]);
+template <class S, class Lanes>
+using Each = Lanes[S::groups][S::tokens];
+
+// Calls `body` with every group and token.
+template <class S, class Body>
+inline void for_each(const Body& body) {
+  for (int g = 0; g < S::groups; ++g)
+    for (int t = 0; t < S::tokens; ++t) body(g, t);
 }
 
-// A line of a tile. Where few tokens share it, memory is what they wait for, so a later one is asked for.
-template <int width, int tokens>
+template <class S>
 inline Codes load_line(const uint8_t* line) {
-  if (width == tokens && width <= 8) prefetch(line + kPrefetch);
+  if (S::asks_ahead) prefetch(line + kPrefetch);
   return Codes::load(line);
 }
 
-template <int width, int tokens>
-inline void dot_nibbles(I32 (&dots)[tokens], const uint8_t* lines, const int8_t* codes) {
+// The products of two blocks' lines of nibbles, the tiles of the second group `stride` bytes further on.
+template <class S>
+inline void dot_nibbles(Each<S, I32>& dots, const uint8_t* lines, int64_t stride, const int8_t* codes) {
   for (int j = 0; j < 4; ++j) {
-    const Codes line = load_line<width, tokens>(lines + 64 * j);
-    const Codes low = low_nibbles(line), high = high_nibbles(line);
-    for (int t = 0; t < tokens; ++t) dots[t] = dot(dots[t], low, codes + (j * width + t) * 4);
-    for (int t = 0; t < tokens; ++t) dots[t] = dot(dots[t], high, codes + ((j + 4) * width + t) * 4);
+    Codes low[S::groups], high[S::groups];
+    for (int g = 0; g < S::groups; ++g) {
+      const Codes line = load_line<S>(lines + g * stride + 64 * j);
+      low[g] = low_nibbles(line);
+      high[g] = high_nibbles(line);
+    }
+    for (int t = 0; t < S::tokens; ++t) {
+      const Activations x = Activations::load(codes + (j * S::width + t) * 4);
+      for (int g = 0; g < S::groups; ++g) dots[g][t] = dot(dots[g][t], low[g], x);
+    }
+    for (int t = 0; t < S::tokens; ++t) {
+      const Activations x = Activations::load(codes + ((j + 4) * S::width + t) * 4);
+      for (int g = 0; g < S::groups; ++g) dots[g][t] = dot(dots[g][t], high[g], x);
+    }
   }
 }
 
+// sums += dots * scale of the row * scale of the token
+template <class S>
+inline void add_scaled(Each<S, F32>& sums, const Each<S, I32>& dots, const uint8_t* scales, int64_t stride,
+                       const float* token_scales) {
+  F32 scale[S::groups];
+  for (int g = 0; g < S::groups; ++g) scale[g] = F32::load_half(scales + g * stride);
+  for (int t = 0; t < S::tokens; ++t) {
+    const F32 token_scale = F32::all(token_scales[t]);
+    for (int g = 0; g < S::groups; ++g) sums[g][t] = fma(to_float(dots[g][t]), scale[g] * token_scale, sums[g][t]);
+  }
+}
+
+// Each format adds the products of one tile (of each group) to `sums`.
+
 struct Q4_0 {
   static constexpr Encoding encoding = Encoding::q4_0;
-  static constexpr int max_tokens = kTokens;
+  static constexpr int max_tokens = kTokens, max_groups = kGroups;
 
-  template <int width, int tokens>
-  static void add(const uint8_t* tile, const Panel& x, int64_t block, int first, F32 (&sums)[tokens]) {
+  template <class S>
+  static void add(const uint8_t* tile, int64_t stride, const Panel& x, int64_t block, int first, Each<S, F32>& sums) {
     for (int b = 0; b < 2; ++b, ++block) {
-      I32 dots[tokens];
-      block_sums<width>(dots, x.sums + block * width + first);
-      dot_nibbles<width>(dots, tile + 64 + 256 * b, x.codes + (block * 8 * width + first) * 4);
-      const F32 scale = F32::load_half(tile + 32 * b);
-      for (int t = 0; t < tokens; ++t)
-        sums[t] = fma(to_float(dots[t]), scale * F32::all(x.scales[block * width + first + t]), sums[t]);
+      const int64_t place = block * S::width + first;
+      Each<S, I32> dots;
+      for_each<S>([&](int g, int t) { dots[g][t] = I32::all(x.sums[place + t]); });
+      dot_nibbles<S>(dots, tile + 64 + 256 * b, stride, x.codes + (block * 8 * S::width + first) * 4);
+      add_scaled<S>(sums, dots, tile + 32 * b, stride, x.scales + place);
     }
   }
 };
 
 struct Q4_1 {
   static constexpr Encoding encoding = Encoding::q4_1;
-  static constexpr int max_tokens = kTokens;
+  static constexpr int max_tokens = kTokens, max_groups = kGroups;
 
-  template <int width, int tokens>
-  static void add(const uint8_t* tile, const Panel& x, int64_t block, int first, F32 (&sums)[tokens]) {
+  template <class S>
+  static void add(const uint8_t* tile, int64_t stride, const Panel& x, int64_t block, int first, Each<S, F32>& sums) {
     for (int b = 0; b < 2; ++b, ++block) {
-      I32 dots[tokens];
-      for (int t = 0; t < tokens; ++t) dots[t] = I32::zero();
-      dot_nibbles<width>(dots, tile + 128 + 256 * b, x.codes + (block * 8 * width + first) * 4);
-      const F32 scale = F32::load_half(tile + 32 * b), offset = F32::load_half(tile + 64 + 32 * b);
-      for (int t = 0; t < tokens; ++t) {
-        const int64_t i = block * width + first + t;
-        sums[t] = fma(to_float(dots[t]), scale * F32::all(x.scales[i]), sums[t]);
-        sums[t] = fma(offset, F32::all(static_cast<float>(x.sums[i]) * -0.125f * x.scales[i]), sums[t]);
-      }
+      const int64_t place = block * S::width + first;
+      Each<S, I32> dots;
+      for_each<S>([&](int g, int t) { dots[g][t] = I32::zero(); });
+      dot_nibbles<S>(dots, tile + 128 + 256 * b, stride, x.codes + (block * 8 * S::width + first) * 4);
+      add_scaled<S>(sums, dots, tile + 32 * b, stride, x.scales + place);
+      for_each<S>([&](int g, int t) {
+        const F32 offset = F32::load_half(tile + 64 + 32 * b + g * stride);
+        const float sum = static_cast<float>(x.sums[place + t]) * -0.125f * x.scales[place + t];
+        sums[g][t] = fma(offset, F32::all(sum), sums[g][t]);
+      });
     }
   }
 };
 
 struct Q8_0 {
   static constexpr Encoding encoding = Encoding::q8_0;
-  static constexpr int max_tokens = kTokens;
+  static constexpr int max_tokens = kTokens, max_groups = kGroups;
 
-  template <int width, int tokens>
-  static void add(const uint8_t* tile, const Panel& x, int64_t block, int first, F32 (&sums)[tokens]) {
+  template <class S>
+  static void add(const uint8_t* tile, int64_t stride, const Panel& x, int64_t block, int first, Each<S, F32>& sums) {
     for (int b = 0; b < 2; ++b, ++block) {
-      I32 dots[tokens];
-      for (int t = 0; t < tokens; ++t)
-        dots[t] = I32::all(x.sums[block * width + first + t] * (kCodeOffset / 8));
-      const int8_t* codes = x.codes + (block * 8 * width + first) * 4;
+      const int64_t place = block * S::width + first;
+      Each<S, I32> dots;
+      for_each<S>([&](int g, int t) { dots[g][t] = I32::all(x.sums[place + t] * (kCodeOffset / 8)); });
       for (int j = 0; j < 8; ++j) {
-        const Codes line = signed_codes(load_line<width, tokens>(tile + 64 + 512 * b + 64 * j));
-        for (int t = 0; t < tokens; ++t) dots[t] = dot_signed(dots[t], line, codes + (j * width + t) * 4);
+        Codes line[S::groups];
+        for (int g = 0; g < S::groups; ++g)
+          line[g] = signed_codes(load_line<S>(tile + g * stride + 64 + 512 * b + 64 * j));
+        for (int t = 0; t < S::tokens; ++t) {
+          const Activations codes = Activations::load(x.codes + ((block * 8 + j) * S::width + first + t) * 4);
+          for (int g = 0; g < S::groups; ++g) dots[g][t] = dot_signed(dots[g][t], line[g], codes);
+        }
       }
-      const F32 scale = F32::load_half(tile + 32 * b);
-      for (int t = 0; t < tokens; ++t)
-        sums[t] = fma(to_float(dots[t]), scale * F32::all(x.scales[block * width + first + t]), sums[t]);
+      add_scaled<S>(sums, dots, tile + 32 * b, stride, x.scales + place);
     }
   }
 };
@@ -109,10 +147,11 @@ struct Q8_0 {
 // A tile is one super-block of 256: two halves of four quarters of 32; a quarter has two scales.
 struct Q6_K {
   static constexpr Encoding encoding = Encoding::q6_k;
-  static constexpr int max_tokens = (kTokens + 1) / 2;  // each has two sums at a time
+  static constexpr int max_tokens = (kTokens + 1) / 2, max_groups = 1;  // two sums at a time take the registers
 
-  template <int width, int tokens>
-  static void add(const uint8_t* tile, const Panel& x, int64_t block, int first, F32 (&sums)[tokens]) {
+  template <class S>
+  static void add(const uint8_t* tile, int64_t, const Panel& x, int64_t block, int first, Each<S, F32>& sums) {
+    constexpr int tokens = S::tokens, width = S::width;
     const F32 d = F32::load_half(tile);
     for (int half = 0; half < 2; ++half) {
       const uint8_t* lines = tile + 320 + 1536 * half;
@@ -120,20 +159,24 @@ struct Q6_K {
         I32 scaled[2][tokens];
         for (int part = 0; part < 2; ++part) {  // halves of a quarter
           I32 dots[2][tokens];
-          for (int q = 0; q < 2; ++q)
-            block_sums<width>(dots[q], x.sums_16 + ((block + 4 * half + pair + 2 * q) * 2 + part) * width + first);
+          for (int q = 0; q < 2; ++q) {
+            const int32_t* start = x.sums_16 + ((block + 4 * half + pair + 2 * q) * 2 + part) * width + first;
+            for (int t = 0; t < tokens; ++t) dots[q][t] = I32::all(start[t]);
+          }
           for (int j = 0; j < 4; ++j) {
             const uint8_t* upper_bits = lines + (part * 4 + j) * 128;
             const uint8_t* nibbles = pair == 0 ? upper_bits + 64 : lines + 1024 + (part * 4 + j) * 64;
-            const Codes high = pair == 0 ? load_line<width, tokens>(upper_bits) : Codes::load(upper_bits);
-            const Codes line = load_line<width, tokens>(nibbles);
+            const Codes high = pair == 0 ? load_line<S>(upper_bits) : Codes::load(upper_bits);
+            const Codes line = load_line<S>(nibbles);
             const Codes lower = pair == 0 ? with_high_bits<0>(low_nibbles(line), high)
                                           : with_high_bits<1>(low_nibbles(line), high);
             const Codes upper = pair == 0 ? with_high_bits<2>(high_nibbles(line), high)
                                           : with_high_bits<3>(high_nibbles(line), high);
             const int8_t* codes = x.codes + (((block + 4 * half + pair) * 8 + part * 4 + j) * width + first) * 4;
-            for (int t = 0; t < tokens; ++t) dots[0][t] = dot(dots[0][t], lower, codes + t * 4);
-            for (int t = 0; t < tokens; ++t) dots[1][t] = dot(dots[1][t], upper, codes + (16 * width + t) * 4);
+            for (int t = 0; t < tokens; ++t) {
+              dots[0][t] = dot(dots[0][t], lower, Activations::load(codes + t * 4));
+              dots[1][t] = dot(dots[1][t], upper, Activations::load(codes + (16 * width + t) * 4));
+            }
           }
           for (int q = 0; q < 2; ++q) {
             const I32 scale = I32::load_bytes(tile + 64 + ((4 * half + pair + 2 * q) * 2 + part) * 16);
@@ -143,27 +186,43 @@ struct Q6_K {
             }
           }
         }
-        for (int q = 0; q < 2; ++q)
+        for (int q = 0; q < 2; ++q) {
+          const float* scales = x.scales + (block + 4 * half + pair + 2 * q) * width + first;
           for (int t = 0; t < tokens; ++t)
-            sums[t] = fma(to_float(scaled[q][t]),
-                          d * F32::all(x.scales[(block + 4 * half + pair + 2 * q) * width + first + t]), sums[t]);
+            sums[0][t] = fma(to_float(scaled[q][t]), d * F32::all(scales[t]), sums[0][t]);
+        }
       }
     }
   }
 };
 
-// Sixteen rows times `tokens` tokens of a panel, from `first` on.
-template <class Format, int width, int tokens>
-inline void sixteen_rows(const uint8_t* tiles, const Panel& x, int first, F32 (&sums)[tokens]) {
-  constexpr int64_t bytes = native::tile_bytes(Format::encoding);
+// Groups of rows times some tokens of a panel, from `first` on. The tiles of the second group are `stride`
+// bytes after those of the first.
+template <class Format, class S>
+inline void multiply(const uint8_t* tiles, int64_t stride, const Panel& x, int first, Each<S, F32>& sums) {
+  constexpr int64_t bytes = native::tile_bytes(Format::encoding), header = native::tile_header(Format::encoding);
   constexpr int64_t blocks = native::tile_columns(Format::encoding) / 32;
-  for (int t = 0; t < tokens; ++t) sums[t] = F32::zero();
+  for_each<S>([&](int g, int t) { sums[g][t] = F32::zero(); });
   for (int64_t block = 0; block < x.columns / 32; block += blocks, tiles += bytes) {
-    if (width == tokens && width <= 8)
-      for (int64_t line = 0; line < native::tile_header(Format::encoding); line += 64) prefetch(tiles + kPrefetch + line);
-    Format::template add<width>(tiles, x, block, first, sums);
+    if (S::asks_ahead)
+      for (int g = 0; g < S::groups; ++g)
+        for (int64_t line = 0; line < header; line += 64) prefetch(tiles + g * stride + kPrefetch + line);
+    Format::template add<S>(tiles, stride, x, block, first, sums);
   }
 }
+
+template <class Format>
+inline int64_t bytes_of_group(const Panel& x) {
+  return native::tile_bytes(Format::encoding) * (x.columns / native::tile_columns(Format::encoding));
+}
+
+// The shape in which a panel is multiplied by a format.
+template <class Format, int width>
+struct Best {
+  static constexpr int groups = width >= 8 ? Format::max_groups : 1;
+  static constexpr int most = Format::max_tokens / groups;
+  static constexpr int tokens = width < most ? width : most;
+};
 
 inline void store(F32 sums, int64_t row, int token, const Output& output) {
   const int64_t place = token * output.stride + row;
@@ -178,18 +237,28 @@ inline void store(F32 sums, int64_t row, int token, const Output& output) {
     output.values[place + i] = lanes[i] + (output.residual != nullptr ? output.residual[place + i] : 0.0f);
 }
 
+template <class Format, int width, int groups>
+inline void rows_of_product(const uint8_t* tiles, int64_t stride, int64_t row, const Panel& x, int count,
+                            const Output& output) {
+  using S = Shape<width, Best<Format, width>::tokens, groups>;
+  for (int first = 0; first < width && first < count; first += S::tokens) {
+    Each<S, F32> sums;
+    multiply<Format, S>(tiles, stride, x, first, sums);
+    for_each<S>([&](int g, int t) {
+      if (first + t < count) store(sums[g][t], row + g * kLanes, first + t, output);
+    });
+  }
+}
+
 template <class Format, int width>
 void product_of(const uint8_t* tiles, int64_t first, int64_t last, const Panel& x, int count, const Output& output) {
-  constexpr int tokens = width < Format::max_tokens ? width : Format::max_tokens;
-  const int64_t tiles_per_group = x.columns / native::tile_columns(Format::encoding);
-  const int64_t group_bytes = native::tile_bytes(Format::encoding) * tiles_per_group;
-  for (int64_t row = first; row < last; row += kLanes) {
-    for (int t = 0; t < width && t < count; t += tokens) {
-      F32 sums[tokens];
-      sixteen_rows<Format, width>(tiles + row / kLanes * group_bytes, x, t, sums);
-      for (int i = 0; i < tokens && t + i < count; ++i) store(sums[i], row, t + i, output);
-    }
-  }
+  constexpr int groups = Best<Format, width>::groups;
+  const int64_t stride = bytes_of_group<Format>(x);
+  int64_t row = first;
+  for (; row + groups * kLanes <= last; row += groups * kLanes)
+    rows_of_product<Format, width, groups>(tiles + row / kLanes * stride, stride, row, x, count, output);
+  for (; row < last; row += kLanes)
+    rows_of_product<Format, width, 1>(tiles + row / kLanes * stride, stride, row, x, count, output);
 }
 
 // Calls `body` with the format of an encoding, and with the width of a panel as a constant.
@@ -325,15 +394,24 @@ void quantize(const float* x, int64_t columns, int tokens, const Panel& panel) {
 template <class Format, int width>
 void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t first, int64_t last, const Panel& x, int count,
                       const Output& output) {
-  constexpr int tokens = width < Format::max_tokens ? width : Format::max_tokens;
-  const int64_t tiles_per_group = x.columns / native::tile_columns(Format::encoding);
-  const int64_t group_bytes = native::tile_bytes(Format::encoding) * tiles_per_group;
+  using Group = Best<Format, width>;
+  const int64_t bytes = bytes_of_group<Format>(x);
   for (int64_t row = first; row < last; row += kLanes) {
-    for (int t = 0; t < width && t < count; t += tokens) {
-      F32 gates[tokens], ups[tokens];
-      sixteen_rows<Format, width>(gate + row / kLanes * group_bytes, x, t, gates);
-      sixteen_rows<Format, width>(up + row / kLanes * group_bytes, x, t, ups);
-      for (int i = 0; i < tokens && t + i < count; ++i) store(silu_times(gates[i], ups[i]), row, t + i, output);
+    const uint8_t *gates = gate + row / kLanes * bytes, *ups = up + row / kLanes * bytes;
+    for (int start = 0; start < width && start < count; start += Group::tokens) {
+      F32 sums[2][Group::tokens];
+      if constexpr (Group::groups == 2) {
+        multiply<Format, Shape<width, Group::tokens, 2>>(gates, ups - gates, x, start, sums);
+      } else {
+        using One = Shape<width, Group::tokens, 1>;
+        Each<One, F32> one;
+        for (int i = 0; i < 2; ++i) {
+          multiply<Format, One>(i == 0 ? gates : ups, 0, x, start, one);
+          for (int t = 0; t < Group::tokens; ++t) sums[i][t] = one[0][t];
+        }
+      }
+      for (int t = 0; t < Group::tokens && start + t < count; ++t)
+        store(silu_times(sums[0][t], sums[1][t]), row, start + t, output);
     }
   }
 }
@@ -454,7 +532,8 @@ inline void mix(const float* weights, const Element* values, int count, int head
     for (int v = 0; v < vectors; ++v)
       value[v] = vectors == 1 ? load_lanes(values + k * head_dim, first, head_dim)
                               : load_state(values + k * head_dim + first + v * kLanes);
-    if (rows <= 4) prefetch(values + (k + 32) * head_dim);
+    if (rows <= 4)
+      for (int v = 0; v < vectors; v += 2) prefetch(values + (k + 32) * head_dim + first + v * kLanes);
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < vectors; ++v) sums[r][v] = fma(F32::all(weights[r * kChunk + k]), value[v], sums[r][v]);
   }

@@ -8,7 +8,8 @@
 
 namespace {
 
-constexpr int kTokens = 4;  // tokens whose sums fit into registers together
+constexpr int kTokens = 4;  // sums that are kept in registers, for as many tokens
+constexpr int kGroups = 1;  // groups of rows that share them
 #ifdef AVX_VNNI
 constexpr const char* kName = "avx-vnni";
 constexpr int kCodeOffset = 128;  // what `signed_codes` adds to make codes unsigned
@@ -157,32 +158,34 @@ inline Codes signed_codes(Codes c) {
   return {_mm256_xor_si256(c.a, sign), _mm256_xor_si256(c.b, sign)};
 }
 
-inline __m256i four_everywhere(const int8_t* activations) {
-  int32_t four;
-  std::memcpy(&four, activations, 4);
-  return _mm256_set1_epi32(four);
-}
+// Four activations of one token, for all rows.
+struct Activations {
+  __m256i v;
 
-// sum + the product of each row's four codes and four activations.
+  static Activations load(const int8_t* p) {
+    int32_t four;
+    std::memcpy(&four, p, 4);
+    return {_mm256_set1_epi32(four)};
+  }
+};
+
+// sum + the product of each row's four codes and the activations.
 #ifdef AVX_VNNI
-inline I32 dot(I32 sum, Codes codes, const int8_t* activations) {
-  const __m256i x = four_everywhere(activations);
-  return {_mm256_dpbusd_avx_epi32(sum.a, codes.a, x), _mm256_dpbusd_avx_epi32(sum.b, codes.b, x)};
+inline I32 dot(I32 sum, Codes codes, Activations x) {
+  return {_mm256_dpbusd_avx_epi32(sum.a, codes.a, x.v), _mm256_dpbusd_avx_epi32(sum.b, codes.b, x.v)};
 }
-inline I32 dot_signed(I32 sum, Codes codes, const int8_t* activations) { return dot(sum, codes, activations); }
+inline I32 dot_signed(I32 sum, Codes codes, Activations x) { return dot(sum, codes, x); }
 #else
 // Pairs of products in 16 bits: with codes of at most six bits, or 128 in magnitude, they do not overflow.
 inline __m256i add_pairs(__m256i sum, __m256i unsigned_codes, __m256i x) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(unsigned_codes, x), _mm256_set1_epi16(1)));
 }
-inline I32 dot(I32 sum, Codes codes, const int8_t* activations) {
-  const __m256i x = four_everywhere(activations);
-  return {add_pairs(sum.a, codes.a, x), add_pairs(sum.b, codes.b, x)};
+inline I32 dot(I32 sum, Codes codes, Activations x) {
+  return {add_pairs(sum.a, codes.a, x.v), add_pairs(sum.b, codes.b, x.v)};
 }
-inline I32 dot_signed(I32 sum, Codes codes, const int8_t* activations) {
-  const __m256i x = four_everywhere(activations);
-  return {add_pairs(sum.a, _mm256_abs_epi8(codes.a), _mm256_sign_epi8(x, codes.a)),
-          add_pairs(sum.b, _mm256_abs_epi8(codes.b), _mm256_sign_epi8(x, codes.b))};
+inline I32 dot_signed(I32 sum, Codes codes, Activations x) {
+  return {add_pairs(sum.a, _mm256_abs_epi8(codes.a), _mm256_sign_epi8(x.v, codes.a)),
+          add_pairs(sum.b, _mm256_abs_epi8(codes.b), _mm256_sign_epi8(x.v, codes.b))};
 }
 #endif
 

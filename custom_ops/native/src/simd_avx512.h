@@ -9,7 +9,8 @@
 namespace {
 
 constexpr const char* kName = "avx512-vnni";
-constexpr int kTokens = 16;      // tokens whose sums fit into registers together
+constexpr int kTokens = 16;       // sums that are kept in registers, for as many tokens
+constexpr int kGroups = 2;        // groups of rows that share them, so that activations are loaded less often
 constexpr int kCodeOffset = 128;  // what `signed_codes` adds to make codes unsigned
 
 struct F32 {
@@ -101,16 +102,20 @@ inline Codes with_high_bits(Codes low, Codes high) {
 // Signed codes as the second operand of `dot` wants them: with `kCodeOffset` added.
 inline Codes signed_codes(Codes c) { return {_mm512_xor_si512(c.v, _mm512_set1_epi8(-128))}; }
 
-// sum + the product of each row's four codes and four activations.
-inline I32 dot(I32 sum, Codes codes, const int8_t* activations) {
-  // Compilers load the four activations by an instruction, and into a register, of their own.
-  struct Four {
-    int8_t codes[4];
-  };
-  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.v) : "v"(codes.v), "m"(*reinterpret_cast<const Four*>(activations)));
-  return sum;
-}
-inline I32 dot_signed(I32 sum, Codes codes, const int8_t* activations) { return dot(sum, codes, activations); }
+// Four activations of one token, for all rows.
+struct Activations {
+  __m512i v;
+
+  static Activations load(const int8_t* p) {
+    int32_t four;
+    std::memcpy(&four, p, 4);
+    return {_mm512_set1_epi32(four)};
+  }
+};
+
+// sum + the product of each row's four codes and the activations.
+inline I32 dot(I32 sum, Codes codes, Activations x) { return {_mm512_dpbusd_epi32(sum.v, codes.v, x.v)}; }
+inline I32 dot_signed(I32 sum, Codes codes, Activations x) { return dot(sum, codes, x); }
 
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 

@@ -9,7 +9,8 @@
 namespace {
 
 constexpr const char* kName = "neon-dotprod";
-constexpr int kTokens = 4;      // tokens whose sums fit into registers together
+constexpr int kTokens = 4;      // sums that are kept in registers, for as many tokens
+constexpr int kGroups = 1;      // groups of rows that share them
 constexpr int kCodeOffset = 0;  // all codes are multiplied as signed ones
 
 // Calls `f` with each register's number.
@@ -199,14 +200,22 @@ inline Codes with_high_bits(Codes low, Codes high) {
 }
 inline Codes signed_codes(Codes c) { return c; }
 
-// sum + the product of each row's four codes and four activations.
-inline I32 dot_signed(I32 sum, Codes codes, const int8_t* activations) {
-  int32_t four;
-  std::memcpy(&four, activations, 4);
-  const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four));
-  return each_integer([&](int i) { return vdotq_s32(sum.v[i], vreinterpretq_s8_u8(codes.v[i]), x); });
+// Four activations of one token, for all rows.
+struct Activations {
+  int8x16_t v;
+
+  static Activations load(const int8_t* p) {
+    int32_t four;
+    std::memcpy(&four, p, 4);
+    return {vreinterpretq_s8_s32(vdupq_n_s32(four))};
+  }
+};
+
+// sum + the product of each row's four codes and the activations.
+inline I32 dot_signed(I32 sum, Codes codes, Activations x) {
+  return each_integer([&](int i) { return vdotq_s32(sum.v[i], vreinterpretq_s8_u8(codes.v[i]), x.v); });
 }
-inline I32 dot(I32 sum, Codes codes, const int8_t* activations) { return dot_signed(sum, codes, activations); }
+inline I32 dot(I32 sum, Codes codes, Activations x) { return dot_signed(sum, codes, x); }
 
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
 

@@ -9,7 +9,8 @@
 namespace {
 
 constexpr const char* kName = "portable";
-constexpr int kTokens = 4;
+constexpr int kTokens = 4;  // sums that are kept at a time, for as many tokens
+constexpr int kGroups = 1;  // groups of rows that share them
 constexpr int kCodeOffset = 0;
 
 inline float from_half(uint16_t bits) {
@@ -220,15 +221,26 @@ inline Codes with_high_bits(Codes low, Codes high) {
 }
 inline Codes signed_codes(Codes c) { return c; }
 
-// sum + the product of each row's four codes and four activations.
-inline I32 dot(I32 sum, const Codes& codes, const int8_t* activations) {
+// Four activations of one token, for all rows.
+struct Activations {
+  int8_t v[4];
+
+  static Activations load(const int8_t* p) {
+    Activations r;
+    std::memcpy(r.v, p, sizeof r.v);
+    return r;
+  }
+};
+
+// sum + the product of each row's four codes and the activations.
+inline I32 dot(I32 sum, const Codes& codes, Activations x) {
   for (int lane = 0; lane < 16; ++lane)
-    for (int i = 0; i < 4; ++i) sum.v[lane] += codes.v[4 * lane + i] * activations[i];
+    for (int i = 0; i < 4; ++i) sum.v[lane] += codes.v[4 * lane + i] * x.v[i];
   return sum;
 }
-inline I32 dot_signed(I32 sum, const Codes& codes, const int8_t* activations) {
+inline I32 dot_signed(I32 sum, const Codes& codes, Activations x) {
   for (int lane = 0; lane < 16; ++lane)
-    for (int i = 0; i < 4; ++i) sum.v[lane] += static_cast<int8_t>(codes.v[4 * lane + i]) * activations[i];
+    for (int i = 0; i < 4; ++i) sum.v[lane] += static_cast<int8_t>(codes.v[4 * lane + i]) * x.v[i];
   return sum;
 }
 
