@@ -17,6 +17,7 @@ constexpr int kMaxTokens = 16;  // tokens that are
 // `width` is 1, 2, 4, 8 or 16; tokens that a panel has beyond those of the call are zeros.
 struct Panel {
   int width;
+  bool leads;        // whether it is the first that the matrix is multiplied with, which brings it into the cache
   int64_t columns;   // K, rounded up to a multiple of 64
   int8_t* codes;     // [K / 4][width][4]
   float* scales;     // [K / 32][width]

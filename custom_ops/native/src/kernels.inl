@@ -204,9 +204,10 @@ inline void multiply(const uint8_t* tiles, int64_t stride, const Panel& x, int f
   constexpr int64_t blocks = native::tile_columns(Format::encoding) / 32;
   for_each<S>([&](int g, int t) { sums[g][t] = F32::zero(); });
   for (int64_t block = 0; block < x.columns / 32; block += blocks, tiles += bytes) {
-    if (S::asks_ahead)
-      for (int g = 0; g < S::groups; ++g)
-        for (int64_t line = 0; line < header; line += 64) prefetch(tiles + g * stride + kPrefetch + line);
+    // The lines of codes are asked for one by one where `add` does that.
+    const int64_t ahead = S::asks_ahead ? header : x.leads && first == 0 ? bytes : 0;
+    for (int g = 0; g < S::groups; ++g)
+      for (int64_t line = 0; line < ahead; line += 64) prefetch(tiles + g * stride + kPrefetch + line);
     Format::template add<S>(tiles, stride, x, block, first, sums);
   }
 }

@@ -71,7 +71,7 @@ class Panels {
     };
     for (int64_t i = 0; i < count; ++i) {
       const int w = panel_width(this->tokens(i));
-      Panel panel{w, padded, nullptr, nullptr, nullptr, nullptr};
+      Panel panel{w, i == 0, padded, nullptr, nullptr, nullptr, nullptr};
       panel.codes = reinterpret_cast<int8_t*>(take(padded * w));
       panel.scales = reinterpret_cast<float*>(take(padded / 8 * w));
       panel.sums = reinterpret_cast<int32_t*>(take(padded / 8 * w));

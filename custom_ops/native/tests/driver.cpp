@@ -284,7 +284,7 @@ struct Activations {
     scales.assign(padded / 32 * width, kUntouched);
     sums.assign(padded / 32 * width, 99);
     sums_16.assign(padded / 16 * width, 99);
-    panel = {width, padded, codes.data(), scales.data(), sums.data(), sums_16.data()};
+    panel = {width, width > 4, padded, codes.data(), scales.data(), sums.data(), sums_16.data()};
   }
 
   Activations(const std::vector<float>& values, int64_t columns, int width) : Activations(width, columns) {
