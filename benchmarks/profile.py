@@ -69,8 +69,13 @@ def main() -> None:
     parser.add_argument("--quantization-encoding", default="q4_0")
     parser.add_argument("--prompt-tokens", type=int, default=128)
     parser.add_argument("--steps", type=int, default=32, help="decode steps")
+    parser.add_argument("--no-native-ops", action="store_true", help="with the stock operators")
     arguments = parser.parse_args()
-    options = ModelOptions(model_path=arguments.model, encoding=arguments.quantization_encoding)
+    options = ModelOptions(
+        model_path=arguments.model,
+        encoding=arguments.quantization_encoding,
+        native_ops=not arguments.no_native_ops,
+    )
     with tempfile.TemporaryDirectory() as folder:
         events = profile(options, arguments.prompt_tokens, arguments.steps, Path(folder))
     _, (prompt, prompt_operators), _, *steps = milliseconds(events)

@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=128, help="steps to decode")
     parser.add_argument("--runs", type=int, default=3, help="runs to take the median of")
+    parser.add_argument("--no-native-ops", action="store_true", help="with the stock operators")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     arguments = parser.parse_args()
     options = ModelOptions(
@@ -217,6 +218,7 @@ def main() -> None:
         encoding=arguments.quantization_encoding,
         target=arguments.target,
         threads=arguments.threads,
+        native_ops=not arguments.no_native_ops,
     )
     figures = measure(
         Work(

@@ -172,7 +172,8 @@ class Linear {
     };
     std::vector<Task> tasks;
     for (size_t i = 0; i < results.size(); ++i) {
-      const int64_t step = std::max<int64_t>(1, kTaskBytes / matrices_[i].group_bytes()) * kLanes;
+      // Kernels take groups of rows by twos.
+      const int64_t step = std::max<int64_t>(1, kTaskBytes / matrices_[i].group_bytes() / 2) * 2 * kLanes;
       for (int64_t first = 0; first < matrices_[i].rows(); first += step)
         tasks.push_back({i, first, std::min(matrices_[i].rows(), first + step)});
     }

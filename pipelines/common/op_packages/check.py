@@ -23,7 +23,7 @@ from pipelines.common.graph.lower import lower
 from pipelines.common.graph.reference import Reference
 from pipelines.common.graph.rules import Rule
 from pipelines.common.graph.trace import Traced, trace
-from pipelines.common.op_packages.compiled import Compiled
+from pipelines.common.op_packages.compiled import CompiledExample
 from pipelines.common.op_packages.example_weights import fits, weight_file
 from pipelines.common.op_packages.examples import EXAMPLES, Examples
 from pipelines.common.op_packages.package import LoadedPackage
@@ -199,7 +199,7 @@ class _Trial:
         with tempfile.TemporaryDirectory() as folder:
             source = weight_file(Path(folder, "weights.gguf"), weights, self._encodings)
             expected = self._expected(tensors, source, attributes)
-            actual = self._actual(Path(folder), tensors, source, expected)
+            actual = self._actual(tensors, source, expected)
         for name, wanted in expected.expected.items():
             if name in actual:
                 self._error = max(
@@ -229,7 +229,6 @@ class _Trial:
 
     def _actual(
         self,
-        folder: Path,
         tensors: Mapping[str, Array],
         source: WeightSource,
         expected: Reference,
@@ -240,7 +239,7 @@ class _Trial:
         graph = lower(expected.model, rules, source.encodings, TARGET)
         if not any(taken.rule == self._rule.name for taken in graph.taken):
             raise OpPackageError("does not take its own example: its pattern does not match")
-        session = Compiled.compile(graph, source, self._package, folder)
+        session = CompiledExample(graph, source, self._package)
         for state in expected.state:
             if state.read not in self._state:
                 shape = tensors[state.parameter].shape

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-from types import ModuleType
-from typing import Any
-
-from numpy.typing import NDArray
-
 from pipelines.common.decoder import rope
-from pipelines.common.errors import TargetError
-from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph
+from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.graph.store import lowered_graph
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.ort import failures, onnxruntime
@@ -21,9 +13,8 @@ from pipelines.common.target import Job
 from pipelines.common.targets.cpu import op_errors
 from pipelines.common.targets.cpu.rules import RULES
 from pipelines.common.targets.cpu.runner import CpuRunner, capacity
+from pipelines.common.targets.cpu.session import compile_graph
 from pipelines.common.targets.cpu.weights import make_tensors
-
-PROVIDER = "CPUExecutionProvider"
 
 _COPIES = {"codes": 2, "scales": 3}
 """How often a layout is in memory while the session is made: as it is handed over, and in what the
@@ -81,62 +72,25 @@ def _report(job: Job, graph: LoweredGraph) -> None:
 
 
 def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
-    ort = onnxruntime()
     cos, sin = rope.tables(job.frequencies, job.max_length)
     with job.progress.phase("load", "preparing weights"):
         tensors = make_tensors(job.weights, graph.weights, job.packages)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = job.threads or 0
-    options.log_severity_level = 4  # errors are raised; what is left is what ends the process
     packages = _at_work(job, graph)
-    libraries = {package.name: package.library for package in packages if package.library}
-    for library in libraries.values():
-        options.register_custom_ops_library(str(library))
-    constants = {
-        weight.name: tensors.pop(weight.name) for weight in graph.weights if weight.constant
-    }
-    # Kernels may read views of the mapped file at any time; the others the session takes over.
-    lent = [array for array in constants.values() if not array.flags.writeable]
-    values = {name: _constant(ort, array) for name, array in constants.items()}
-    del constants
-    for name, value in values.items():
-        options.add_initializer(name, value)
     names = frozenset(package.name for package in packages)
-    with (
-        job.progress.phase("compile", "compiling the graph"),
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        # The runtime insists that the file exists, though each of its tensors is supplied here.
-        (Path(folder) / PLACEHOLDER).touch()
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", folder
-        )
+    libraries = {package.name: package.library for package in packages if package.library}
+    with job.progress.phase("compile", "compiling the graph"):
         try:
-            session = ort.InferenceSession(graph.model, options, providers=[PROVIDER])
+            compiled = compile_graph(graph, tensors, libraries.values(), job.threads)
         except failures() as error:
             if explained := op_errors.of_session(error, graph, names, libraries):
                 raise explained from error
             raise
-    if session.get_providers() != [PROVIDER]:
-        raise TargetError(f"asked ONNX Runtime for {PROVIDER}, got {session.get_providers()}")
-    inputs = {**tensors, "cos": cos, "sin": sin}
     return CpuRunner(
-        session,
+        compiled.session,
         job.config,
-        inputs,
+        {**compiled.inputs, "cos": cos, "sin": sin},
         slots=job.slots,
         max_length=job.max_length,
-        lent=lent,
+        lent=compiled.lent,
         packages=names,
     )
-
-
-def _constant(ort: ModuleType, array: NDArray[Any]) -> Any:
-    """A constant of a session, without a copy.
-
-    Through DLPack the session itself owns it, and frees what it has packed. That takes no read-only
-    arrays; those, views of the mapped file, are only lent, and have to outlive the session.
-    """
-    if array.flags.writeable:
-        return ort.OrtValue.from_dlpack(array)
-    return ort.OrtValue.ortvalue_from_numpy(array)

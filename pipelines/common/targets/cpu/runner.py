@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.targets.cpu import op_errors
+from pipelines.common.targets.cpu.session import bind
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -118,11 +119,11 @@ class _Call:
             **runner._inputs,
         }.items():
             if name in graph_inputs:  # a rule may have made one superfluous, as GQA does `past`
-                _bind(self._binding.bind_input, name, array)
+                bind(self._binding.bind_input, name, array)
         for name, array in runner._state.items():
-            _bind(self._binding.bind_input, name, array[rows])
-            _bind(self._binding.bind_output, f"new_{name}", array[rows])
-        _bind(self._binding.bind_output, "logits", self.logits)
+            bind(self._binding.bind_input, name, array[rows])
+            bind(self._binding.bind_output, f"new_{name}", array[rows])
+        bind(self._binding.bind_output, "logits", self.logits)
 
     def run(self, tokens: NDArray[Any], past: NDArray[Any]) -> NDArray[np.float32]:
         """Logits ``[batch, wanted, vocabulary]``, in memory of their own.
@@ -140,12 +141,6 @@ class _Call:
                 raise explained from error
             raise
         return self.logits.copy()
-
-
-def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:
-    """Binds an array's own memory; the caller keeps it alive."""
-    assert array.flags.c_contiguous
-    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
 def _dtype(tensor: str) -> np.dtype[Any]:

@@ -1,0 +1,101 @@
+"""Makes a session of a lowered graph and its tensors."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pipelines.common.errors import TargetError
+from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph
+from pipelines.common.ort import onnxruntime
+
+PROVIDER = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A session and what it needs beside the decoder's own inputs.
+
+    Attributes:
+        session: ONNX Runtime's `InferenceSession`.
+        inputs: Weights that are inputs of the graph, by name.
+        lent: Memory that the session reads at any time; it has to outlive it.
+    """
+
+    session: Any
+    inputs: dict[str, NDArray[Any]]
+    lent: list[NDArray[Any]]
+
+
+def compile_graph(
+    graph: LoweredGraph,
+    tensors: dict[str, NDArray[Any]],
+    libraries: Iterable[Path],
+    threads: int | None = None,
+) -> Compiled:
+    """Compiles a graph.
+
+    Args:
+        graph: The graph.
+        tensors: Its weights by name; used up, so that what has been packed can be freed.
+        libraries: With the kernels of op packages.
+        threads: Threads of the session; None for ONNX Runtime's own choice.
+
+    Raises:
+        TargetError: The session would run on something else than the CPU provider.
+        Exception: One of `pipelines.common.ort.failures`, if the runtime refuses the graph.
+    """
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 4  # errors are raised; what is left is what ends the process
+    for library in libraries:
+        options.register_custom_ops_library(str(library))
+    constants = {
+        weight.name: tensors.pop(weight.name) for weight in graph.weights if weight.constant
+    }
+    # Kernels may read views of the mapped file at any time; the others the session takes over.
+    lent = [array for array in constants.values() if not array.flags.writeable]
+    values = {name: _constant(ort, array) for name, array in constants.items()}
+    del constants
+    for name, value in values.items():
+        options.add_initializer(name, value)
+    with tempfile.TemporaryDirectory() as folder:
+        # The runtime insists that the file exists, though each of its tensors is supplied here.
+        (Path(folder) / PLACEHOLDER).touch()
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", folder
+        )
+        session = ort.InferenceSession(graph.model, options, providers=[PROVIDER])
+    if session.get_providers() != [PROVIDER]:
+        raise TargetError(f"asked ONNX Runtime for {PROVIDER}, got {session.get_providers()}")
+    return Compiled(session, tensors, lent)
+
+
+def bind(bind_value: Any, name: str, array: NDArray[Any]) -> None:
+    """Binds an array's own memory as an input or output; the caller keeps it alive.
+
+    Args:
+        bind_value: `bind_input` or `bind_output` of an IOBinding.
+        name: Name of the graph's input or output.
+        array: Contiguous.
+    """
+    assert array.flags.c_contiguous
+    bind_value(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _constant(ort: ModuleType, array: NDArray[Any]) -> Any:
+    """A constant of a session, without a copy.
+
+    Through DLPack the session itself owns it, and frees what it has packed. That takes no read-only
+    arrays; those, views of the mapped file, are only lent, and have to outlive the session.
+    """
+    if array.flags.writeable:
+        return ort.OrtValue.from_dlpack(array)
+    return ort.OrtValue.ortvalue_from_numpy(array)
