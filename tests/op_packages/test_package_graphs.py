@@ -21,8 +21,8 @@ from pipelines.common.errors import LoweringError, OpPackageError
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, Taken
 from pipelines.common.op_packages.package import Layout, LoadedPackage, OpPackage
-from pipelines.common.targets.cpu import _constant
 from pipelines.common.targets.cpu.rules import RULES
+from pipelines.common.targets.cpu.session import _constant
 from pipelines.common.targets.cpu.weights import make_tensors
 
 X = np.random.default_rng(0).normal(size=(1, 3, 64)).astype(np.float32)
