@@ -2,9 +2,8 @@
 //
 //   speed
 //
-// First the share of the memory's read speed that products with one token reach: passes over packed matrices
-// that no cache holds alternate with passes that only read them, on all cores. Then what one core computes on
-// data in its cache.
+// First how fast products with one token go through matrices that no cache holds, on all cores: to be set beside
+// the memory's read bandwidth (`python -m benchmarks.bandwidth`). Then what one core computes on data in its cache.
 
 #include <algorithm>
 #include <atomic>
@@ -78,18 +77,6 @@ void compute(const Matrix& matrix, const Tokens& x, int64_t first, int64_t last,
                             output);
 }
 
-// The larger of eight-byte integers, with several independent chains and later lines asked for.
-uint64_t read(const uint8_t* begin, const uint8_t* end) {
-  uint64_t largest[8] = {};
-  for (const uint8_t* line = begin; line + 64 <= end; line += 64) {
-    __builtin_prefetch(line + 9216);
-    for (int i = 0; i < 8; ++i) largest[i] |= reinterpret_cast<const uint64_t*>(line)[i];
-  }
-  uint64_t all = 0;
-  for (uint64_t part : largest) all |= part;
-  return all;
-}
-
 // Calls `work(first, last)` for groups of rows of every matrix in turn, on `threads` threads that wait for each
 // other after every matrix, as the operators of a model do. Returns seconds.
 template <class Work>
@@ -117,7 +104,7 @@ double pass(const std::vector<Matrix>& matrices, int threads, const Work& work) 
   return seconds;
 }
 
-void memory_share(Encoding encoding) {
+void memory_speed(Encoding encoding) {
   constexpr int64_t rows = 14336;
   constexpr int rounds = 15;
   const int threads = static_cast<int>(std::thread::hardware_concurrency());
@@ -131,21 +118,15 @@ void memory_share(Encoding encoding) {
   }
   const Tokens one(1);
   std::vector<float> values(rows);
-  std::atomic<uint64_t> sink{0};
   const double total = static_cast<double>(matrices.size() * (rows / kLanes) * matrices[0].group_bytes());
-  std::vector<double> reading, computing, share;
+  std::vector<double> rates;
   for (int i = 0; i < rounds; ++i) {
-    const double read_s = pass(matrices, threads, [&](const Matrix& matrix, int64_t first, int64_t last) {
-      sink += read(matrix.data() + first * matrix.group_bytes(), matrix.data() + last * matrix.group_bytes());
-    });
-    const double compute_s = pass(matrices, threads, [&](const Matrix& matrix, int64_t first, int64_t last) {
+    const double s = pass(matrices, threads, [&](const Matrix& matrix, int64_t first, int64_t last) {
       compute(matrix, one, first * kLanes, last * kLanes, values.data());
     });
-    reading.push_back(total / read_s / 1e9);
-    computing.push_back(total / compute_s / 1e9);
-    share.push_back(read_s / compute_s);
+    rates.push_back(total / s / 1e9);
   }
-  std::printf("| %s | %.1f | %.1f | %.0f |\n", name_of(encoding), median(reading), median(computing), 100 * median(share));
+  std::printf("| %s | %.1f |\n", name_of(encoding), median(rates));
 }
 
 // The best of many runs: others use the core as well.
@@ -190,9 +171,9 @@ void attention_speed(int head_dim, int rows, int64_t position) {
 
 int main() {
   std::printf("%s\n\n", kernels().name);
-  std::printf("| all cores, one token | read, GB/s | product, GB/s | share, %% |\n| --- | --- | --- | --- |\n");
+  std::printf("| all cores, one token | GB/s |\n| --- | --- |\n");
   for (Encoding e : {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0, Encoding::q6_k, Encoding::f16, Encoding::f32})
-    memory_share(e);
+    memory_speed(e);
   std::printf("\n| one core, GMAC/s | 1 token | 2 | 4 | 8 | 16 |\n| --- | --- | --- | --- | --- | --- |\n");
   for (Encoding e : {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0, Encoding::q6_k, Encoding::f16, Encoding::f32})
     compute_speed(e);
