@@ -369,8 +369,8 @@ def _left_out(record: OpPackageRecord, error: OpPackageError) -> str:
 
     if record.name == NATIVE and isinstance(error, LibraryNotBuiltError):
         return (
-            "native CPU kernels are not built, so the stock operators run: prompts take 2.6 times as"
-            " long, and memory is doubled; with a C++ compiler: run-pipeline ops build native"
+            "native CPU kernels are not built, so the stock operators run: prompts take 2.6 times"
+            " as long, and memory is doubled; with a C++ compiler: run-pipeline ops build native"
         )
     return f"op package '{record.name}' is left out: {error}"
 
