@@ -133,24 +133,7 @@ def _emit_norm_rope_attention(
     op: Emitter, x: Any, norm: Any, epsilon: Any, query: Any, key: Any, value: Any, **rest: Any
 ) -> Any:
     projected = _linear(op, x, [query, key, value], norm=norm, epsilon=epsilon)
-    return _emit_rope_attention(op, *projected, **rest)
-
-
-def _emit_rope_attention(
-    op: Emitter,
-    query: Any,
-    key: Any,
-    value: Any,
-    past_key: Any,
-    past_value: Any,
-    past: Any,
-    total: Any,
-    cos: Any,
-    sin: Any,
-    **attributes: Any,
-) -> Any:
-    heads = (query, key, value)
-    return _attention(op, heads, (past_key, past_value), (past, total, cos, sin), **attributes)
+    return _emit_attention(op, *projected, **rest)
 
 
 def _emit_attention(
@@ -162,33 +145,31 @@ def _emit_attention(
     past_value: Any,
     past: Any,
     total: Any,
-    **attributes: Any,
-) -> Any:
-    return _attention(op, (query, key, value), (past_key, past_value), (past, total), **attributes)
-
-
-def _attention(
-    op: Emitter,
-    heads: Sequence[Any],
-    state: Sequence[Any],
-    rest: Sequence[Any],
-    *,
     head_dim: Any,
     scale: Any,
+    cos: Any = None,
+    sin: Any = None,
     interleaved: Any = None,
 ) -> Any:
+    """Attention, with rotation if there are cosines and sines."""
     # Where weights are rounded to blocks, a state in float16 costs nothing that could be noticed.
     # Where they are not, results are exact to float32, and so is the state.
     half = not op.encodings().isdisjoint(BLOCKS)
     dtype = np.float16 if half else np.float32
-    name = ("Attention" if interleaved is None else "RotaryAttention") + "Float32" * (not half)
+    state = (op.keep_state_in(part, dtype) for part in (past_key, past_value))
+    tables = () if cos is None else (cos, sin)
+    name = ("RotaryAttention" if tables else "Attention") + "Float32" * (not half)
     return getattr(op, name)(
-        *heads,
-        *(op.keep_state_in(part, dtype) for part in state),
-        *rest,
+        query,
+        key,
+        value,
+        *state,
+        past,
+        total,
+        *tables,
         head_dim=head_dim.as_int(),
         scale=scale.as_float(),
-        interleaved=0 if interleaved is None else interleaved.as_int(),
+        interleaved=interleaved.as_int() if tables else 0,
         _domain=DOMAIN,
         _outputs=3,
     )
@@ -232,7 +213,7 @@ def _rules() -> Iterator[Rule]:
         ("query", "key", "value"),
         examples.norm_rope_attention,
     )
-    yield Rule("attention with rotation", patterns.rope_attention, _emit_rope_attention)
+    yield Rule("attention with rotation", patterns.rope_attention, _emit_attention)
     yield Rule("attention", patterns.attention, _emit_attention)
     yield from _of_each_block_encoding(
         "norm and gated product", _norm_gated, _emit_norm_gated, examples.norm_gated
