@@ -12,7 +12,7 @@ from pipelines.common.errors import OpPackageError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.ort import failures, said
-from pipelines.common.targets.cpu.session import bind, compile_graph
+from pipelines.common.targets.cpu.session import bind, compile_graph, element_type
 from pipelines.common.targets.cpu.weights import make_tensors
 from pipelines.common.weights.source import WeightSource
 
@@ -42,7 +42,7 @@ class CompiledExample:
     def dtype(self, name: str) -> np.dtype[Any]:
         """Element type of an input."""
         types = {value.name: value.type for value in self._compiled.session.get_inputs()}
-        return np.dtype({"tensor(float16)": np.float16}.get(types[name], np.float32))
+        return element_type(types[name])
 
     def run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Runs it on arrays that stay where they are.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.targets.cpu import op_errors
-from pipelines.common.targets.cpu.session import bind
+from pipelines.common.targets.cpu.session import bind, element_type
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -61,7 +61,7 @@ class CpuRunner:
         types = {value.name: value.type for value in session.get_inputs()}
         layers = range(config.layers)
         self._state = {
-            name: np.zeros(shape, _dtype(types[name]))
+            name: np.zeros(shape, element_type(types[name]))
             for name in (f"{half}.{layer}" for half in ("key", "value") for layer in layers)
         }
         self._lengths = np.zeros(slots, np.int32)
@@ -141,9 +141,3 @@ class _Call:
                 raise explained from error
             raise
         return self.logits.copy()
-
-
-def _dtype(tensor: str) -> np.dtype[Any]:
-    """The element type of what ONNX Runtime calls ``tensor(float)``."""
-    name = tensor.removeprefix("tensor(").removesuffix(")")
-    return np.dtype({"float": "float32", "double": "float64"}.get(name, name))

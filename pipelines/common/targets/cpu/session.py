@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.errors import TargetError
@@ -88,6 +89,12 @@ def bind(bind_value: Any, name: str, array: NDArray[Any]) -> None:
     """
     assert array.flags.c_contiguous
     bind_value(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def element_type(tensor: str) -> np.dtype[Any]:
+    """The element type of what ONNX Runtime calls ``tensor(float)``."""
+    name = tensor.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
 
 
 def _constant(ort: ModuleType, array: NDArray[Any]) -> Any:
