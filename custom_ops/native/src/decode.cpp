@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "half.h"
 #include "tiles.h"
 
 namespace native {
@@ -11,18 +12,7 @@ namespace {
 float half(const uint8_t* bytes) {
   uint16_t bits;
   std::memcpy(&bits, bytes, 2);
-  const uint32_t sign = (bits & 0x8000u) << 16, exponent = bits >> 10 & 31, fraction = bits & 0x3ffu;
-  uint32_t wide;
-  if (exponent == 0) {  // zero or subnormal: fraction * 2^-24
-    const float value = static_cast<float>(fraction) * 0x1p-24f;
-    std::memcpy(&wide, &value, 4);
-  } else {
-    wide = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
-  }
-  wide |= sign;
-  float value;
-  std::memcpy(&value, &wide, 4);
-  return value;
+  return from_half(bits);
 }
 
 void q4_0(const uint8_t* block, float* values) {

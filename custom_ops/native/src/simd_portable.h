@@ -6,6 +6,8 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "half.h"
+
 namespace {
 
 constexpr const char* kName = "portable";
@@ -13,17 +15,7 @@ constexpr int kTokens = 4;  // sums that are kept at a time, for as many tokens
 constexpr int kGroups = 1;  // groups of rows that share them
 constexpr int kCodeOffset = 0;
 
-inline float from_half(uint16_t bits) {
-  const uint32_t sign = (bits & 0x8000u) << 16, exponent = bits >> 10 & 31, fraction = bits & 0x3ffu;
-  const float small = static_cast<float>(fraction) * 0x1p-24f;  // zero and subnormals
-  uint32_t wide;
-  std::memcpy(&wide, &small, 4);
-  if (exponent != 0) wide = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
-  wide |= sign;
-  float value;
-  std::memcpy(&value, &wide, 4);
-  return value;
-}
+using native::from_half;
 
 // To the nearest float16, to even if there are two.
 inline uint16_t to_half(float value) {
