@@ -24,6 +24,7 @@ ORDER = (
     "weights",
     "text",
     "runtime",
+    "batch",
     "decoder",
     "graph.rules",
     "graph.trace",

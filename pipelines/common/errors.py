@@ -18,6 +18,22 @@ class UsageError(PipelineError):
     exit_code = 2
 
 
+class ParameterError(UsageError):
+    """A sampling parameter out of its range.
+
+    Attributes:
+        name: The parameter, as `SamplingParams` has it.
+        value: What was given.
+        expected: What would have been right.
+    """
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        super().__init__(f"--{name.replace('_', '-')} is {value}; expected {expected}")
+        self.name = name
+        self.value = value
+        self.expected = expected
+
+
 class ModelFileError(PipelineError):
     """A model file that is missing, malformed, contradictory or of an unsupported kind."""
 
@@ -28,6 +44,10 @@ class TokenizerError(PipelineError):
 
 class PromptError(PipelineError):
     """A prompt that is empty, not text, or longer than the context."""
+
+
+class BatchError(PipelineError):
+    """Prompts that cannot be read, or results that cannot be written or taken up again."""
 
 
 class MemoryLimitError(PipelineError):

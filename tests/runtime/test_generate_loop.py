@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pipelines.common.progress import Progress
-from pipelines.common.runtime.generate import Timings, generate, warm_up
+from pipelines.common.runtime.generate import generate, warm_up
 from pipelines.common.runtime.metrics import Metrics, process_age_s
 from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.sequence import TextSequence
+from pipelines.common.runtime.sequence import TextSequence, Timings
 from pipelines.echo.pipeline import VOCAB_SIZE, EchoModel, EchoRunner
 
 

@@ -10,6 +10,7 @@ _ENDS: dict[FinishReason, str] = {
     "stop": "ended by the model or a stop string",
     "length": "ended by the limit of tokens",
     "interrupted": "interrupted",
+    "error": "ended by an error",
 }
 
 

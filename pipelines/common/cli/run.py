@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pipelines.common.cli.report import report
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
-from pipelines.common.runtime.generate import Timings, generate, warm_up
+from pipelines.common.runtime.generate import generate, warm_up
 from pipelines.common.runtime.metrics import Metrics, process_age_s
 from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.sequence import TextSequence, length_limit
+from pipelines.common.runtime.sequence import TextSequence, Timings, length_limit
 from pipelines.common.text_generation import TextModel
 
 

@@ -4,27 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from pipelines.common.runtime.runner import Runner
-from pipelines.common.runtime.sequence import TextSequence
-
-
-@dataclass
-class Timings:
-    """Seconds that a generation spent on tokens; printing them is not counted.
-
-    Attributes:
-        prefill_s: Computing the prompt.
-        first_token_s: From the prompt's start to the first token chosen; None until then.
-        decode_s: Computing and choosing all further tokens.
-        decode_steps: Number of those, an end token included.
-    """
-
-    prefill_s: float = 0.0
-    first_token_s: float | None = None
-    decode_s: float = 0.0
-    decode_steps: int = 0
+from pipelines.common.runtime.sequence import TextSequence, Timings
 
 
 def generate(runner: Runner, sequence: TextSequence, timings: Timings) -> Iterator[str]:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.common.progress import Progress
-from pipelines.common.runtime.generate import Timings
-from pipelines.common.runtime.sequence import FinishReason, TextSequence
+from pipelines.common.runtime.sequence import FinishReason, TextSequence, Timings
 from pipelines.common.system import PeakMemory, peak_memory
 
 START_UP_PHASES = ("build", "lower", "compile", "load")

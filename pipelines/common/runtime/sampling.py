@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.errors import ModelFileError, UsageError
+from pipelines.common.errors import ModelFileError, ParameterError
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SamplingParams:
         seed: Of the random numbers.
 
     Raises:
-        UsageError: A value is out of its range.
+        ParameterError: A value is out of its range.
     """
 
     temperature: float = 0.0
@@ -48,8 +48,7 @@ class SamplingParams:
         ):
             value = getattr(self, name)
             if not (valid and math.isfinite(value)):
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} is {value}; expected a number {expected}")
+                raise ParameterError(name, value, f"a number {expected}")
 
 
 class Sampler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -14,8 +15,27 @@ from pipelines.common.runtime.stops import StopMatcher
 from pipelines.common.text.detokenizer import Detokenizer
 from pipelines.common.text.tokenizer import Tokenizer
 
-FinishReason: TypeAlias = Literal["stop", "length", "interrupted"]
-"""``stop``: an end token or a stop string; ``length``: a limit; ``interrupted``: from outside."""
+FinishReason: TypeAlias = Literal["stop", "length", "interrupted", "error"]
+"""``stop``: an end token or a stop string; ``length``: a limit; ``interrupted``: from outside;
+``error``: no token could be chosen."""
+
+
+@dataclass
+class Timings:
+    """Seconds that were spent on a sequence's tokens; printing them is not counted.
+
+    Attributes:
+        prefill_s: Computing the prompt.
+        first_token_s: From the prompt's start to the first token chosen; None until then.
+        decode_s: Computing and choosing all further tokens. Of sequences that are computed
+            together each counts the whole time.
+        decode_steps: Number of those, an end token included.
+    """
+
+    prefill_s: float = 0.0
+    first_token_s: float | None = None
+    decode_s: float = 0.0
+    decode_steps: int = 0
 
 
 def length_limit(prompt_tokens: int, *, max_new_tokens: int, max_length: int) -> int:
