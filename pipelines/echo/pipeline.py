@@ -74,29 +74,35 @@ class EchoRunner:
     def __init__(self, slots: int, max_length: int) -> None:
         self.slots = slots
         self.max_length = max_length
-        self._prompts: list[list[int]] = [[] for _ in range(slots)]
-        self._decoded = [0] * slots
+        self._tokens: list[list[int]] = [[] for _ in range(slots)]
+        self._prompt_lengths = [0] * slots
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Takes a prompt, or the rest of one; returns logits of shape ``[vocab]``."""
-        self._prompts[slot][start:] = tokens
-        self._decoded[slot] = 0
+        self._tokens[slot][start:] = tokens
+        self._prompt_lengths[slot] = len(self._tokens[slot])
         return self._logits(slot)
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Moves every slot on by one, whatever its token; logits of shape ``[slots, vocab]``."""
-        assert len(tokens) == self.slots
-        self._decoded = [count + 1 for count in self._decoded]
-        return np.stack([self._logits(slot) for slot in range(self.slots)])
+        """Moves the first slots on by one; logits of shape ``[len(tokens), vocab]``."""
+        for slot, token in enumerate(tokens):
+            self._tokens[slot].append(token)
+        return np.stack([self._logits(slot) for slot in range(len(tokens))])
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Takes over the first tokens of another slot; they count as a prompt."""
+        self._tokens[target] = self._tokens[source][:length]
+        self._prompt_lengths[target] = length
 
     def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after each prefix of `tokens` taken as a prompt, shape ``[tokens, vocab]``."""
         return np.stack([self.prefill(0, tokens[: end + 1]) for end in range(len(tokens))])
 
     def _logits(self, slot: int) -> NDArray[np.float32]:
-        prompt, decoded = self._prompts[slot], self._decoded[slot]
+        tokens, prompt_length = self._tokens[slot], self._prompt_lengths[slot]
+        repeated = len(tokens) - prompt_length
         logits = np.zeros(VOCAB_SIZE, np.float32)
-        logits[prompt[decoded] if decoded < len(prompt) else END_OF_TEXT] = _CERTAINTY
+        logits[tokens[repeated] if repeated < prompt_length else END_OF_TEXT] = _CERTAINTY
         return logits
 
 

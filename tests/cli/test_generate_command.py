@@ -24,7 +24,7 @@ from pipelines.echo.pipeline import EchoModel, EchoRunner
 class Runner(EchoRunner):
     def decode(self, tokens):
         logits = super().decode(tokens)
-        if self._decoded[0] == 3:
+        if len(self._tokens[0]) - self._prompt_lengths[0] == 3:
             print("stuck", file=sys.stderr, flush=True)
             time.sleep(60)
         return logits

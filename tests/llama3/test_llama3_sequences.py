@@ -105,17 +105,50 @@ def test_slot_can_be_filled_to_the_brim(case: tuple[Runner, float]) -> None:
         np.testing.assert_allclose(logits[slot], full[-1], atol=tolerance)
 
 
-def test_results_are_not_overwritten_by_later_calls(case: tuple[Runner, float]) -> None:
+def test_prompts_logits_are_not_overwritten_by_later_calls(case: tuple[Runner, float]) -> None:
     runner, _ = case
-    for slot in range(3):
-        runner.prefill(slot, TOKENS[:4])
-    results = [runner.score(TOKENS), runner.prefill(0, TOKENS), runner.decode([1, 2, 3])]
+    results = [runner.score(TOKENS), runner.prefill(0, TOKENS)]
     before = [result.copy() for result in results]
     runner.score(OTHERS)
     runner.prefill(0, OTHERS)
-    runner.decode([4, 5, 6])
+    runner.decode([4])
     for result, copy in zip(results, before, strict=True):
         np.testing.assert_array_equal(result, copy)
+
+
+def test_a_step_of_the_first_slots_leaves_the_others(case: tuple[Runner, float]) -> None:
+    runner, tolerance = case
+    full = scored(runner, TOKENS)
+    for slot in range(3):
+        runner.prefill(slot, TOKENS[: 20 + slot])
+    np.testing.assert_allclose(runner.decode(TOKENS[20:21])[0], full[20], atol=tolerance)
+    np.testing.assert_allclose(runner.decode(TOKENS[21:22])[0], full[21], atol=tolerance)
+    logits = runner.decode([TOKENS[22], TOKENS[21], TOKENS[22]])
+    for slot, position in enumerate((22, 21, 22)):
+        np.testing.assert_allclose(logits[slot], full[position], atol=tolerance)
+
+
+@pytest.mark.parametrize("length", [1, 15, 16, 33])
+def test_a_slot_can_be_copied(case: tuple[Runner, float], length: int) -> None:
+    """And what follows in one slot does not show in the other."""
+    runner, tolerance = case
+    full, other = scored(runner, TOKENS), scored(runner, TOKENS[:length] + OTHERS[length:])
+    runner.prefill(0, TOKENS[:40])
+    runner.prefill(2, OTHERS)
+    runner.copy(0, 2, length)
+    logits = runner.prefill(2, OTHERS[length:40], length)
+    np.testing.assert_allclose(logits, other[39], atol=tolerance)
+    logits = runner.decode([TOKENS[40], 0, OTHERS[40]])
+    np.testing.assert_allclose(logits[0], full[40], atol=tolerance)
+    np.testing.assert_allclose(logits[2], other[40], atol=tolerance)
+
+
+def test_a_copy_can_be_decoded_at_once(case: tuple[Runner, float]) -> None:
+    runner, tolerance = case
+    full = scored(runner, TOKENS)
+    runner.prefill(2, TOKENS[:30])
+    runner.copy(2, 0, 30)
+    np.testing.assert_allclose(runner.decode([TOKENS[30]])[0], full[30], atol=tolerance)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 48])

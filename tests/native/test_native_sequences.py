@@ -37,7 +37,7 @@ def alone(runner: Runner, tokens: list[int], length: int, steps: int) -> list[ND
         runner.prefill(slot, [0])
     logits = [runner.prefill(0, tokens[:length])]
     for position in range(length, length + steps):
-        logits.append(runner.decode([tokens[position], *[0] * (SLOTS - 1)])[0])
+        logits.append(runner.decode([tokens[position], *[0] * (SLOTS - 1)])[0].copy())
     return logits
 
 
@@ -76,3 +76,25 @@ def test_cutting_a_prompt_changes_nothing(
 def test_slot_changes_nothing(runner: Runner) -> None:
     first = runner.prefill(0, SEQUENCES[2])
     np.testing.assert_array_equal(runner.prefill(SLOTS - 1, SEQUENCES[2]), first)
+
+
+@pytest.mark.parametrize("length", [1, 16, 37])
+def test_a_copied_beginning_changes_nothing(runner: Runner, length: int) -> None:
+    expected = alone(runner, SEQUENCES[0], 40, 4)
+    runner.prefill(3, SEQUENCES[0][:length] + SEQUENCES[1][length:])
+    runner.copy(3, 1, length)
+    logits = runner.prefill(1, SEQUENCES[0][length:40], length)
+    np.testing.assert_array_equal(logits, expected[0])
+    runner.prefill(0, SEQUENCES[2])
+    for step in range(4):
+        logits = runner.decode([0, SEQUENCES[0][40 + step]])[1]
+        np.testing.assert_array_equal(logits, expected[step + 1])
+
+
+def test_fewer_slots_change_nothing(runner: Runner) -> None:
+    expected = alone(runner, SEQUENCES[0], 20, 4)
+    runner.prefill(0, SEQUENCES[0][:20])
+    for step in range(4):
+        others = [1] * (step + 1)  # batches of two, three, four and five
+        logits = runner.decode([SEQUENCES[0][20 + step], *others[: SLOTS - 1]])[0]
+        np.testing.assert_array_equal(logits, expected[step + 1])

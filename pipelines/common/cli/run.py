@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pipelines.common.cli.report import report
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
-from pipelines.common.runtime.generate import generate, warm_up
 from pipelines.common.runtime.metrics import Metrics, process_age_s
 from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.sequence import TextSequence, Timings, length_limit
+from pipelines.common.runtime.scheduler import Scheduler, warm_up
+from pipelines.common.runtime.sequence import TextSequence, length_limit
 from pipelines.common.text_generation import TextModel
 
 
@@ -50,6 +50,7 @@ def run(
     Raises:
         UsageError: A length is beyond the model's context, or a stop string is empty.
         PromptError: The prompt leaves no room for output.
+        ModelFileError: The model computes what is no number.
     """
     prompt = model.tokenizer.encode(request.prompt, special=request.special_tokens)
     limit = length_limit(
@@ -66,8 +67,7 @@ def run(
             for _ in range(request.num_warmups):
                 warm_up(runner, prompt)
 
-    timings = Timings()
-    pieces = generate(runner, sequence, timings)
+    pieces = (text for _, text in Scheduler(runner).run([sequence]))
     written: list[str] = []
     write = written.append if as_json else _print
     process_to_first_token_s = None
@@ -80,8 +80,10 @@ def run(
             write(piece)
     except KeyboardInterrupt:
         write(sequence.finish("interrupted"))
+    if sequence.error is not None:
+        raise sequence.error
 
-    metrics = Metrics.of(sequence, timings, progress, process_to_first_token_s)
+    metrics = Metrics.of(sequence, progress, process_to_first_token_s)
     if as_json:
         record = {
             "text": "".join(written),

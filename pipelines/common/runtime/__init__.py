@@ -1,1 +1,1 @@
-"""Sampling, the generation loop and its figures, on arrays and callables alone."""
+"""Sampling, the scheduler and its figures, on arrays and callables alone."""

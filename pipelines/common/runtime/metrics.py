@@ -45,7 +45,6 @@ class Metrics:
     def of(
         cls,
         sequence: TextSequence,
-        timings: Timings,
         progress: Progress,
         start_to_first_token_s: float | None,
     ) -> Metrics:
@@ -55,7 +54,7 @@ class Metrics:
             prompt_tokens=len(sequence.prompt),
             generated_tokens=len(sequence.tokens),
             finish_reason=sequence.finish_reason,
-            timings=timings,
+            timings=sequence.timings,
             start_up_s={phase: progress.seconds.get(phase, 0.0) for phase in START_UP_PHASES},
             from_cache=frozenset(progress.from_cache),
             start_to_first_token_s=start_to_first_token_s,

@@ -1,4 +1,4 @@
-"""What a target hands to the generation loop."""
+"""What a target hands to the scheduler."""
 
 from __future__ import annotations
 
@@ -31,13 +31,22 @@ class Runner(Protocol):
         """
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Appends one token to every slot.
+        """Appends one token to each of the first slots.
 
         Args:
-            tokens: One token id a slot, in slot order, ``slots`` of them.
+            tokens: One token id a slot, in slot order; at most `slots` of them.
 
         Returns:
-            Logits, shape ``[slots, vocab]``.
+            Logits, shape ``[len(tokens), vocab]``, in memory that the next call uses again.
+        """
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Makes the first `length` tokens of one slot those of another; what was there is lost.
+
+        Args:
+            source: The slot that has them; it keeps them.
+            target: Another slot, which holds `length` tokens afterwards.
+            length: At most what `source` holds.
         """
 
     def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.errors import PromptError
+from pipelines.common.errors import PipelineError, PromptError
 from pipelines.common.runtime.sampling import Sampler, SamplingParams
 from pipelines.common.runtime.stops import StopMatcher
 from pipelines.common.text.detokenizer import Detokenizer
@@ -67,6 +67,10 @@ class TextSequence:
         prompt: Token ids of the prompt.
         tokens: Token ids of the output, without the end token.
         finish_reason: Why the sequence ended; None while it goes on.
+        error: What ended it, where the reason is ``error``.
+        timings: Filled in by whoever drives it.
+        shared_tokens: How many tokens of the prompt were copied from another sequence; filled in by
+            whoever drives it.
     """
 
     def __init__(
@@ -93,6 +97,9 @@ class TextSequence:
         self.prompt = prompt
         self.tokens: list[int] = []
         self.finish_reason: FinishReason | None = None
+        self.error: PipelineError | None = None
+        self.timings = Timings()
+        self.shared_tokens = 0
         self._max_length = max_length
         self._end_ids = tokenizer.end_ids
         self._detokenizer = Detokenizer(tokenizer)
@@ -122,3 +129,8 @@ class TextSequence:
         text = self._stops.push(self._detokenizer.flush()) + self._stops.flush()
         self.finish_reason = "stop" if self._stops.matched is not None else reason
         return text
+
+    def fail(self, error: PipelineError) -> None:
+        """Ends the sequence because no token can be chosen."""
+        self.error = error
+        self.finish_reason = "error"

@@ -82,8 +82,14 @@ class TorchRunner:
         return self._run(slice(slot, slot + 1), [tokens], wanted=[len(tokens) - 1])[0, 0]
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Appends a token to every slot, see `Runner.decode`."""
-        return self._run(slice(0, self.slots), [[token] for token in tokens], wanted=[0])[:, 0]
+        """Appends a token to each of the first slots, see `Runner.decode`."""
+        return self._run(slice(0, len(tokens)), [[token] for token in tokens], wanted=[0])[:, 0]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Makes the first tokens of one slot those of another, see `Runner.copy`."""
+        for state in (*self._keys, *self._values):
+            state[target, :, :length] = state[source, :, :length]
+        self._lengths[target] = length
 
     def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after every token, see `Runner.score`."""

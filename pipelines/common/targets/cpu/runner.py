@@ -67,7 +67,7 @@ class CpuRunner:
         self._lengths = np.zeros(slots, np.int32)
         self.slots = slots
         self.max_length = max_length
-        self._step = _Call(self, slice(0, slots), sequence=1, wanted=1)
+        self._steps: dict[int, _Call] = {}
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Writes `tokens` into `slot`, see `Runner.prefill`."""
@@ -80,10 +80,20 @@ class CpuRunner:
         return logits[0, 0]
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Appends a token to every slot, see `Runner.decode`."""
-        logits = self._step.run(np.asarray(tokens)[:, None], self._lengths)
-        self._lengths += 1
+        """Appends a token to each of the first slots, see `Runner.decode`."""
+        count = len(tokens)
+        if count not in self._steps:
+            self._steps[count] = _Call(self, slice(0, count), sequence=1, wanted=1)
+        logits = self._steps[count].run(np.asarray(tokens)[:, None], self._lengths[:count])
+        self._lengths[:count] += 1
         return logits[:, 0]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Makes the first tokens of one slot those of another, see `Runner.copy`."""
+        whole = capacity(length)  # kernels may keep the tokens of a group in any order
+        for array in self._state.values():
+            array[target, :, :whole] = array[source, :, :whole]
+        self._lengths[target] = length
 
     def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after every token, see `Runner.score`."""
@@ -126,7 +136,7 @@ class _Call:
         bind(self._binding.bind_output, "logits", self.logits)
 
     def run(self, tokens: NDArray[Any], past: NDArray[Any]) -> NDArray[np.float32]:
-        """Logits ``[batch, wanted, vocabulary]``, in memory of their own.
+        """Logits ``[batch, wanted, vocabulary]``, in memory that the next run uses again.
 
         Raises:
             TargetError: An operator of an op package fails.
@@ -140,4 +150,4 @@ class _Call:
             if explained := op_errors.of_run(error, self._packages):
                 raise explained from error
             raise
-        return self.logits.copy()
+        return self.logits

@@ -1,0 +1,130 @@
+"""Computes sequences side by side in the slots of a runner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common.errors import PipelineError
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.runtime.sequence import TextSequence
+
+
+class Scheduler:
+    """Fills slots with sequences, and refills those whose sequence has ended.
+
+    The sequences that go on are kept in the first slots, because a runner's step takes the first
+    n. A slot remembers the tokens that it holds after its sequence has ended, and a prompt
+    that begins like those is not computed again: their keys and values are copied.
+
+    Args:
+        runner: What computes; all of its slots are used, and what they held is forgotten.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._slots: list[TextSequence | None] = [None] * runner.slots
+        self._held: list[list[int]] = [[] for _ in range(runner.slots)]
+
+    def run(self, sequences: Iterable[TextSequence]) -> Iterator[tuple[TextSequence, str]]:
+        """Computes sequences to their ends.
+
+        Args:
+            sequences: Ones that have not begun yet, each within the runner's `max_length`. The next
+                one is asked for when there is a slot for it.
+
+        Yields:
+            A sequence that has got a token, and the text that can be printed now, often none. A
+            sequence with a `finish_reason` does not come again.
+        """
+        waiting = iter(sequences)
+        while True:
+            while None in self._slots and (sequence := next(waiting, None)) is not None:
+                yield sequence, self._admit(sequence)
+            self._close_gaps()
+            active = [sequence for sequence in self._slots if sequence is not None]
+            if not active:
+                return
+            for slot, token in enumerate(self._step(active)):
+                yield active[slot], self._accept(slot, token)
+
+    def _admit(self, sequence: TextSequence) -> str:
+        """Computes the prompt of `sequence` in a free slot, and its first token."""
+        start = time.perf_counter()
+        slot, shared = self._place(sequence.prompt)
+        logits = self._runner.prefill(slot, sequence.prompt[shared:], shared)
+        self._held[slot] = list(sequence.prompt)
+        self._slots[slot] = sequence
+        sequence.shared_tokens = shared
+        sequence.timings.prefill_s = time.perf_counter() - start
+        token = _sample(sequence, logits)
+        sequence.timings.first_token_s = time.perf_counter() - start
+        return self._accept(slot, token)
+
+    def _place(self, prompt: Sequence[int]) -> tuple[int, int]:
+        """A free slot that holds the beginning of `prompt`, and how many tokens of it."""
+        known = prompt[:-1]  # the last token is computed in any case: its logits are wanted
+        common = [_common_prefix(held, known) for held in self._held]
+        slots = range(len(self._slots))
+        target = max((s for s in slots if self._slots[s] is None), key=common.__getitem__)
+        source = max(slots, key=common.__getitem__)
+        if common[source] > common[target]:
+            self._runner.copy(source, target, common[source])
+        return target, common[source]
+
+    def _step(self, active: Sequence[TextSequence]) -> list[int | None]:
+        """Appends its last token to each sequence; chooses the next ones."""
+        start = time.perf_counter()
+        fed = [sequence.tokens[-1] for sequence in active]
+        logits = self._runner.decode(fed)
+        tokens = [_sample(sequence, row) for sequence, row in zip(active, logits, strict=True)]
+        seconds = time.perf_counter() - start
+        for sequence, token, held in zip(active, fed, self._held, strict=False):
+            held.append(token)
+            sequence.timings.decode_s += seconds
+            sequence.timings.decode_steps += 1
+        return tokens
+
+    def _accept(self, slot: int, token: int | None) -> str:
+        """Gives the sequence in `slot` its token; frees the slot if that was its last."""
+        sequence = self._slots[slot]
+        assert sequence is not None
+        text = "" if token is None else sequence.accept(token)
+        if sequence.finish_reason is not None:
+            self._slots[slot] = None
+        return text
+
+    def _close_gaps(self) -> None:
+        """Moves sequences down from the last slots, when there are none left to fill gaps with."""
+        while None in self._slots:
+            gap = self._slots.index(None)
+            last = max((s for s, sequence in enumerate(self._slots) if sequence), default=-1)
+            if last < gap:
+                return
+            self._runner.copy(last, gap, len(self._held[last]))
+            self._held[gap] = list(self._held[last])
+            self._slots[gap], self._slots[last] = self._slots[last], None
+
+
+def _sample(sequence: TextSequence, logits: NDArray[np.float32]) -> int | None:
+    """The sequence's next token; None if it fails, which ends it and no other."""
+    try:
+        return sequence.sample(logits)
+    except PipelineError as error:
+        sequence.fail(error)
+        return None
+
+
+def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences have in common at their beginnings."""
+    length = min(len(one), len(other))
+    return next((at for at in range(length) if one[at] != other[at]), length)
+
+
+def warm_up(runner: Runner, prompt: Sequence[int]) -> None:
+    """Runs the prompt and one decode step, so that what follows finds everything in place."""
+    logits = runner.prefill(0, prompt)
+    runner.decode([int(logits.argmax())])
