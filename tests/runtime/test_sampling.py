@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers.generation import logits_process as reference
 
 from pipelines.common.errors import ModelFileError, UsageError
-from pipelines.common.runtime.sampling import Sampler, SamplingParams
+from pipelines.common.runtime.sampling import Sampler, SamplingParams, _draw
 
 VOCAB = 50
 
@@ -90,6 +90,23 @@ def test_top_p_on_a_long_tail_is_transformers_nucleus():
     sampler = Sampler(params)
     tokens, _ = sampler._distribution(logits)
     assert set(tokens.tolist()) == expected
+
+
+@pytest.mark.parametrize("size", [1, 511, 512, 513, 3000])
+def test_a_number_falls_where_running_sums_put_it(size):
+    generator = np.random.default_rng(size)
+    probabilities = generator.random(size, np.float32)
+    probabilities[generator.random(size) < 0.3] = 0
+    probabilities[-1] = 0.5
+    sums = np.cumsum(probabilities, dtype=np.float64)
+    for uniform in [0.0, 1 - 2**-53, *generator.random(500)]:
+        assert _draw(probabilities, uniform) == np.searchsorted(sums, uniform * sums[-1], "right")
+
+
+def test_tokens_as_likely_as_the_last_of_the_nucleus_stay():
+    logits = np.log(np.array([0.1, 0.2, 0.4, 0.2, 0.1], np.float32))
+    tokens, _ = Sampler(SamplingParams(temperature=1.0, top_p=0.5))._distribution(logits)
+    assert tokens.tolist() == [1, 2, 3]
 
 
 def test_greedy_takes_the_first_of_equals_and_leaves_the_logits_alone():

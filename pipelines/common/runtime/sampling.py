@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 from pipelines.common.errors import ModelFileError, ParameterError
 
+_LEAST_TEMPERATURE = 1e-30
+"""What float32 can still divide by; no two logits are so close that it makes a difference."""
+_BLOCK = 512
+
 
 @dataclass(frozen=True)
 class SamplingParams:
@@ -20,7 +24,8 @@ class SamplingParams:
     Attributes:
         temperature: Divides the logits; 0 takes the most likely token.
         top_k: Keeps the k most likely tokens and those as likely as the last of them; 0 keeps all.
-        top_p: Keeps the fewest most likely tokens that together reach this probability.
+        top_p: Keeps the fewest most likely tokens that together reach this probability, and those
+            as likely as the last of them.
         min_p: Keeps tokens at least this fraction as likely as the most likely one.
         repetition_penalty: Divides the positive and multiplies the negative logits of all tokens
             in the prompt and the output so far.
@@ -84,9 +89,7 @@ class Sampler:
         if self._params.temperature == 0:
             return int(np.argmax(logits))
         tokens, probabilities = self._distribution(logits)
-        cumulative = np.cumsum(probabilities)
-        drawn = self._random.random() * cumulative[-1]
-        return int(tokens[np.searchsorted(cumulative, drawn, side="right")])
+        return int(tokens[_draw(probabilities, self._random.random())])
 
     def _penalized(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         penalty = self._params.repetition_penalty
@@ -100,35 +103,60 @@ class Sampler:
 
     def _distribution(
         self, logits: NDArray[np.float32]
-    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """The tokens that stay, in order of their ids, and their unnormalized probabilities."""
         params = self._params
         tokens = np.arange(logits.size)
         if 0 < params.top_k < logits.size:
             tokens = np.flatnonzero(logits >= np.partition(logits, -params.top_k)[-params.top_k])
-        scaled = logits[tokens].astype(np.float64)
-        probabilities = np.exp((scaled - scaled.max()) / params.temperature)
-        keep = probabilities >= params.min_p  # the largest is exp(0) = 1
+            logits = logits[tokens]
+        # In float32, which takes a tenth of float64's time; whatever is summed is in float64.
+        temperature = max(params.temperature, _LEAST_TEMPERATURE)
+        probabilities = np.exp((logits - logits.max()) / np.float32(temperature))
+        least = params.min_p  # the largest is exp(0) = 1
         if params.top_p < 1:
-            keep &= _nucleus(probabilities / probabilities.sum(), params.top_p)
-        return tokens[keep], probabilities[keep]
+            least = max(least, _nucleus(probabilities, params.top_p))
+        if least > 0:
+            stay = np.flatnonzero(probabilities >= least)
+            tokens, probabilities = tokens[stay], probabilities[stay]
+        return tokens, probabilities
 
 
-def _nucleus(probabilities: NDArray[np.float64], top_p: float) -> NDArray[np.bool_]:
-    """Marks the fewest most likely tokens whose probabilities reach `top_p`.
-
-    See Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration".
+def _draw(probabilities: NDArray[np.float32], uniform: float) -> int:
+    """The index that a uniform number in ``[0, 1)`` falls on.
 
     Args:
-        probabilities: Summing to 1, shape ``[n]``.
+        probabilities: Unnormalized, shape ``[n]``.
+        uniform: The number.
+    """
+    # Running sums are slow, so they go over blocks first, and then over the one that was hit.
+    starts = np.arange(0, probabilities.size, _BLOCK)
+    sums = np.cumsum(np.add.reduceat(probabilities, starts, dtype=np.float64))
+    drawn = uniform * sums[-1]
+    block = int(np.searchsorted(sums, drawn, side="right"))
+    start = block * _BLOCK
+    inner = np.cumsum(probabilities[start : start + _BLOCK], dtype=np.float64)
+    drawn -= sums[block - 1] if block else 0.0
+    # Rounding may put the number beyond the last of the block's sums.
+    return start + min(int(np.searchsorted(inner, drawn, side="right")), inner.size - 1)
+
+
+def _nucleus(probabilities: NDArray[np.float32], top_p: float) -> float:
+    """The least probability in the nucleus: the most likely tokens that together reach `top_p`.
+
+    See Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration". Tokens that are as
+    likely as the last of them belong to it too.
+
+    Args:
+        probabilities: Unnormalized, shape ``[n]``.
         top_p: Above 0 and below 1.
     """
-    tail = 1 - top_p
+    total = probabilities.sum(dtype=np.float64)
+    tail = (1 - top_p) * total
     # Tokens below tail / n sum to less than the tail, so they are out, and need no sorting.
-    keep = probabilities >= tail / probabilities.size
-    candidates = np.flatnonzero(keep)
-    candidates = candidates[np.argsort(probabilities[candidates], kind="stable")]
-    ascending = probabilities[~keep].sum() + np.cumsum(probabilities[candidates])
-    out = candidates[:-1][ascending[:-1] <= tail]  # the most likely token always stays
-    keep[out] = False
-    return keep
+    candidate = probabilities >= tail / probabilities.size
+    candidates = np.sort(probabilities[candidate])
+    ascending = np.cumsum(candidates, dtype=np.float64)
+    ascending += total - ascending[-1]
+    out = np.searchsorted(ascending[:-1], tail, side="right")  # the most likely one always stays
+    return float(candidates[out])
