@@ -71,6 +71,8 @@ class EchoModel:
 class EchoRunner:
     """Expects the tokens of the prompt, one after the other, and then the end of the text."""
 
+    batch_invariant = True
+
     def __init__(self, slots: int, max_length: int) -> None:
         self.slots = slots
         self.max_length = max_length

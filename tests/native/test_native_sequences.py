@@ -42,6 +42,7 @@ def alone(runner: Runner, tokens: list[int], length: int, steps: int) -> list[ND
 
 
 def test_neighbours_change_nothing(runner: Runner) -> None:
+    assert runner.batch_invariant
     lengths, steps = [1, 9, 17, 30, 40], 8
     expected = [
         alone(runner, tokens, length, steps)

@@ -59,7 +59,8 @@ def lower(
     for rule in rules:
         nodes = _rewrite_rule(rule, lowering).apply_to_model(model)
         if nodes:
-            taken.append(Taken(rule.package, rule.name, trace(rule.pattern).operators, nodes))
+            operators = trace(rule.pattern).operators
+            taken.append(Taken(rule.package, rule.name, operators, nodes, rule.batch_invariant))
     _check_lowered(model.graph, encodings, target)
     for clean in (
         CommonSubexpressionEliminationPass(),

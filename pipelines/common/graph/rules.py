@@ -99,6 +99,8 @@ class Rule:
             ``[N, K]``) one too, an attribute a number. The shared patterns in `patterns` have
             examples of their own.
         package: Name of the op package that brought the rule; filled in when the package is loaded.
+        batch_invariant: Whether what it emits computes a token to the same bits whatever else is
+            computed in the call: other sequences, and more or fewer tokens of the same one.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Rule:
     tolerance: float = 1e-4
     examples: Callable[[np.random.Generator], Iterable[Mapping[str, Any]]] | None = None
     package: str = ""
+    batch_invariant: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,12 +151,14 @@ class Taken:
         rule: Name of the rule.
         operators: The operators of its pattern, as ``RoPE + Attention``.
         nodes: How often it was applied.
+        batch_invariant: See `Rule.batch_invariant`.
     """
 
     package: str
     rule: str
     operators: str
     nodes: int
+    batch_invariant: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,3 +177,8 @@ class LoweredGraph:
     weights: tuple[LoweredWeight, ...]
     state_bytes: int = 0
     taken: tuple[Taken, ...] = ()
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a sequence's logits do not depend on what is computed beside it."""
+        return all(taken.batch_invariant for taken in self.taken)

@@ -23,6 +23,13 @@ class Runner(Protocol):
     def max_length(self) -> int:
         """Tokens that one slot can hold."""
 
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a sequence's logits are the same to the last bit, whatever is computed beside it.
+
+        That includes into how many calls its prompt is cut, and whether its beginning was copied.
+        """
+
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Writes `tokens` into `slot` from position `start` on; what was there is forgotten.
 

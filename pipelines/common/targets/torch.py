@@ -59,6 +59,8 @@ class TorchRunner:
         max_length: Tokens a slot can hold.
     """
 
+    batch_invariant = False  # matrix products sum in an order that depends on their shape
+
     def __init__(
         self,
         module: nn.Module,

@@ -93,4 +93,5 @@ def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
         max_length=job.max_length,
         lent=compiled.lent,
         packages=names,
+        batch_invariant=graph.batch_invariant,
     )

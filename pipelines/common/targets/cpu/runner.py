@@ -39,6 +39,7 @@ class CpuRunner:
         max_length: Tokens a slot can hold.
         lent: Arrays that the session reads and does not own.
         packages: Names of the op packages whose rules made nodes of the graph.
+        batch_invariant: See `Runner.batch_invariant`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class CpuRunner:
         max_length: int,
         lent: Sequence[NDArray[Any]] = (),
         packages: Collection[str] = (),
+        batch_invariant: bool = False,
     ) -> None:
         self._session = session
         self._config = config
@@ -67,6 +69,7 @@ class CpuRunner:
         self._lengths = np.zeros(slots, np.int32)
         self.slots = slots
         self.max_length = max_length
+        self.batch_invariant = batch_invariant
         self._steps: dict[int, _Call] = {}
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
