@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.common import system
-from pipelines.common.errors import MemoryLimitError
-from pipelines.common.system import available_memory, peak_memory, require_memory
+from pipelines.common.system import available_memory, peak_memory
 
 GIB = 1 << 30
 NO_LIMIT_V1 = 9223372036854771712
@@ -142,18 +141,6 @@ def test_macos_counts_pages_it_takes_back(monkeypatch: pytest.MonkeyPatch) -> No
         subprocess, "run", lambda *args, **_: subprocess.CompletedProcess(args, 0, report)
     )
     assert available_memory() == 1234 * 16384
-
-
-@linux
-def test_require_memory(tmp_path: Path) -> None:
-    root = machine(tmp_path, 3 * GIB // 2)
-    require_memory(3 * GIB // 2, "the model", root)
-    with pytest.raises(MemoryLimitError) as raised:
-        require_memory(9 * GIB, "the model", root)
-    assert str(raised.value) == (
-        "the model needs 9.0 GiB of memory, 1.5 GiB is available; "
-        "lower --max-length or choose another --quantization-encoding"
-    )
 
 
 @linux

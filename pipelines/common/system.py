@@ -10,10 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipelines.common.errors import MemoryLimitError
-
-_GIB = 1 << 30
-
 
 @dataclass(frozen=True)
 class PeakMemory:
@@ -52,25 +48,6 @@ def available_memory(root: Path = Path("/")) -> int:
         return _available_macos()
     machine = _kibibytes((root / "proc/meminfo").read_text())["MemAvailable"]
     return max(0, min([machine, *_available_in_groups(root)]))
-
-
-def require_memory(needed: int, what: str, root: Path = Path("/")) -> None:
-    """Checks that `needed` bytes can be had.
-
-    Args:
-        needed: Bytes.
-        what: What they are for, to begin the message with.
-        root: See `available_memory`.
-
-    Raises:
-        MemoryLimitError: There is less.
-    """
-    available = available_memory(root)
-    if needed > available:
-        raise MemoryLimitError(
-            f"{what} needs {needed / _GIB:.1f} GiB of memory, {available / _GIB:.1f} GiB is "
-            "available; lower --max-length or choose another --quantization-encoding"
-        )
 
 
 def _available_in_groups(root: Path) -> Iterator[int]:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.errors import MemoryLimitError
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
+from pipelines.common.system import available_memory
 from pipelines.common.weights.source import WeightSource
 
 if TYPE_CHECKING:
@@ -54,10 +56,37 @@ class Job:
 
     @property
     def state_elements(self) -> int:
-        """Numbers in the KV state at its largest: keys and values of all layers and slots."""
+        """Numbers in the KV state of one slot at its largest: keys and values of all layers."""
         config = self.config
         token = 2 * config.layers * config.kv_heads * config.head_dim
-        return token * self.max_length * self.slots
+        return token * self.max_length
+
+    def require_memory(self, target: str, weights: int, slot: int, slots: int) -> None:
+        """Checks that the weights and the KV state of some slots fit into available memory.
+
+        Args:
+            target: Name of the target, for the message.
+            weights: Bytes of the weights.
+            slot: Bytes of the KV state of one slot.
+            slots: How many slots there have to be.
+
+        Raises:
+            MemoryLimitError: They do not; it says how many slots would.
+        """
+        needed, available = weights + slots * slot, available_memory()
+        if needed <= available:
+            return
+        fitting = max(0, available - weights) // slot
+        if fitting and slots > 1:
+            advice = f"--batch-size {fitting} is the largest that fits"
+        else:
+            advice = "lower --max-length or choose another --quantization-encoding"
+        each = f" for each of {slots} sequences" if slots > 1 else ""
+        raise MemoryLimitError(
+            f"{self.pipeline} on {target} (weights {weights / 2**30:.1f} GiB, KV {slot / 2**30:.1f}"
+            f" GiB{each}) needs {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB is"
+            f" available; {advice}"
+        )
 
     def make_network(self) -> nn.Module:
         """The decoder's torch module; imports torch and whatever the module is made of.

@@ -12,7 +12,7 @@ from libraries import Messages
 from numpy.typing import NDArray
 from tiny_models import llama, open_model, random_tokens, write_gguf
 
-from pipelines.common import system
+from pipelines.common import target as target_module
 from pipelines.common.errors import MemoryLimitError, OpPackageError, TargetError
 from pipelines.common.importing import PREFIX
 from pipelines.common.progress import Progress
@@ -136,7 +136,7 @@ def test_a_state_in_another_type(
     assert np.abs(logits - expected[-1]).max() > 1e-5
 
     # At 2 layers * 2 halves * 2 heads * 64 * 2 bytes a token.
-    monkeypatch.setattr(system, "available_memory", lambda _root: 1 << 30)
+    monkeypatch.setattr(target_module, "available_memory", lambda: 1 << 30)
     with pytest.raises(MemoryLimitError, match=r"KV 2\.0 GiB"):
         model.start(slots=1, max_length=2 << 20)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_models import llama, open_model, write_gguf
 
-from pipelines.common import system
+from pipelines.common import target as target_module
 from pipelines.common.errors import MemoryLimitError
 
 GIB = 1 << 30
@@ -18,7 +18,7 @@ GIB = 1 << 30
 def test_needed_and_available_memory_are_named(
     tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(system, "available_memory", lambda _root: 3 * GIB)
+    monkeypatch.setattr(target_module, "available_memory", lambda: 3 * GIB)
     model = open_model(write_gguf(tmp_path / "model.gguf", llama()), target=target)
     max_length = 8 << 20  # at 2 layers * 2 halves * 2 heads * 64 * 4 bytes a token: 16 GiB
     model.start(slots=1, max_length=16)  # imports and caches are not what is measured
@@ -37,9 +37,26 @@ def test_needed_and_available_memory_are_named(
 
 
 @pytest.mark.parametrize("target", ["torch", "cpu"])
-def test_slots_count(tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "available_memory", lambda _root: GIB)
+def test_the_largest_batch_that_fits_is_named(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_module, "available_memory", lambda: GIB)
     model = open_model(write_gguf(tmp_path / "model.gguf", llama()), target=target)
-    assert model.start(slots=1, max_length=1 << 12).slots == 1
-    with pytest.raises(MemoryLimitError):
-        model.start(slots=256, max_length=1 << 12)
+    max_length = 1 << 15  # 64 MiB a slot; less than that is left beside the weights of the last
+    with pytest.raises(MemoryLimitError) as error:
+        model.start(slots=256, max_length=max_length)
+    message = str(error.value)
+    assert "KV 0.1 GiB for each of 256 sequences) needs 16.0 GiB" in message
+    assert message.endswith("--batch-size 15 is the largest that fits")
+    with pytest.raises(MemoryLimitError, match="--batch-size 15 is the largest"):
+        model.start(slots=16, max_length=max_length)
+    assert model.start(slots=15, max_length=max_length).slots == 15
+
+
+def test_no_batch_is_named_where_not_even_one_sequence_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_module, "available_memory", lambda: GIB)
+    model = open_model(write_gguf(tmp_path / "model.gguf", llama()))
+    with pytest.raises(MemoryLimitError, match="lower --max-length"):
+        model.start(slots=4, max_length=1 << 20)

@@ -13,7 +13,6 @@ from torch import nn
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.runtime.runner import Runner
-from pipelines.common.system import require_memory
 from pipelines.common.target import Job
 
 
@@ -31,10 +30,7 @@ class TorchTarget:
             module = job.make_network()
         parameters = dict(module.named_parameters())
         weights = 4 * sum(parameter.numel() for parameter in parameters.values())
-        require_memory(
-            weights + 4 * job.state_elements,
-            f"{job.pipeline} on torch (float32 weights {weights / 2**30:.1f} GiB)",
-        )
+        job.require_memory("torch", weights, 4 * job.state_elements, job.slots)
         with job.progress.phase("load", "decoding weights"), warnings.catch_warnings():
             # Mapped weights are read-only, which torch warns of; nothing here writes to them.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")

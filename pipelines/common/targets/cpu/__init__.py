@@ -8,7 +8,6 @@ from pipelines.common.graph.store import lowered_graph
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.ort import failures, onnxruntime
 from pipelines.common.runtime.runner import Runner
-from pipelines.common.system import require_memory
 from pipelines.common.target import Job
 from pipelines.common.targets.cpu import op_errors
 from pipelines.common.targets.cpu.rules import RULES
@@ -29,12 +28,13 @@ class CpuTarget:
         # What is too large at the least is refused before a graph is built for it. Rules of op
         # packages may keep the state in halves of float32.
         least = 2 if job.packages else 4
-        _require_memory(job, job.weights.total_bytes, least * job.state_elements)
+        job.require_memory("cpu", job.weights.total_bytes, least * job.state_elements, slots=1)
         graph = lowered_graph(job, "cpu", RULES)
-        _require_memory(
-            job,
+        job.require_memory(
+            "cpu",
             sum(_COPIES.get(weight.layout, 1) * weight.nbytes for weight in graph.weights),
-            graph.state_bytes * capacity(job.max_length) * job.slots,
+            graph.state_bytes * capacity(job.max_length),
+            job.slots,
         )
         _report(job, graph)
         return _start(job, graph)
@@ -42,13 +42,6 @@ class CpuTarget:
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""
         return {"onnxruntime": onnxruntime().__version__}
-
-
-def _require_memory(job: Job, weights: int, state: int) -> None:
-    require_memory(
-        weights + state,
-        f"{job.pipeline} on cpu (weights {weights / 2**30:.1f} GiB, KV {state / 2**30:.1f} GiB)",
-    )
 
 
 def _at_work(job: Job, graph: LoweredGraph) -> list[LoadedPackage]:
