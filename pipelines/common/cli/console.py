@@ -20,18 +20,22 @@ def say(message: str) -> None:
 
 
 class ConsoleProgress(Progress):
-    """Shows progress on stderr."""
+    """Shows progress on stderr.
+
+    Attributes:
+        quiet: Whether it shows none.
+    """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         super().__init__()
-        self._quiet = quiet
+        self.quiet = quiet
         self._verbose = verbose
         self._spinning = False
         self._said: set[str] = set()
 
     def notice(self, message: str) -> None:
         """Writes `message`, unless quiet or said before, as by each user of a broken cache."""
-        if not self._quiet and message not in self._said:
+        if not self.quiet and message not in self._said:
             self._said.add(message)
             say(message)
 
@@ -46,7 +50,7 @@ class ConsoleProgress(Progress):
 
         Of nested ones the outermost is shown.
         """
-        if self._quiet or self._spinning or not sys.stderr.isatty():
+        if self.quiet or self._spinning or not sys.stderr.isatty():
             yield
             return
         done = threading.Event()

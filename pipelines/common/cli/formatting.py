@@ -21,6 +21,15 @@ def human_count(count: int) -> str:
     return str(count)
 
 
+def human_duration(seconds: float) -> str:
+    """A time in its two largest units: ``1 h 05 min``, ``2 min 30 s``, ``8.2 s``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
 def printable(text: str) -> str:
     """`text` with escapes for what would move the cursor or the eye: controls, bidi marks."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -12,7 +12,8 @@ from typer.main import get_command
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import complete_target, registry_of
-from pipelines.common.cli.prompt import DEFAULT_PROMPT, read_prompt
+from pipelines.common.cli.prompt import DEFAULT_PROMPT, read_prompts
+from pipelines.common.errors import UsageError
 from pipelines.common.hookspecs import PipelineRecord
 
 
@@ -28,14 +29,43 @@ def command(record: PipelineRecord) -> TyperCommand:
 def _generate(
     ctx: typer.Context,
     prompt: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="What to continue; '-' reads stdin, as does a pipe when no prompt is given.",
+            help="What to continue; '-' reads stdin, as does a pipe when no prompt is given;"
+            " repeatable, several are a batch.",
             show_default=DEFAULT_PROMPT,
         ),
     ] = None,
     prompt_file: Annotated[Path | None, typer.Option(help="Read the prompt from a file.")] = None,
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A batch of prompts: JSON Lines, or text with one a line; '-' reads stdin.",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sequences computed side by side, 8 in a batch; one prompt is continued so often.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where a batch's records go, JSON Lines; '-' is stdout, the default.",
+        ),
+    ] = None,
+    ordered: Annotated[
+        bool, typer.Option("--ordered", help="Records in the order of the prompts.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Finish an --output that an earlier run has begun.")
+    ] = False,
     no_special_tokens: Annotated[
         bool, typer.Option("--no-special-tokens", help="Take control tokens in the prompt as text.")
     ] = False,
@@ -106,21 +136,14 @@ def _generate(
     from pipelines.common.runtime.sampling import SamplingParams
     from pipelines.common.text_generation import ModelOptions
 
-    request = Request(
-        prompt=read_prompt(prompt, prompt_file),
-        special_tokens=not no_special_tokens,
-        sampling=SamplingParams(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=secrets.randbits(32) if seed is None else seed,
-        ),
-        stops=tuple(stop or ()),
-        max_new_tokens=max_new_tokens,
-        max_length=max_length,
-        num_warmups=num_warmups,
+    texts = read_prompts(prompt or (), prompt_file, prompts_file)
+    sampling = SamplingParams(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=secrets.randbits(32) if seed is None else seed,
     )
     options = ModelOptions(
         model_path=model_path,
@@ -135,7 +158,39 @@ def _generate(
     registry.check_target(target)
     assert ctx.info_name is not None
     progress = ConsoleProgress(quiet=quiet, verbose=verbose)
-    model = registry.load_pipeline(ctx.info_name).open(options, registry, progress)
-    sequence = run(model, request, progress, as_json=as_json, figures=not quiet)
-    if sequence.finish_reason == "interrupted":
-        raise typer.Exit(130)
+    pipeline = registry.load_pipeline(ctx.info_name)
+    if len(texts) == 1 and (batch_size or 1) == 1 and not (output or ordered or resume):
+        request = Request(
+            prompt=texts[0],
+            special_tokens=not no_special_tokens,
+            sampling=sampling,
+            stops=tuple(stop or ()),
+            max_new_tokens=max_new_tokens,
+            max_length=max_length,
+            num_warmups=num_warmups,
+        )
+        model = pipeline.open(options, registry, progress)
+        sequence = run(model, request, progress, as_json=as_json, figures=not quiet)
+        if sequence.finish_reason == "interrupted":
+            raise typer.Exit(130)
+        return
+
+    from pipelines.common.batch.row import Defaults
+    from pipelines.common.cli.batch import BatchRequest, run_batch
+
+    if num_warmups:
+        raise UsageError("--num-warmups is for a single prompt; leave it out of a batch")
+    batch = BatchRequest(
+        texts=texts * batch_size if len(texts) == 1 and batch_size else texts,
+        prompts_file=prompts_file,
+        batch_size=batch_size,
+        output=output,
+        ordered=ordered,
+        resume=resume,
+        defaults=Defaults(sampling, max_new_tokens, tuple(stop or ())),
+        seed=seed,
+        special_tokens=not no_special_tokens,
+        max_length=max_length,
+        as_json=as_json,
+    )
+    run_batch(lambda: pipeline.open(options, registry, progress), batch, progress)

@@ -1,10 +1,11 @@
-"""Where the prompt comes from."""
+"""Where the prompts of the command line come from."""
 
 from __future__ import annotations
 
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,32 @@ from pipelines.common.errors import PromptError, UsageError
 DEFAULT_PROMPT = "I believe the meaning of life is"
 
 _MAX_BYTES = 16 << 20
+
+
+def read_prompts(
+    texts: Sequence[str], file: Path | None, prompts_file: Path | None
+) -> tuple[str, ...]:
+    """The prompts from their one source; none if that is a file of prompts, which is not read here.
+
+    Raises:
+        UsageError: Two sources are given, or stdin as one prompt of several.
+        PromptError: See `read_prompt`.
+    """
+    if prompts_file is not None:
+        if texts or file is not None:
+            other = "--prompt" if texts else "--prompt-file"
+            raise UsageError(f"{other} and --prompts-file are both given; choose one")
+        return ()
+    if len(texts) < 2:
+        return (read_prompt(texts[0] if texts else None, file),)
+    if file is not None:
+        raise UsageError("--prompt and --prompt-file are both given; choose one")
+    if "-" in texts:
+        raise UsageError(
+            "--prompt - is one of several prompts; to read prompts from stdin, one a line, use"
+            " --prompts-file -"
+        )
+    return tuple(texts)
 
 
 def read_prompt(text: str | None, file: Path | None) -> str:

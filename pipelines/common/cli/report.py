@@ -1,46 +1,81 @@
-"""The figures of a generation, for people."""
+"""The figures of a run, for people."""
 
 from __future__ import annotations
 
-from pipelines.common.cli.formatting import human_size
-from pipelines.common.runtime.metrics import Metrics
+from collections.abc import Mapping, Sequence
+
+from pipelines.common.batch.run import Figures
+from pipelines.common.cli.formatting import human_duration, human_size
+from pipelines.common.runtime.metrics import Metrics, StartUp
 from pipelines.common.runtime.sequence import FinishReason
+from pipelines.common.system import PeakMemory
 
 _ENDS: dict[FinishReason, str] = {
     "stop": "ended by the model or a stop string",
     "length": "ended by the limit of tokens",
     "interrupted": "interrupted",
-    "error": "ended by an error",
 }
 
 
 def report(metrics: Metrics) -> str:
-    """The figures in a few aligned lines."""
-    prompt = [_tokens(metrics.prompt_tokens, metrics.prompt_tokens_per_s)]
-    output = [_tokens(metrics.generated_tokens, metrics.generated_tokens_per_s)]
-    output += [_ENDS[metrics.finish_reason]]
-    start_up = [
-        f"{phase} {seconds:.2f} s" + " (cached)" * (phase in metrics.from_cache)
-        for phase, seconds in metrics.start_up_s.items()
-    ]
+    """The figures of one sequence in a few aligned lines."""
     first_token = []
     if metrics.timings.first_token_s is not None:
         first_token += [f"{metrics.timings.first_token_s:.3f} s after the prompt went in"]
     if metrics.start_to_first_token_s is not None:
         first_token += [f"{metrics.start_to_first_token_s:.2f} s after the program started"]
-    memory = [human_size(metrics.memory.resident)]
-    if metrics.memory.anonymous is not None:
-        memory += [f"{human_size(metrics.memory.anonymous)} anonymous at the end"]
-    rows = {
-        "prompt": prompt,
-        "output": output,
-        "start-up": start_up,
-        "first token": first_token,
-        "peak memory": memory,
-    }
+    return _aligned(
+        {
+            "prompt": [_tokens(metrics.prompt_tokens, metrics.prompt_tokens_per_s)],
+            "output": [
+                _tokens(metrics.generated_tokens, metrics.generated_tokens_per_s),
+                _ENDS[metrics.finish_reason],
+            ],
+            "start-up": _start_up(metrics.start_up),
+            "first token": first_token,
+            "peak memory": _memory(metrics.memory),
+        }
+    )
+
+
+def batch_report(figures: Figures, slots: int, start_up: StartUp, memory: PeakMemory) -> str:
+    """The figures of a batch run in a few aligned lines."""
+    rows = [f"{figures.done:,} of {figures.rows:,} done"]
+    if figures.failed:
+        rows += [f"{figures.failed:,} of them failed"]
+    rows += [f"{human_duration(figures.seconds)} with {slots} side by side"] if slots else []
+    prompts = [_tokens(figures.prompt_tokens, figures.prompt_tokens_per_s)]
+    if figures.shared_tokens:
+        prompts += [f"{figures.shared_tokens:,} of them copied from other rows"]
+    return _aligned(
+        {
+            "rows": rows,
+            "prompts": prompts,
+            "output": [_tokens(figures.generated_tokens, figures.generated_tokens_per_s)],
+            "start-up": _start_up(start_up),
+            "peak memory": _memory(memory),
+        }
+    )
+
+
+def _aligned(rows: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(f"{name:<13}{', '.join(parts)}" for name, parts in rows.items() if parts)
 
 
 def _tokens(count: int, rate: float | None) -> str:
     noun = "token" if count == 1 else "tokens"
     return f"{count:,} {noun}" + ("" if rate is None else f", {rate:,.1f} tok/s")
+
+
+def _start_up(start_up: StartUp) -> list[str]:
+    return [
+        f"{phase} {seconds:.2f} s" + " (cached)" * (phase in start_up.from_cache)
+        for phase, seconds in start_up.seconds.items()
+    ]
+
+
+def _memory(memory: PeakMemory) -> list[str]:
+    parts = [human_size(memory.resident)]
+    if memory.anonymous is not None:
+        parts += [f"{human_size(memory.anonymous)} anonymous at the end"]
+    return parts

@@ -56,7 +56,7 @@ def run(
     limit = length_limit(
         len(prompt),
         max_new_tokens=request.max_new_tokens,
-        max_length=_max_length(request.max_length, model.context_length),
+        max_length=length_in_context(request.max_length, model.context_length),
     )
     sequence = TextSequence(
         prompt, model.tokenizer, request.sampling, stops=request.stops, max_length=limit
@@ -101,7 +101,12 @@ def run(
     return sequence
 
 
-def _max_length(requested: int | None, context_length: int) -> int:
+def length_in_context(requested: int | None, context_length: int) -> int:
+    """The most tokens of a prompt and its output: what was asked for, or the model's context.
+
+    Raises:
+        UsageError: It is beyond the model's context.
+    """
     if requested is not None and requested > context_length:
         raise UsageError(
             f"--max-length is {requested}, but the model's context is {context_length} tokens"

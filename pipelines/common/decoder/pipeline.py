@@ -141,6 +141,7 @@ class DecoderModel:
         return {
             "pipeline": self.pipeline.name,
             "model": str(self.file.path),
+            "model_fingerprint": self.file.fingerprint,
             "model_name": self.file.metadata.string("general.name", None),
             "quantization_encoding": self.options.encoding,
             "encodings": encodings,

@@ -1,0 +1,1 @@
+"""The forms that prompts come in and results are written in, one file each."""

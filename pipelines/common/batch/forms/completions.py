@@ -1,0 +1,180 @@
+"""The OpenAI Batch API's form of completions, which vLLM's ``run_batch`` reads as well.
+
+Input and output lines: https://platform.openai.com/docs/api-reference/batch; the body of a request:
+https://platform.openai.com/docs/api-reference/completions/create.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pipelines.common.batch.forms.fields import (
+    RowError,
+    check_text,
+    load_object,
+    read_limit,
+    read_prompt,
+    read_sampling,
+    read_stops,
+    shown,
+)
+from pipelines.common.batch.forms.rows import timings_record
+from pipelines.common.batch.row import BadRow, Defaults, Result, Row
+
+_URL: Final = "/v1/completions"
+_CHAT_URL: Final = "/v1/chat/completions"
+_ID: Final = re.compile(r"batch_req_([1-9][0-9]{0,17})")
+
+# Options that would change the result, with the value that does not: those of OpenAI, then those
+# that vLLM adds. Null never does.
+_NOT_OFFERED: Final[Mapping[str, Any]] = {
+    "best_of": 1,
+    "echo": False,
+    "frequency_penalty": 0,
+    "logit_bias": {},
+    "logprobs": None,
+    "n": 1,
+    "presence_penalty": 0,
+    "stream": False,
+    "suffix": None,
+    "add_special_tokens": True,
+    "allowed_token_ids": None,
+    "bad_words": [],
+    "ignore_eos": False,
+    "include_stop_str_in_output": False,
+    "min_tokens": 0,
+    "prompt_embeds": None,
+    "prompt_logprobs": None,
+    "response_format": {"type": "text"},
+    "skip_special_tokens": True,
+    "stop_token_ids": [],
+    "structured_outputs": None,
+    "truncate_prompt_tokens": None,
+    "use_beam_search": False,
+}
+
+
+class Completions:
+    """Rows as requests of the Batch API, records as its responses.
+
+    What a body does not say, or says with null, is as by default here, not as OpenAI has it.
+    Fields that do not change the text, as ``user``, are ignored.
+    """
+
+    name = "completions"
+
+    def parse(self, text: str, line: int, index: int, defaults: Defaults) -> Row | BadRow:
+        """Reads one line."""
+        custom_id: str | None = None
+        extra: dict[str, Any] = {}
+        try:
+            request = load_object(text)
+            custom_id = _read_custom_id(request)
+            check_text(request)
+            body = _read_body(request)
+            extra = {"model": body.get("model")}
+            _check_options(body)
+            return Row(
+                line=line,
+                id=custom_id,
+                prompt=read_prompt(body),
+                sampling=read_sampling(body, defaults, index),
+                max_new_tokens=read_limit(body, "max_tokens", defaults),
+                stops=read_stops(body, defaults),
+                extra=extra,
+            )
+        except RowError as error:
+            return BadRow(line, custom_id, str(error), extra)
+
+    def record(self, row: Row, result: Result) -> dict[str, Any]:
+        """What is written for a row that was run."""
+        choice = {
+            "index": 0,
+            "text": result.text,
+            "logprobs": None,
+            "finish_reason": result.finish_reason,
+        }
+        usage = {
+            "prompt_tokens": result.prompt_tokens,
+            "completion_tokens": result.generated_tokens,
+            "total_tokens": result.prompt_tokens + result.generated_tokens,
+            "prompt_tokens_details": {"cached_tokens": result.shared_tokens},
+        }
+        body = {
+            "id": f"cmpl-{row.line}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": row.extra["model"],
+            "choices": [choice],
+            "usage": usage,
+            "timings": timings_record(result.timings),
+        }
+        return _response(row, 200, body)
+
+    def failure(self, row: BadRow) -> dict[str, Any]:
+        """What is written for a row that could not be run."""
+        error = {
+            "message": f"line {row.line}: {row.error}",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": None,
+        }
+        return _response(row, 400, {"error": error})
+
+    def recorded(self, record: Any) -> tuple[int, bool] | None:
+        """The line and the success of the row that a record tells of; None if it is none."""
+        match record:
+            case {"id": str(name), "response": {"status_code": int(status)}}:
+                if number := _ID.fullmatch(name):
+                    return int(number[1]), status == 200
+        return None
+
+
+def _read_custom_id(request: Mapping[str, Any]) -> str:
+    custom_id = request.get("custom_id")
+    if custom_id is None:
+        raise RowError(
+            'there is no custom_id; expected {"custom_id", "method", "url", "body"} as in the '
+            "OpenAI Batch API"
+        )
+    if not isinstance(custom_id, str):
+        raise RowError(f"custom_id is {shown(custom_id)}; expected a string")
+    check_text(custom_id)
+    return custom_id
+
+
+def _read_body(request: Mapping[str, Any]) -> dict[str, Any]:
+    method, url, body = (request.get(name) for name in ("method", "url", "body"))
+    if url == _CHAT_URL:
+        raise RowError(
+            f"url is {shown(url)}; chat messages cannot be run yet, use {_URL} with a prompt"
+        )
+    if url != _URL:
+        raise RowError(f"url is {shown(url)}; expected {shown(_URL)}")
+    if method != "POST":
+        raise RowError(f'method is {shown(method)}; expected "POST"')
+    if not isinstance(body, dict):
+        raise RowError(f'body is {shown(body)}; expected an object, {{"prompt": ...}}')
+    return body
+
+
+def _check_options(body: Mapping[str, Any]) -> None:
+    for name, neutral in _NOT_OFFERED.items():
+        value = body.get(name)
+        # In Python, though not in JSON, true is 1.
+        same = value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
+        if value is not None and not same:
+            expected = "null" if neutral is None else f"{shown(neutral)} or null"
+            raise RowError(f"{name} is {shown(value)}, which is not offered; expected {expected}")
+
+
+def _response(row: Row | BadRow, status: int, body: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"batch_req_{row.line}",
+        "custom_id": row.id,
+        "response": {"status_code": status, "request_id": f"req_{row.line}", "body": body},
+        "error": None,
+    }

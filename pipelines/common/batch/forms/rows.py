@@ -1,0 +1,120 @@
+"""JSON Lines: an object a row, with its prompt and whatever it wants otherwise than the others."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pipelines.common.batch.forms.fields import (
+    INTEGERS,
+    NUMBERS,
+    RowError,
+    check_text,
+    load_object,
+    read_limit,
+    read_prompt,
+    read_sampling,
+    read_stops,
+    shown,
+)
+from pipelines.common.batch.row import BadRow, Defaults, Result, Row, RowId
+from pipelines.common.runtime.sequence import Timings
+
+_FIELDS: Final = frozenset({"id", "prompt", "max_new_tokens", "stop", *NUMBERS, *INTEGERS})
+
+
+def timings_record(timings: Timings) -> dict[str, float | None]:
+    """Seconds to the microsecond, and tokens a second where any were decoded."""
+    decoded = timings.decode_steps > 0 and timings.decode_s > 0
+    figures = {
+        "prefill_s": timings.prefill_s,
+        "first_token_s": timings.first_token_s,
+        "decode_s": timings.decode_s,
+        "generated_tokens_per_s": timings.decode_steps / timings.decode_s if decoded else None,
+    }
+    return {name: value if value is None else round(value, 6) for name, value in figures.items()}
+
+
+class RowRecords:
+    """The records of rows: flat objects that all have the same fields."""
+
+    def record(self, row: Row, result: Result) -> dict[str, Any]:
+        """What is written for a row that was run."""
+        record = {
+            "id": row.id,
+            "line": row.line,
+            "text": result.text,
+            "finish_reason": result.finish_reason,
+            "prompt_tokens": result.prompt_tokens,
+            "shared_prompt_tokens": result.shared_tokens,
+            "generated_tokens": result.generated_tokens,
+            "seed": row.sampling.seed,
+            "timings": timings_record(result.timings),
+            "error": None,
+        }
+        return record | ({"extra": dict(row.extra)} if row.extra else {})
+
+    def failure(self, row: BadRow) -> dict[str, Any]:
+        """What is written for a row that could not be run."""
+        record = {
+            "id": row.id,
+            "line": row.line,
+            "text": None,
+            "finish_reason": "error",
+            "prompt_tokens": None,
+            "shared_prompt_tokens": None,
+            "generated_tokens": None,
+            "seed": None,
+            "timings": dict.fromkeys(timings_record(Timings())),
+            "error": f"line {row.line}: {row.error}",
+        }
+        return record | ({"extra": dict(row.extra)} if row.extra else {})
+
+    def recorded(self, record: Any) -> tuple[int, bool] | None:
+        """The line and the success of the row that a record tells of; None if it is none."""
+        match record:
+            case {"line": int(line), "finish_reason": str(reason)} if line is not True and line > 0:
+                return line, reason != "error"
+        return None
+
+
+class JsonRows(RowRecords):
+    """Rows as objects; what they do not say, or say with null, is as by default.
+
+    Fields: ``prompt``, and optionally ``id``, ``max_new_tokens``, ``temperature``, ``top_k``,
+    ``top_p``, ``min_p``, ``repetition_penalty``, ``seed`` and ``stop``. Others go into the record.
+    """
+
+    name = "rows"
+
+    def parse(self, text: str, line: int, index: int, defaults: Defaults) -> Row | BadRow:
+        """Reads one line."""
+        row_id: RowId = None
+        extra: dict[str, Any] = {}
+        try:
+            fields = load_object(text)
+            row_id = _read_id(fields.get("id"))
+            check_text(fields)
+            extra = {name: value for name, value in fields.items() if name not in _FIELDS}
+            if "prompt" not in fields and extra.keys() & {"custom_id", "body"}:
+                raise RowError(
+                    "this is a row of the OpenAI Batch API, but the first one is not; put rows of "
+                    "the two forms into two files"
+                )
+            return Row(
+                line=line,
+                id=row_id,
+                prompt=read_prompt(fields),
+                sampling=read_sampling(fields, defaults, index),
+                max_new_tokens=read_limit(fields, "max_new_tokens", defaults),
+                stops=read_stops(fields, defaults),
+                extra=extra,
+            )
+        except RowError as error:
+            return BadRow(line, row_id, str(error), extra)
+
+
+def _read_id(value: Any) -> RowId:
+    if isinstance(value, bool) or not isinstance(value, str | int | None):
+        raise RowError(f"id is {shown(value)}; expected a string or an integer")
+    check_text(value)
+    return value

@@ -1,0 +1,305 @@
+"""Where the rows of a batch come from: a file, a pipe, or the command line.
+
+An input is lines, which a newline ends. They are read as they are needed, so that memory does not
+grow with the input; all that is kept of it while it is opened is the ids of its rows.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final
+
+from pipelines.common.batch.form import Form
+from pipelines.common.batch.forms.completions import Completions
+from pipelines.common.batch.forms.fields import RowError, load_object, shown
+from pipelines.common.batch.forms.rows import JsonRows
+from pipelines.common.batch.forms.text import PlainText
+from pipelines.common.batch.row import BadRow, Defaults, Row
+from pipelines.common.errors import BatchError
+
+_CHUNK_BYTES: Final = 1 << 18
+_MAX_LINE_BYTES: Final = 16 << 20
+_MAX_SHOWN: Final = 5
+_ARRAY: Final = re.compile(r"\s*\[\s*(\{|$)")
+"""How an array of objects begins; a prompt may begin with a bracket too."""
+_JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
+
+# UTF-32's little-endian mark begins with that of UTF-16, so it stands first.
+_FOREIGN_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+class Prompts:
+    """Rows that can be read any number of times; `from_file` and its like make them.
+
+    Attributes:
+        form: How rows are read and records are written.
+        source: What messages call the input.
+        rows: Number of rows, bad ones included.
+        fingerprint: Digest of the input's bytes.
+        unknown: Names of fields that mean nothing here, sorted, five at most.
+    """
+
+    def __init__(self, file: IO[bytes], source: str, form: Form, defaults: Defaults) -> None:
+        """Reads all rows once.
+
+        Args:
+            file: A regular file, which is closed with this object.
+            source: What messages call it.
+            form: How rows are read and records are written.
+            defaults: What holds for what rows do not say.
+
+        Raises:
+            BatchError: There are no rows, two have one id, or the file cannot be read.
+        """
+        self.form = form
+        self.source = source
+        self.rows = 0
+        self._file = file
+        self._defaults = defaults
+        self._size, self._mtime_ns = _state(file)
+
+        ids: dict[str | int, int] = {}
+        repeated: dict[str | int, list[int]] = {}
+        unknown: set[str] = set()
+        digest = hashlib.blake2b(digest_size=16)
+        for row in self._parse(_hashed(self._chunks(), digest)):
+            self.rows += 1
+            if row.id is not None and (first := ids.setdefault(row.id, row.line)) != row.line:
+                repeated.setdefault(row.id, [first]).append(row.line)
+            if isinstance(form, JsonRows) and len(unknown) < _MAX_SHOWN:
+                unknown.update(row.extra)
+        if not self.rows:
+            raise BatchError(f"{source} holds no prompts; expected one a line")
+        if repeated:
+            raise BatchError(
+                f"{source}: ids are not unique: {_listed(repeated)}; give each row an id of its own"
+            )
+        self.fingerprint = digest.hexdigest()
+        self.unknown = tuple(sorted(unknown)[:_MAX_SHOWN])
+
+    def __iter__(self) -> Iterator[Row | BadRow]:
+        """Reads the rows again, each when it is asked for.
+
+        Raises:
+            BatchError: The input was changed since it was opened, or cannot be read.
+        """
+        return self._parse(self._chunks())
+
+    def __enter__(self) -> Prompts:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def _parse(self, chunks: Iterable[bytes]) -> Iterator[Row | BadRow]:
+        for index, (number, line) in enumerate(_decoded(_split(chunks))):
+            if isinstance(line, BadRow):
+                yield line
+            else:
+                yield self.form.parse(line, number, index, self._defaults)
+
+    def _chunks(self) -> Iterator[bytes]:
+        """The file's bytes; nothing that was changed since it was opened is passed on."""
+        offset = 0
+        while offset < self._size:
+            chunk = _read(self._file, offset, self.source)
+            if not chunk or _state(self._file) != (self._size, self._mtime_ns):
+                raise BatchError(
+                    f"{self.source} was changed while it was being read; restore it and run again"
+                )
+            offset += len(chunk)
+            yield chunk
+
+
+def from_file(path: Path, defaults: Defaults) -> Prompts:
+    """Opens a file, or whatever a path such as ``/dev/stdin`` or a named pipe gives.
+
+    Args:
+        path: ``.txt`` has a prompt a line, ``.jsonl``, ``.ndjson`` and ``.json`` an object a line;
+            of others the first line tells.
+        defaults: What holds for what rows do not say.
+
+    Raises:
+        BatchError: There are no rows, two have one id, or the file cannot be read.
+    """
+    try:
+        file: IO[bytes] = path.open("rb")
+        mode = os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        raise BatchError(
+            f"cannot read prompts from {path}: {error.strerror}; expected a file with one a line"
+        ) from error
+    if stat.S_ISREG(mode):
+        return _opened(file, str(path), path.suffix.lower(), defaults)
+    with file:
+        if not (stat.S_ISFIFO(mode) or file.isatty()):
+            raise BatchError(f"{path} is a device; expected a file or a pipe")
+        spool = _spooled(file, str(path))
+    return _opened(spool, str(path), path.suffix.lower(), defaults)
+
+
+def from_stdin(defaults: Defaults) -> Prompts:
+    """Reads stdin to its end; its first line tells the form.
+
+    Raises:
+        BatchError: There are no rows, two have one id, or stdin cannot be read.
+    """
+    if sys.stdin is None:
+        raise BatchError("the prompts are to come from stdin, which is closed")
+    return _opened(_spooled(sys.stdin.buffer, "stdin"), "stdin", "", defaults)
+
+
+def from_texts(prompts: Sequence[str], defaults: Defaults) -> Prompts:
+    """Makes rows of prompts of the command line; the first one counts as line 1."""
+    lines = "".join(f"{json.dumps({'prompt': prompt})}\n" for prompt in prompts)
+    spool = _spooled(io.BytesIO(lines.encode()), "--prompt")
+    return _opened(spool, "--prompt", ".jsonl", defaults)
+
+
+def _opened(file: IO[bytes], source: str, suffix: str, defaults: Defaults) -> Prompts:
+    with _closed_on_failure(file):
+        return Prompts(file, source, _detected_form(file, source, suffix), defaults)
+
+
+def _spooled(stream: IO[bytes], source: str) -> IO[bytes]:
+    """A copy of what can be read only once, in a file that has no name."""
+    try:
+        with _closed_on_failure(tempfile.TemporaryFile()) as spool:
+            shutil.copyfileobj(stream, spool)
+            spool.flush()
+            return spool
+    except OSError as error:
+        raise BatchError(
+            f"cannot copy {source} to a temporary file: {error.strerror}; "
+            f"name a folder that has room with TMPDIR=FOLDER"
+        ) from error
+
+
+@contextlib.contextmanager
+def _closed_on_failure(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    try:
+        yield file
+    except BaseException:
+        file.close()
+        raise
+
+
+def _detected_form(file: IO[bytes], source: str, suffix: str) -> Form:
+    """The one form of all rows, told by the file's suffix and the first row that is sound."""
+    _check_marks(_read(file, 0, source), source)
+    if suffix == ".txt":
+        return PlainText()
+    chunks = (_read(file, offset, source) for offset in itertools.count(0, _CHUNK_BYTES))
+    lines = _decoded(_split(itertools.takewhile(bool, chunks)))
+    texts = (line for _, line in lines if isinstance(line, str))
+    first = next(texts, "")
+    if _ARRAY.match(first):
+        raise BatchError(
+            f"{source} holds a JSON array; expected an object a line: jq -c '.[]' makes them of it"
+        )
+    if suffix not in _JSON_SUFFIXES and not first.lstrip().startswith("{"):
+        return PlainText()
+    for text in itertools.chain([first], texts):
+        with contextlib.suppress(RowError):
+            fields = load_object(text)
+            is_request = "prompt" not in fields and fields.keys() & {"custom_id", "body"}
+            return Completions() if is_request else JsonRows()
+    return JsonRows()
+
+
+def _check_marks(start: bytes, source: str) -> None:
+    for mark, encoding in _FOREIGN_MARKS:
+        if start.startswith(mark):
+            raise BatchError(
+                f"{source} is {encoding}; expected UTF-8: iconv -f {encoding} -t UTF-8 makes it so"
+            )
+
+
+def _split(chunks: Iterable[bytes]) -> Iterator[bytearray | None]:
+    """The lines, without their newlines; None stands for one that is too long to be kept."""
+    line: bytearray | None = bytearray()
+    for chunk in chunks:
+        for newlines, piece in enumerate(chunk.split(b"\n")):
+            if newlines:
+                yield line
+                line = bytearray()
+            if line is not None:
+                line += piece
+                if len(line) > _MAX_LINE_BYTES:
+                    line = None
+    if line is None or line:
+        yield line
+
+
+def _decoded(lines: Iterable[bytearray | None]) -> Iterator[tuple[int, str | BadRow]]:
+    """The lines that are not blank, with their numbers."""
+    for number, line in enumerate(lines, 1):
+        if line is None:
+            limit = f"{_MAX_LINE_BYTES >> 20} MiB"
+            yield number, BadRow(number, None, f"the line is longer than {limit}; shorten it")
+            continue
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            text = line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            yield number, BadRow(number, None, f"not UTF-8 at byte {error.start}; convert it")
+            continue
+        if text and not text.isspace():
+            yield number, text
+
+
+def _hashed(chunks: Iterable[bytes], digest: hashlib.blake2b) -> Iterator[bytes]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+def _read(file: IO[bytes], offset: int, source: str) -> bytes:
+    # By position, so that the rows can be read by several at a time.
+    try:
+        return os.pread(file.fileno(), _CHUNK_BYTES, offset)
+    except OSError as error:
+        raise BatchError(f"cannot read prompts from {source}: {error.strerror}") from error
+
+
+def _state(file: IO[bytes]) -> tuple[int, int]:
+    """What changes with a file's content: its size, and when it was written, in ns."""
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def _listed(repeated: Mapping[str | int, Sequence[int]]) -> str:
+    """Ids with the lines that they stand in, a few of each."""
+    parts = []
+    for row_id, lines in itertools.islice(repeated.items(), _MAX_SHOWN):
+        numbers = ", ".join(map(str, lines[:_MAX_SHOWN]))
+        more = ", ..." if len(lines) > _MAX_SHOWN else ""
+        parts.append(f"{shown(row_id)} (lines {numbers}{more})")
+    if len(repeated) > _MAX_SHOWN:
+        parts.append(f"and {len(repeated) - _MAX_SHOWN} more")
+    return ", ".join(parts)

@@ -1,0 +1,241 @@
+"""Takes the rows of an input through a model, and each one's result to the output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.common.batch.output import Output
+from pipelines.common.batch.prompts import Prompts
+from pipelines.common.batch.row import BadRow, Result, Row
+from pipelines.common.errors import PromptError
+from pipelines.common.runtime.metrics import rate
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.runtime.scheduler import Scheduler
+from pipelines.common.runtime.sequence import TextSequence, length_limit
+from pipelines.common.text.tokenizer import Tokenizer
+
+
+@dataclass
+class Figures:
+    """How far a run has come.
+
+    Attributes:
+        rows: Rows of the input.
+        done: Rows that have a record, those of earlier runs included.
+        failed: How many of them could not be run.
+        prompt_tokens: Tokens of all prompts that were computed.
+        shared_tokens: How many of those were copied from other sequences.
+        generated_tokens: Tokens of output, also of rows that have not ended.
+        prefill_s: Seconds spent on prompts.
+        seconds: Seconds since the first row was begun.
+    """
+
+    rows: int
+    done: int
+    failed: int
+    prompt_tokens: int = 0
+    shared_tokens: int = 0
+    generated_tokens: int = 0
+    prefill_s: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def prompt_tokens_per_s(self) -> float | None:
+        """Tokens of prompts computed a second, without those that were copied."""
+        return rate(self.prompt_tokens - self.shared_tokens, self.prefill_s)
+
+    @property
+    def generated_tokens_per_s(self) -> float | None:
+        """Tokens of output a second of the whole run, its prompts included."""
+        return rate(self.generated_tokens, self.seconds)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "rows": self.rows,
+            "done": self.done,
+            "failed": self.failed,
+            "prompt_tokens": self.prompt_tokens,
+            "shared_prompt_tokens": self.shared_tokens,
+            "generated_tokens": self.generated_tokens,
+            "seconds": self.seconds,
+            "prompt_tokens_per_s": self.prompt_tokens_per_s,
+            "generated_tokens_per_s": self.generated_tokens_per_s,
+        }
+
+
+class BatchRun:
+    """The rows of an input that have no record yet.
+
+    Attributes:
+        figures: How far it has come.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        tokenizer: Tokenizer,
+        *,
+        special_tokens: bool,
+        max_length: int,
+        done: Set[int] = frozenset(),
+        failed: int = 0,
+    ) -> None:
+        """Notes what is to be run.
+
+        Args:
+            prompts: The input.
+            tokenizer: The model's.
+            special_tokens: Whether control tokens spelled in prompts are meant as such.
+            max_length: Most tokens of a prompt and its output.
+            done: Lines of the input that have a record.
+            failed: How many of those could not be run.
+        """
+        self.figures = Figures(prompts.rows, len(done), failed)
+        self._prompts = prompts
+        self._tokenizer = tokenizer
+        self._special_tokens = special_tokens
+        self._max_length = max_length
+        self._done = done
+
+    def demand(self) -> tuple[int, int]:
+        """How many rows can be run, and the most tokens that one of them can grow to."""
+        count = longest = 0
+        for row in self._rows():
+            if isinstance(row, Row):
+                try:
+                    _, limit = self._encoded(row)
+                except PromptError:
+                    continue
+                count, longest = count + 1, max(longest, limit)
+        return count, longest
+
+    def run(self, runner: Runner | None, output: Output, *, ordered: bool) -> Iterator[Figures]:
+        """Runs the rows and writes a record for each.
+
+        Args:
+            runner: Holds the longest row in each of its slots; None if no row can be run.
+            output: What the records are written to.
+            ordered: Whether in the order of the input; otherwise as rows are done.
+
+        Yields:
+            The figures, whenever a sequence has got a token.
+
+        Raises:
+            BatchError: The input cannot be read, or the output cannot be written.
+        """
+        start = time.perf_counter()
+        records = _Records(output, ordered)
+        begun: dict[TextSequence, _Begun] = {}
+        waiting = self._sequences(records, begun)
+        if runner is None:
+            assert next(waiting, None) is None
+            return
+        figures = self.figures
+        for sequence, text in Scheduler(runner).run(waiting):
+            if sequence.timings.decode_steps == 0:
+                figures.prompt_tokens += len(sequence.prompt)
+                figures.shared_tokens += sequence.shared_tokens
+                figures.prefill_s += sequence.timings.prefill_s
+            row = begun[sequence]
+            row.texts.append(text)
+            figures.generated_tokens += len(sequence.tokens) - row.tokens
+            row.tokens = len(sequence.tokens)
+            if sequence.finish_reason is not None:
+                self._write(records, begun.pop(sequence), sequence)
+            figures.seconds = time.perf_counter() - start
+            yield figures
+
+    def _rows(self) -> Iterator[Row | BadRow]:
+        return (row for row in self._prompts if row.line not in self._done)
+
+    def _encoded(self, row: Row) -> tuple[list[int], int]:
+        """A row's prompt, and the tokens that it can grow to.
+
+        Raises:
+            PromptError: It is no valid Unicode, or leaves no room for output.
+        """
+        tokens = self._tokenizer.encode(row.prompt, special=self._special_tokens)
+        limit = length_limit(
+            len(tokens), max_new_tokens=row.max_new_tokens, max_length=self._max_length
+        )
+        return tokens, limit
+
+    def _sequences(
+        self, records: _Records, begun: dict[TextSequence, _Begun]
+    ) -> Iterator[TextSequence]:
+        """A sequence for each row that can be run; the others get their records on the way."""
+        for place, row in enumerate(self._rows()):
+            if isinstance(row, Row):
+                try:
+                    tokens, limit = self._encoded(row)
+                except PromptError as error:
+                    row = row.failed(str(error))
+            if isinstance(row, BadRow):
+                self._fail(records, place, row)
+                continue
+            sequence = TextSequence(
+                tokens, self._tokenizer, row.sampling, stops=row.stops, max_length=limit
+            )
+            begun[sequence] = _Begun(place, row, [])
+            yield sequence
+
+    def _write(self, records: _Records, begun: _Begun, sequence: TextSequence) -> None:
+        if sequence.error is not None:
+            self._fail(records, begun.place, begun.row.failed(str(sequence.error)))
+            return
+        assert sequence.finish_reason is not None
+        result = Result(
+            text="".join(begun.texts),
+            finish_reason=sequence.finish_reason,
+            prompt_tokens=len(sequence.prompt),
+            shared_tokens=sequence.shared_tokens,
+            generated_tokens=len(sequence.tokens),
+            timings=sequence.timings,
+        )
+        self.figures.done += 1
+        records.write(begun.place, self._prompts.form.record(begun.row, result))
+
+    def _fail(self, records: _Records, place: int, row: BadRow) -> None:
+        self.figures.done += 1
+        self.figures.failed += 1
+        records.write(place, self._prompts.form.failure(row))
+
+
+@dataclass
+class _Begun:
+    """A row whose sequence is under way.
+
+    Attributes:
+        place: Its place among the rows of this run.
+        row: The row.
+        texts: The output so far, in pieces.
+        tokens: How many tokens of it are counted.
+    """
+
+    place: int
+    row: Row
+    texts: list[str]
+    tokens: int = 0
+
+
+class _Records:
+    """Records on their way to the output, held back until it is their turn if order matters."""
+
+    def __init__(self, output: Output, ordered: bool) -> None:
+        self._output = output
+        self._ordered = ordered
+        self._held: dict[int, Mapping[str, Any]] = {}
+        self._next = 0
+
+    def write(self, place: int, record: Mapping[str, Any]) -> None:
+        if not self._ordered:
+            self._output.write(record)
+            return
+        self._held[place] = record
+        while self._next in self._held:
+            self._output.write(self._held.pop(self._next))
+            self._next += 1

@@ -1,0 +1,242 @@
+"""A batch run, from its input to the figures."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import pipelines
+from pipelines.common.batch import prompts as sources
+from pipelines.common.batch.forms.fields import shown
+from pipelines.common.batch.manifest import read_manifest
+from pipelines.common.batch.output import Output, OutputFile, OutputStream
+from pipelines.common.batch.prompts import Prompts
+from pipelines.common.batch.row import Defaults
+from pipelines.common.batch.run import BatchRun, Figures
+from pipelines.common.cli.batch_display import TextDisplay, rows_display
+from pipelines.common.cli.console import ConsoleProgress, say
+from pipelines.common.cli.report import batch_report
+from pipelines.common.cli.run import length_in_context
+from pipelines.common.errors import UsageError
+from pipelines.common.runtime.metrics import StartUp, memory_as_json
+from pipelines.common.runtime.stops import StopMatcher
+from pipelines.common.system import peak_memory
+from pipelines.common.text_generation import TextModel
+
+DEFAULT_SLOTS = 8
+
+_STREAM = Path("-")
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """What to run.
+
+    Attributes:
+        texts: Prompts of the command line; empty if there is a file of them.
+        prompts_file: Where the prompts are; ``-`` is stdin.
+        batch_size: Sequences side by side; None for the default.
+        output: Where the records go; ``-`` is stdout. None is stdout too, but shows people text.
+        ordered: Whether records come in the order of the input.
+        resume: Whether an output that is there is finished.
+        defaults: What holds for rows that say nothing else.
+        seed: The seed that was asked for, if one was.
+        special_tokens: Whether control tokens spelled in prompts are meant as such.
+        max_length: Most tokens of a prompt and its output; None for the model's context.
+        as_json: Whether the figures go to stdout, as one JSON record.
+
+    Raises:
+        UsageError: Options that do not go together.
+    """
+
+    texts: tuple[str, ...]
+    prompts_file: Path | None
+    batch_size: int | None
+    output: Path | None
+    ordered: bool
+    resume: bool
+    defaults: Defaults
+    seed: int | None
+    special_tokens: bool
+    max_length: int | None
+    as_json: bool
+
+    def __post_init__(self) -> None:
+        StopMatcher(self.defaults.stops)  # which refuses empty ones
+        if self.file is None and (self.resume or self.as_json):
+            option = "--resume" if self.resume else "--json"
+            raise UsageError(
+                f"{option} needs --output FILE: the records of this batch go to stdout"
+            )
+
+    @property
+    def file(self) -> Path | None:
+        """The output, if it is a file."""
+        return None if self.output == _STREAM else self.output
+
+
+def run_batch(
+    open_model: Callable[[], TextModel], request: BatchRequest, progress: ConsoleProgress
+) -> None:
+    """Runs all rows that have no record yet; each one's record is written when it is complete.
+
+    Ctrl-C ends the run before the next token, and rows that are not complete are left to a later
+    run; a second one ends the program at once.
+
+    Args:
+        open_model: Called when the input has turned out to be one.
+        request: What to run.
+        progress: Told of everything that takes time.
+
+    Raises:
+        UsageError: A length is beyond the model's context.
+        BatchError: The input cannot be read, or the output cannot be written or gone on with.
+        MemoryLimitError: So many sequences do not fit.
+        typer.Exit: Rows have failed (1), or the run was interrupted (130).
+    """
+    request = _with_seed_of_manifest(request)
+    with progress.shown("Reading the prompts"):
+        prompts = _prompts(request)
+    model = open_model()
+    max_length = length_in_context(request.max_length, model.context_length)
+    with prompts, closing(_output(model, request, prompts)) as output:
+        _notice_oddities(request, prompts, progress)
+        batch = BatchRun(
+            prompts,
+            model.tokenizer,
+            special_tokens=request.special_tokens,
+            max_length=max_length,
+            done=output.done,
+            failed=output.failed,
+        )
+        with progress.shown("Measuring the prompts"):
+            count, longest = batch.demand()
+        slots = min(request.batch_size or DEFAULT_SLOTS, count)
+        runner = model.start(slots=slots, max_length=longest) if slots else None
+        if runner is not None and slots > 1 and not runner.batch_invariant:
+            progress.notice(
+                "a row's text may depend on the rows beside it: sums of this target's operators"
+                " depend on how many are computed together"
+            )
+        display = rows_display(
+            batch.figures,
+            visible=not progress.quiet,
+            # A moving line would be torn by records on the same terminal.
+            alone=request.file is not None or not sys.stdout.isatty(),
+        )
+        with _interrupts_noted() as interrupted, display as show:
+            for figures in batch.run(runner, output, ordered=request.ordered):
+                show(figures)
+                if interrupted():
+                    break
+    start_up, memory = StartUp.of(progress), peak_memory()
+    if request.as_json:
+        record = {
+            **batch.figures.as_json(),
+            "batch_size": slots,
+            "timings": start_up.as_json(),
+            **memory_as_json(memory),
+            **model.describe(),
+        }
+        print(json.dumps(record, ensure_ascii=False))
+    if not progress.quiet:
+        print(batch_report(batch.figures, slots, start_up, memory), file=sys.stderr)
+    _conclude(request, batch.figures, interrupted=interrupted())
+
+
+def _with_seed_of_manifest(request: BatchRequest) -> BatchRequest:
+    """The request with the seed of the run that it goes on with, unless it asks for one."""
+    if not request.resume or request.seed is not None or request.file is None:
+        return request
+    seed = (read_manifest(request.file) or {}).get("seed")
+    if not isinstance(seed, int):
+        return request
+    sampling = replace(request.defaults.sampling, seed=seed)
+    return replace(request, defaults=replace(request.defaults, sampling=sampling))
+
+
+def _prompts(request: BatchRequest) -> Prompts:
+    if request.prompts_file is None:
+        return sources.from_texts(request.texts, request.defaults)
+    if request.prompts_file == _STREAM:
+        return sources.from_stdin(request.defaults)
+    return sources.from_file(request.prompts_file, request.defaults)
+
+
+def _output(model: TextModel, request: BatchRequest, prompts: Prompts) -> Output:
+    if request.file is not None:
+        settings = _settings(model, request, prompts)
+        if request.resume:
+            return OutputFile.resume(request.file, settings, prompts.form)
+        return OutputFile.create(request.file, settings)
+    if request.output is None and request.prompts_file is None and sys.stdout.isatty():
+        return TextDisplay()
+    return OutputStream(sys.stdout.buffer)
+
+
+def _settings(model: TextModel, request: BatchRequest, prompts: Prompts) -> dict[str, Any]:
+    """What the results depend on; a run with other values is another run."""
+    told = model.describe()
+    names = ("pipeline", "model_fingerprint", "quantization_encoding", "target", "op_packages")
+    return {
+        "version": pipelines.__version__,
+        "input": prompts.fingerprint,
+        "form": prompts.form.name,
+        "rows": prompts.rows,
+        "model": Path(str(told.get("model"))).name,  # it may have moved
+        **{name: told.get(name) for name in names},
+        "special_tokens": request.special_tokens,
+        **asdict(request.defaults.sampling),
+        "max_new_tokens": request.defaults.max_new_tokens,
+        "stop": list(request.defaults.stops),
+        "max_length": request.max_length,
+        "ordered": request.ordered,
+    }
+
+
+def _notice_oddities(request: BatchRequest, prompts: Prompts, progress: ConsoleProgress) -> None:
+    """Says what the user may not have meant."""
+    if prompts.unknown:
+        names = ", ".join(map(shown, prompts.unknown))
+        progress.notice(f"{prompts.source}: fields that mean nothing here go to 'extra': {names}")
+    if len(request.texts) > len(set(request.texts)) and not request.defaults.sampling.temperature:
+        progress.notice("equal prompts give equal texts: --temperature is 0")
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[Callable[[], bool]]:
+    """Notes the first Ctrl-C, and leaves all others as they are; tells whether there was one."""
+    noted = False
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(*_: object) -> None:
+        nonlocal noted
+        noted = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _conclude(request: BatchRequest, figures: Figures, *, interrupted: bool) -> None:
+    """Ends the program, if there is more to say than that all went well."""
+    if interrupted:
+        done, left = f"{figures.done:,} of {figures.rows:,}", figures.rows - figures.done
+        how = "run the same command with --resume for those that are left"
+        advice = f"; {how}" if left and request.file is not None else ""
+        say(f"interrupted: {done} rows are done{advice}")
+        raise typer.Exit(130)
+    if figures.failed:
+        say(f"{figures.failed:,} of {figures.rows:,} rows failed; their records say why")
+        raise typer.Exit(1)
