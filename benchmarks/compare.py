@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks import startup
-from benchmarks.bandwidth import Bandwidth, bandwidth
-from benchmarks.engine import Engine, EngineError, Setup
-from benchmarks.models import Model
+from benchmarks.bandwidth import bandwidth
+from benchmarks.bench import Bench, Memory, Start, llama_cpp_version, say
+from benchmarks.engine import Engine
 from benchmarks.random_gguf import SHAPES
-from benchmarks.report import cores, machine, median, print_machine, print_table
-from benchmarks.series import LLAMA_CPP, OWN, OWN_SINGLE, Comparison, alternate
+from benchmarks.report import cores, median, print_machine, print_table
+from benchmarks.series import LLAMA_CPP, OWN, OWN_SINGLE, Comparison
 from pipelines.common.errors import PipelineError
 
 SHORT = 128
@@ -35,142 +32,13 @@ SMALL_SHAPES = ("tiny", "1b")
 """Shapes that fit into memory in any encoding and that one thread computes in reasonable time."""
 
 
-@dataclass(frozen=True)
-class Start:
-    """Seconds from the start of a process to the first token, of several processes."""
-
-    shape: str
-    engine: str
-    seconds: list[float]
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Peak resident set of a process, and what weights, keys and values take by themselves."""
-
-    shape: str
-    engine: str
-    peak_bytes: int
-    needed_bytes: float
-
-
-@dataclass
-class Bench:
-    """What is measured with, and the figures so far."""
-
-    arguments: argparse.Namespace
-    source: Bandwidth
-    comparisons: list[Comparison] = field(default_factory=list)
-    starts: list[Start] = field(default_factory=list)
-    memory: list[Memory] = field(default_factory=list)
-
-    def model(self, shape: str, encoding: str = "q4_0") -> Model:
-        """The model file, written if it is not there."""
-        return Model.at(self.arguments.models_dir, shape, encoding)
-
-    def setup(self, model: Model, *, max_length: int, slots: int = 1, threads: int = 0) -> Setup:
-        """What to start an engine with; by default on all threads asked for."""
-        threads = threads or self.arguments.threads
-        return Setup(model.path, slots, max_length, threads, self.arguments.native_ops)
-
-    def own(self, setup: Setup, name: str = OWN) -> Engine:
-        """Starts this project."""
-        return Engine(name, sys.executable, "benchmarks.own_engine", setup)
-
-    def llama_cpp(self, setup: Setup) -> Engine:
-        """Starts llama.cpp."""
-        python = self.arguments.llama_python
-        return Engine(LLAMA_CPP, python, "benchmarks.llama_cpp_engine", setup)
-
-    def each(self, setup: Setup) -> Iterator[Engine]:
-        """Starts one engine after the other."""
-        yield self.own(setup)
-        if self.arguments.llama:
-            yield self.llama_cpp(setup)
-
-    @contextmanager
-    def all_warm(self, setup: Setup) -> Iterator[list[Engine]]:
-        """All engines side by side."""
-        with ExitStack() as stack:
-            engines = [stack.enter_context(engine) for engine in self.each(setup)]
-            for engine in engines:
-                engine.warm_up()
-            yield engines
-
-    def decode(
-        self, section: str, model: Model, engines: list[Engine], context: int, *, limited: bool
-    ) -> Comparison:
-        """Compares decode steps after `context` tokens; `limited` by the bandwidth or not."""
-        steps = self.arguments.steps
-        setup = engines[-1].setup
-        _say(f"{section}: {model.name}: {setup.slots} sequence(s) after {context} tokens")
-        positions = setup.slots * (context + (steps + 1) / 2)
-        return self._kept(
-            Comparison(
-                section=section,
-                task="decode",
-                shape=model.shape,
-                encoding=model.encoding,
-                length=context,
-                sequences=setup.slots,
-                threads=setup.threads,
-                bytes_per_step=model.bytes_per_token + model.kv_bytes(positions),
-                series=alternate(
-                    engines,
-                    lambda engine: engine.decode(context, steps),
-                    steps,
-                    self.arguments.runs,
-                    self.source if limited else None,
-                ),
-            )
-        )
-
-    def prefill(self, section: str, model: Model, engines: list[Engine], length: int) -> Comparison:
-        """Compares prompts of `length` tokens."""
-        _say(f"{section}: {model.name}: prompt of {length}")
-        setup = engines[-1].setup
-        return self._kept(
-            Comparison(
-                section=section,
-                task="prefill",
-                shape=model.shape,
-                encoding=model.encoding,
-                length=length,
-                sequences=1,
-                threads=setup.threads,
-                bytes_per_step=0,
-                series=alternate(
-                    engines,
-                    lambda engine: engine.prefill(length),
-                    length,
-                    self.arguments.prefill_runs,
-                ),
-            )
-        )
-
-    def _kept(self, comparison: Comparison) -> Comparison:
-        self.comparisons.append(comparison)
-        return comparison
-
-    def as_json(self) -> dict[str, object]:
-        """All figures."""
-        return {
-            "machine": machine(),
-            "llama_cpp": self.arguments.llama and _llama_cpp_version(self.arguments.llama_python),
-            "bandwidth_by": self.source.method,
-            "comparisons": [asdict(comparison) for comparison in self.comparisons],
-            "starts": [asdict(start) for start in self.starts],
-            "memory": [asdict(memory) for memory in self.memory],
-        }
-
-
 def decode(bench: Bench, shape: str) -> None:
     """One sequence after contexts of several lengths, from the longest, which is computed once."""
     model = bench.model(shape)
     contexts = sorted(bench.arguments.contexts, reverse=True)
     setup = bench.setup(model, max_length=contexts[0] + bench.arguments.steps)
     with bench.all_warm(setup) as engines:
-        figures = [bench.decode("decode", model, engines, n, limited=True) for n in contexts]
+        figures = [bench.decode("decode", model, engines, n) for n in contexts]
     _print_decode(bench, "context", [(str(one.length), one) for one in reversed(figures)])
 
 
@@ -181,7 +49,7 @@ def encodings(bench: Bench, shape: str) -> None:
         model = bench.model(shape, encoding)
         setup = bench.setup(model, max_length=SHORT + bench.arguments.steps)
         with bench.all_warm(setup) as engines:
-            figures.append(bench.decode("encodings", model, engines, SHORT, limited=True))
+            figures.append(bench.decode("encodings", model, engines, SHORT))
     _print_decode(bench, "encoding", [(one.encoding, one) for one in figures])
 
 
@@ -195,16 +63,24 @@ def prefill(bench: Bench, shape: str) -> None:
 
 
 def batch(bench: Bench, shape: str) -> None:
-    """Several sequences side by side, and in turns with them one alone."""
+    """Several texts side by side, and in turns with them one alone."""
     model = bench.model(shape)
-    length = SHORT + bench.arguments.steps
+    length = SHORT + 1 + bench.arguments.steps
     rows = []
     with bench.own(bench.setup(model, max_length=length), OWN_SINGLE) as single:
         single.warm_up()
         for sequences in bench.arguments.sequences:
             setup = bench.setup(model, max_length=length, slots=sequences)
             with bench.all_warm(setup) as engines:
-                one = bench.decode("batch", model, [single, *engines], SHORT, limited=True)
+                one = bench.decode(
+                    "batch",
+                    model,
+                    [single, *engines],
+                    SHORT,
+                    task=Engine.generate,
+                    overhead_of=engines[0],
+                )
+            assert one.overhead is not None
             rows.append(
                 (
                     sequences,
@@ -212,10 +88,11 @@ def batch(bench: Bench, shape: str) -> None:
                     one.ratio(OWN, OWN_SINGLE),
                     one.rate(LLAMA_CPP),
                     one.ratio(OWN, LLAMA_CPP),
+                    100 * one.overhead,
                 )
             )
     header = ["sequences", f"{OWN}, tokens/s", "times one", f"{LLAMA_CPP}, tokens/s", "ratio"]
-    _print(header, rows)
+    _print([*header, "scheduling and sampling, % of a step"], rows)
 
 
 def start(bench: Bench, shape: str) -> None:
@@ -232,7 +109,7 @@ def start(bench: Bench, shape: str) -> None:
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as cache:
         for run in range(1 + bench.arguments.prefill_runs):
-            _say(f"start: {model.name}: {run or 'the first one, which fills the caches'}")
+            say(f"start: {model.name}: {run or 'the first one, which fills the caches'}")
             model.read()
             taken = {OWN: startup.run(command, cache).first_byte_s}
             if bench.arguments.llama:
@@ -261,7 +138,7 @@ def memory(bench: Bench, shape: str) -> None:
     rows = []
     for engine in bench.each(bench.setup(model, max_length=prompt + steps)):
         with engine:
-            _say(f"memory: {model.name}: {engine.name}")
+            say(f"memory: {model.name}: {engine.name}")
             engine.decode(prompt, steps)
             one = Memory(shape, engine.name, engine.peak_bytes(), needed)
         bench.memory.append(one)
@@ -332,10 +209,6 @@ def _print(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     print(flush=True)
 
 
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Measures this project, llama.cpp and the read bandwidth in turns."
@@ -370,31 +243,13 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _llama_cpp_version(python: str) -> str:
-    """What an interpreter has of llama.cpp.
-
-    Raises:
-        EngineError: It has none.
-    """
-    name = "llama-cpp-python"
-    program = f"import importlib.metadata as m; print(m.version('{name}'))"
-    try:
-        done = subprocess.run([python, "-c", program], check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
-        raise EngineError(
-            f"{python} has no {name}: install it (pip install -e '.[bench]'), name an interpreter"
-            " that has it with --llama-python, or measure without it by --no-llama"
-        ) from None
-    return f"{name} {done.stdout.strip()}"
-
-
 def main() -> None:
     """Reads the command line, measures, prints."""
     arguments = _parse()
     if arguments.plot:
         from benchmarks.plot import plot
     if arguments.llama:
-        print(f"- llama.cpp: {_llama_cpp_version(arguments.llama_python)}")
+        print(f"- llama.cpp: {llama_cpp_version(arguments.llama_python)}")
     print_machine()
     with bandwidth() as source:
         bench = Bench(arguments, source)

@@ -90,6 +90,14 @@ class Engine:
         """Seconds that some steps of all slots take, the first one after `context` tokens."""
         return self._ask("decode", context=context, steps=steps)
 
+    def generate(self, context: int, steps: int) -> float:
+        """The same as `decode`, but with all that an engine does for the text of the sequences."""
+        return self._ask("generate", context=context, steps=steps)
+
+    def overhead(self, context: int, steps: int) -> float:
+        """The part of the time that `generate` does not spend in the model."""
+        return self._ask("overhead", context=context, steps=steps)
+
     def warm_up(self) -> None:
         """Starts all variants and makes each of them use its memory."""
         tokens = min(32, self.setup.max_length - 1)
@@ -141,33 +149,36 @@ def read_setup() -> Setup:
     return Setup(**{**values, "model": Path(values["model"])})
 
 
-def serve(variants: Mapping[str, Callable[[], Runner]], vocabulary: int, slots: int) -> None:
+def serve(variants: Mapping[str, Callable[[], Worker]]) -> None:
     """Answers requests until there are no more.
 
     Args:
         variants: Ways to run the model, by name; one is started when it is first asked for.
-        vocabulary: Number of tokens; random ones are fed.
-        slots: Sequences that each of the runners holds.
     """
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    started: dict[str, _Worker] = {}
+    started: dict[str, Worker] = {}
     print(json.dumps(list(variants)), file=answers)
     for line in sys.stdin:
         request = json.loads(line)
         name = request["variant"]
         if name not in started:
-            started[name] = _Worker(variants[name](), vocabulary, slots)
+            started[name] = variants[name]()
         answer = getattr(started[name], request["what"])(**request["arguments"])
         print(json.dumps(answer), file=answers)
 
 
-class _Worker:
+class Worker:
     """Does the work of the requests, which are named as its methods.
 
     All slots hold sequences of the same length. One is shortened by writing its last token again,
     so that a long context is computed once, however many decode steps are measured after it.
+
+    Args:
+        runner: The model.
+        vocabulary: Number of its tokens; random ones are fed.
+        slots: Sequences that it holds.
     """
 
     def __init__(self, runner: Runner, vocabulary: int, slots: int) -> None:
@@ -177,6 +188,7 @@ class _Worker:
         self._length = 0
 
     def prefill(self, tokens: int) -> float:
+        """See `Engine.prefill`."""
         prompt = self._random_tokens(tokens)
         self._length = 0
         start = time.perf_counter()
@@ -184,6 +196,7 @@ class _Worker:
         return time.perf_counter() - start
 
     def decode(self, context: int, steps: int) -> float:
+        """See `Engine.decode`."""
         kept = context - 1 if context <= self._length else 0
         for slot in range(self._slots):
             self._runner.prefill(slot, self._random_tokens(context - kept), kept)
@@ -194,7 +207,12 @@ class _Worker:
             self._runner.decode(tokens)
         return time.perf_counter() - start
 
+    def generate(self, context: int, steps: int) -> float:
+        """See `Engine.generate`; an engine that only computes does nothing else."""
+        return self.decode(context, steps)
+
     def peak_bytes(self) -> int:
+        """See `Engine.peak_bytes`."""
         return peak_memory().resident
 
     def _random_tokens(self, count: int) -> list[int]:

@@ -16,7 +16,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.engine import Setup, read_setup, serve
+from benchmarks.engine import Setup, Worker, read_setup, serve
 
 _BATCH = 2048
 """Most tokens that are handed over at once; llama.cpp's own default, as is what follows."""
@@ -120,17 +120,16 @@ def main() -> None:
     if not model:
         sys.exit(f"llama.cpp cannot load {setup.model}")
     vocabulary = llama_cpp.llama_model_get_vocab(model)
+    tokens = llama_cpp.llama_vocab_n_tokens(vocabulary)
+
+    def worker(flash_attention: int) -> Worker:
+        return Worker(LlamaCppRunner(model, setup, flash_attention), tokens, setup.slots)
+
     serve(
         {
-            "flash attention": partial(
-                LlamaCppRunner, model, setup, llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
-            ),
-            "no flash attention": partial(
-                LlamaCppRunner, model, setup, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-            ),
-        },
-        llama_cpp.llama_vocab_n_tokens(vocabulary),
-        setup.slots,
+            "flash attention": partial(worker, llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED),
+            "no flash attention": partial(worker, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED),
+        }
     )
 
 

@@ -48,6 +48,8 @@ class Comparison:
         threads: Threads of each engine.
         bytes_per_step: What a decode step has to read: weights, keys and values; 0 for prompts.
         series: By the engine's name.
+        overhead: The part of this project's time that is not the model's; None if it was not
+            measured.
     """
 
     section: str
@@ -59,6 +61,7 @@ class Comparison:
     threads: int
     bytes_per_step: float
     series: Mapping[str, Series]
+    overhead: float | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Comparison:

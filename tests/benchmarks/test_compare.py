@@ -12,10 +12,10 @@ from pathlib import Path
 import gguf
 import pytest
 
-from benchmarks.engine import Engine, EngineError, Setup, _Worker
+from benchmarks.engine import Engine, EngineError, Setup, Worker
 from benchmarks.models import Model
 from benchmarks.random_gguf import Shape, write_random_gguf
-from benchmarks.series import Comparison, Series
+from benchmarks.series import OWN, OWN_SINGLE, Comparison, Series
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ class RecordingRunner:
 
 def test_a_long_context_is_computed_once_and_then_cut() -> None:
     runner = RecordingRunner(slots=2)
-    worker = _Worker(runner, vocabulary=100, slots=2)
+    worker = Worker(runner, vocabulary=100, slots=2)
     for context in (50, 50, 20):
         worker.decode(context, 3)
     assert runner.prompts == [
@@ -55,7 +55,7 @@ def test_a_long_context_is_computed_once_and_then_cut() -> None:
 
 def test_a_prompt_forgets_the_context() -> None:
     runner = RecordingRunner(slots=1)
-    worker = _Worker(runner, vocabulary=100, slots=1)
+    worker = Worker(runner, vocabulary=100, slots=1)
     worker.decode(30, 1)
     worker.prefill(5)
     worker.decode(20, 1)
@@ -138,8 +138,9 @@ def test_figures_of_this_project_alone_and_without_a_compiler(tmp_path: Path) ->
     figures = tmp_path / "figures.json"
     done = compare(
         tmp_path,
-        *("--no-llama", "--json", str(figures), "--only", "decode", "prefill", "memory"),
-        *("--contexts", "8", "16", "--prompts", "24", "--steps", "2", "--runs", "2"),
+        *("--no-llama", "--json", str(figures), "--only", "decode", "prefill", "batch", "memory"),
+        *("--contexts", "8", "16", "--prompts", "24", "--sequences", "3"),
+        *("--steps", "2", "--runs", "2"),
         path=str(tmp_path),
     )
     assert done.returncode == 0, done.stderr
@@ -148,13 +149,17 @@ def test_figures_of_this_project_alone_and_without_a_compiler(tmp_path: Path) ->
     written = json.loads(figures.read_text())
     assert written["bandwidth_by"] == "NumPy"
     tasks = [Comparison.from_json(one) for one in written["comparisons"]]
-    assert [(one.task, one.length) for one in tasks] == [
-        *(("decode", 16), ("decode", 8)),
-        ("prefill", 24),
+    assert [(one.section, one.length, one.sequences) for one in tasks] == [
+        *(("decode", 16, 1), ("decode", 8, 1)),
+        ("prefill", 24, 1),
+        ("batch", 128, 3),
     ]
     for one in tasks:
-        (series,) = one.series.values()
-        assert all(rate > 0 for rate in series.rates)
-        assert len(series.bandwidths) == (2 if one.task == "decode" else 0)
+        assert list(one.series) == [OWN_SINGLE] * (one.section == "batch") + [OWN]
+        for series in one.series.values():
+            assert all(rate > 0 for rate in series.rates)
+            assert len(series.bandwidths) == (2 if one.task == "decode" else 0)
+    assert [one.overhead is None for one in tasks] == [True, True, True, False]
+    assert 0 < tasks[-1].overhead < 1
     (memory,) = written["memory"]
     assert memory["peak_bytes"] > memory["needed_bytes"] > 0
