@@ -92,9 +92,9 @@ class EchoRunner:
         return np.stack([self._logits(slot) for slot in range(len(tokens))])
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Takes over the first tokens of another slot; they count as a prompt."""
+        """Takes over the first tokens of another slot, and which of them were its prompt."""
         self._tokens[target] = self._tokens[source][:length]
-        self._prompt_lengths[target] = length
+        self._prompt_lengths[target] = min(length, self._prompt_lengths[source])
 
     def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after each prefix of `tokens` taken as a prompt, shape ``[tokens, vocab]``."""
