@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipelines.common.errors import ModelFileError, TargetError
 from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.scheduler import Scheduler, warm_up
+from pipelines.common.runtime.scheduler import Scheduler, alike_together, warm_up
 from pipelines.common.runtime.sequence import TextSequence
 from pipelines.echo.pipeline import END_OF_TEXT, VOCAB_SIZE, EchoModel
 
@@ -201,6 +201,34 @@ def test_of_equal_prompts_the_last_token_is_computed_each_time():
     texts = list(run(runner, sequences).values())
     assert runner.named("prefill") == [(0, b"same", 0), (1, b"e", 3)]
     assert texts[0] == texts[1]
+
+
+def test_prompts_that_begin_alike_come_together():
+    story, sum_ = b"Once upon a time there was ", b"How much is the sum of "
+    prompts = [story + b"x", sum_ + b"2 and 3", b"alone", story + b"a", sum_, b"Once", story + b"x"]
+    ordered = [bytes(one.prompt) for one in alike_together(make_sequence(p, 1) for p in prompts)]
+    assert ordered == [
+        *(story + b"a", story + b"x", story + b"x"),
+        *(sum_, sum_ + b"2 and 3"),
+        b"alone",
+        b"Once",
+    ]
+
+
+def test_few_are_looked_at_ahead():
+    asked = 0
+
+    def sequences():
+        nonlocal asked
+        for number in range(1000):
+            asked += 1
+            yield make_sequence(b"%d" % number, 1)
+
+    together = alike_together(sequences())
+    taken = [bytes(next(together).prompt) for _ in range(250)]
+    assert 250 <= asked <= 300
+    assert taken == [b"%d" % number for number in range(250)]
+    assert len(list(together)) == 750
 
 
 def test_what_a_sequence_has_written_is_a_beginning_too():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from pipelines.common.errors import PipelineError
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.runtime.sequence import TextSequence
+
+_LOOK_AHEAD = 256
+_ALIKE = 16
+"""Tokens that prompts have to share to be brought together; for fewer it makes no difference."""
 
 
 class Scheduler:
@@ -122,6 +127,23 @@ def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two sequences have in common at their beginnings."""
     length = min(len(one), len(other))
     return next((at for at in range(length) if one[at] != other[at]), length)
+
+
+def alike_together(sequences: Iterable[TextSequence]) -> Iterator[TextSequence]:
+    """Brings sequences that begin alike next to each other, while one still holds what they share.
+
+    Those that begin like no other stay in their order. Some hundred are looked at ahead.
+    """
+    sequences = iter(sequences)
+    while ahead := list(islice(sequences, _LOOK_AHEAD)):
+        places: dict[tuple[int, ...], int] = {}
+        for place, sequence in enumerate(ahead):
+            places.setdefault(_beginning(sequence), place)
+        yield from sorted(ahead, key=lambda one: (places[_beginning(one)], one.prompt))
+
+
+def _beginning(sequence: TextSequence) -> tuple[int, ...]:
+    return tuple(sequence.prompt[:_ALIKE])
 
 
 def warm_up(runner: Runner, prompt: Sequence[int]) -> None:
