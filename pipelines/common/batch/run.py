@@ -13,7 +13,7 @@ from pipelines.common.batch.row import BadRow, Result, Row
 from pipelines.common.errors import PromptError
 from pipelines.common.runtime.metrics import rate
 from pipelines.common.runtime.runner import Runner
-from pipelines.common.runtime.scheduler import Scheduler
+from pipelines.common.runtime.scheduler import Scheduler, alike_together
 from pipelines.common.runtime.sequence import TextSequence, length_limit
 from pipelines.common.text.tokenizer import Tokenizer
 
@@ -128,14 +128,15 @@ class BatchRun:
             BatchError: The input cannot be read, or the output cannot be written.
         """
         start = time.perf_counter()
-        records = _Records(output, ordered)
+        records = _Records(output, self.figures, ordered=ordered)
         begun: dict[TextSequence, _Begun] = {}
         waiting = self._sequences(records, begun)
         if runner is None:
-            assert next(waiting, None) is None
+            runnable = next(waiting, None)
+            assert runnable is None
             return
         figures = self.figures
-        for sequence, text in Scheduler(runner).run(waiting):
+        for sequence, text in Scheduler(runner).run(alike_together(waiting)):
             if sequence.timings.decode_steps == 0:
                 figures.prompt_tokens += len(sequence.prompt)
                 figures.shared_tokens += sequence.shared_tokens
@@ -196,13 +197,10 @@ class BatchRun:
             generated_tokens=len(sequence.tokens),
             timings=sequence.timings,
         )
-        self.figures.done += 1
         records.write(begun.place, self._prompts.form.record(begun.row, result))
 
     def _fail(self, records: _Records, place: int, row: BadRow) -> None:
-        self.figures.done += 1
-        self.figures.failed += 1
-        records.write(place, self._prompts.form.failure(row))
+        records.write(place, self._prompts.form.failure(row), failed=True)
 
 
 @dataclass
@@ -223,19 +221,28 @@ class _Begun:
 
 
 class _Records:
-    """Records on their way to the output, held back until it is their turn if order matters."""
+    """Records on their way to the output, held back until it is their turn if order matters.
 
-    def __init__(self, output: Output, ordered: bool) -> None:
+    A row is done when its record is in the output.
+    """
+
+    def __init__(self, output: Output, figures: Figures, *, ordered: bool) -> None:
         self._output = output
+        self._figures = figures
         self._ordered = ordered
-        self._held: dict[int, Mapping[str, Any]] = {}
+        self._held: dict[int, tuple[Mapping[str, Any], bool]] = {}
         self._next = 0
 
-    def write(self, place: int, record: Mapping[str, Any]) -> None:
+    def write(self, place: int, record: Mapping[str, Any], *, failed: bool = False) -> None:
         if not self._ordered:
-            self._output.write(record)
+            self._put(record, failed)
             return
-        self._held[place] = record
+        self._held[place] = record, failed
         while self._next in self._held:
-            self._output.write(self._held.pop(self._next))
+            self._put(*self._held.pop(self._next))
             self._next += 1
+
+    def _put(self, record: Mapping[str, Any], failed: bool) -> None:
+        self._output.write(record)
+        self._figures.done += 1
+        self._figures.failed += failed

@@ -21,11 +21,12 @@ from pipelines.common.batch.output import Output, OutputFile, OutputStream
 from pipelines.common.batch.prompts import Prompts
 from pipelines.common.batch.row import Defaults
 from pipelines.common.batch.run import BatchRun, Figures
+from pipelines.common.cache import digest
 from pipelines.common.cli.batch_display import TextDisplay, rows_display
 from pipelines.common.cli.console import ConsoleProgress, say
 from pipelines.common.cli.report import batch_report
 from pipelines.common.cli.run import length_in_context
-from pipelines.common.errors import UsageError
+from pipelines.common.errors import BatchError, UsageError
 from pipelines.common.runtime.metrics import StartUp, memory_as_json
 from pipelines.common.runtime.stops import StopMatcher
 from pipelines.common.system import peak_memory
@@ -177,6 +178,10 @@ def _output(model: TextModel, request: BatchRequest, prompts: Prompts) -> Output
         if request.resume:
             return OutputFile.resume(request.file, settings, prompts.form)
         return OutputFile.create(request.file, settings)
+    if sys.stdout is None:
+        raise BatchError(
+            "the records are to go to stdout, which is closed; name a file with --output"
+        )
     if request.output is None and request.prompts_file is None and sys.stdout.isatty():
         return TextDisplay()
     return OutputStream(sys.stdout.buffer)
@@ -193,6 +198,7 @@ def _settings(model: TextModel, request: BatchRequest, prompts: Prompts) -> dict
         "rows": prompts.rows,
         "model": Path(str(told.get("model"))).name,  # it may have moved
         **{name: told.get(name) for name in names},
+        "tokenizer": digest(model.tokenizer.backend.to_str()),
         "special_tokens": request.special_tokens,
         **asdict(request.defaults.sampling),
         "max_new_tokens": request.defaults.max_new_tokens,
@@ -222,7 +228,8 @@ def _interrupts_noted() -> Iterator[Callable[[], bool]]:
         noted = True
         signal.signal(signal.SIGINT, before)
 
-    signal.signal(signal.SIGINT, note)
+    if before != signal.SIG_IGN:  # which is for jobs that a script has sent to the background
+        signal.signal(signal.SIGINT, note)
     try:
         yield lambda: noted
     finally:

@@ -1,0 +1,519 @@
+"""Batches on the command line, of the pipeline that repeats its prompts."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from batch_files import manifest, outcomes, records, write_rows
+
+from pipelines.common.cli import batch_display
+
+SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
+
+# Cannot be started, and says what it was opened as.
+UNSTARTABLE = """
+from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.echo.pipeline import EchoModel
+
+class Model(EchoModel):
+    def start(self, *, slots, max_length):
+        raise AssertionError("started")
+
+class Pipeline:
+    def open(self, options, registry, progress):
+        return Model()
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord("unstartable", "Does not start.", load=Pipeline)]
+"""
+
+# Tells how its runner was made.
+TELLING = """
+import sys
+from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.echo.pipeline import EchoModel
+
+class Model(EchoModel):
+    def start(self, *, slots, max_length):
+        print(f"{slots} slots of {max_length}", file=sys.stderr)
+        return super().start(slots=slots, max_length=max_length)
+
+class Pipeline:
+    def open(self, options, registry, progress):
+        return Model()
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord("telling", "Tells.", load=Pipeline)]
+"""
+
+# Takes 20 ms for a token.
+SLOW = """
+import time
+from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.echo.pipeline import EchoModel, EchoRunner
+
+class Runner(EchoRunner):
+    def decode(self, tokens):
+        time.sleep(0.02)
+        return super().decode(tokens)
+
+class Model(EchoModel):
+    def start(self, *, slots, max_length):
+        return Runner(slots, max_length)
+
+class Pipeline:
+    def open(self, options, registry, progress):
+        return Model()
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord("slow", "Slow.", load=Pipeline)]
+"""
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    return lambda *rows: write_rows(tmp_path / "prompts.jsonl", *rows)
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "answers.jsonl"
+
+
+@pytest.fixture
+def unstartable(cli, make_plugin):
+    path = make_plugin("unstartable", UNSTARTABLE)
+    return lambda *args: cli("--plugin-path", path, "unstartable", *args)
+
+
+def run_on_terminal(*args, **streams):
+    """What a program writes to a terminal, and the finished program; other streams are pipes."""
+    ours, theirs = pty.openpty()
+    on_terminal = {name: theirs for name, wanted in streams.items() if wanted}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    command = [sys.executable, SCRIPT, *map(str, args)]
+    process = subprocess.Popen(command, **pipes | on_terminal)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 1 << 16):
+            shown += piece
+    except OSError as error:  # how Linux tells that nobody else has it open
+        assert error.errno == errno.EIO
+    os.close(ours)
+    out, err = process.communicate(timeout=60)
+    return shown.decode(), (process.returncode, out, err)
+
+
+# Where prompts come from and records go
+
+
+def test_prompts_of_the_command_line_are_records_on_stdout(cli):
+    outcome = cli("echo", "--batch-size", "4", "--prompt", "A", "--prompt", "B", "--prompt", "C")
+    assert outcome.code == 0
+    assert [(row["line"], row["text"]) for row in records(outcome.out)] == [
+        (1, "A"),
+        (2, "B"),
+        (3, "C"),
+    ]
+    assert "3 of 3 done, 0.0 s with 3 side by side" in outcome.err
+
+
+def test_a_file_of_prompts_makes_a_file_of_records(cli, prompts, output):
+    file = prompts({"id": "q", "prompt": "ü"}, "b")
+    outcome = cli("echo", "--prompts-file", file, "--output", output, "--quiet")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    assert [(row["id"], row["text"]) for row in outcomes(output)] == [("q", "ü"), (None, "b")]
+    assert "ü" in output.read_text()
+
+
+def test_a_pipe_of_prompts_makes_a_stream_of_records(process):
+    args = ["--batch-size", "8", "--prompts-file", "-", "--output", "-"]
+    outcome = process("echo", *args, stdin="één\n\n two \nthree".encode())
+    assert outcome.code == 0
+    assert {row["line"]: row["text"] for row in records(outcome.out)} == {
+        1: "één",
+        3: " two ",
+        4: "three",
+    }
+
+
+def test_one_prompt_is_continued_as_often_as_the_batch_is_large(cli):
+    args = ["--prompt", "abcdefgh", "--temperature", "4", "--seed", "7"]
+    outcome = cli("echo", *args, "--batch-size", "3", "--ordered")
+    rows = records(outcome.out)
+    assert [row["seed"] for row in rows] == [7, 8, 9]
+    assert len({row["text"] for row in rows}) == 3
+    for row in rows:
+        single = json.loads(cli("echo", *args, "--seed", row["seed"], "--json").out)
+        assert single["text"] == row["text"]
+
+
+def test_a_batch_of_one_prompt_is_that_prompt(cli):
+    assert cli("echo", "--prompt", "text", "--batch-size", "1").out == "text"
+
+
+def test_options_are_what_rows_do_not_say(cli, prompts):
+    file = prompts("abcdef", {"prompt": "abcdef", "max_new_tokens": 5, "stop": []})
+    args = ["--max-new-tokens", "3", "--stop", "bc", "--ordered"]
+    rows = records(cli("echo", "--prompts-file", file, *args).out)
+    assert [row["text"] for row in rows] == ["a", "abcde"]
+
+
+def test_order(cli, prompts):
+    args = ["--prompts-file", prompts("a long prompt", "b", "cc"), "--batch-size", "2"]
+    lines = [row["line"] for row in records(cli("echo", *args).out)]
+    assert lines == [2, 3, 1]
+    lines = [row["line"] for row in records(cli("echo", *args, "--ordered").out)]
+    assert lines == [1, 2, 3]
+
+
+def test_requests_of_the_batch_api_get_its_responses(cli, prompts):
+    body = {"model": "m", "prompt": "abcd", "max_tokens": 2}
+    good = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": body}
+    bad = good | {"custom_id": "b", "body": body | {"n": 2}}
+    outcome = cli("echo", "--prompts-file", prompts(good, bad), "--ordered")
+    first, second = records(outcome.out)
+    assert outcome.code == 1
+    assert (first["custom_id"], first["response"]["status_code"]) == ("a", 200)
+    answer = first["response"]["body"]
+    assert (answer["model"], answer["object"]) == ("m", "text_completion")
+    assert answer["choices"][0]["text"] == "ab"
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["total_tokens"] == 6
+    assert (second["custom_id"], second["response"]["status_code"]) == ("b", 400)
+    assert "line 2: n is 2" in second["response"]["body"]["error"]["message"]
+
+
+def test_slots_are_no_more_and_no_longer_than_rows_need(cli, make_plugin, prompts):
+    def runner(*args):
+        path = make_plugin("telling", TELLING)
+        return cli("--plugin-path", path, "telling", *args).err.splitlines()[0]
+
+    file = ["--prompts-file", prompts(*["abcd"] * 9, {"prompt": "a", "max_new_tokens": 1 << 40})]
+    assert runner(*file) == "8 slots of 4096"
+    assert runner(*file, "--batch-size", "1000000000") == "10 slots of 4096"
+    assert runner(*file, "--batch-size", "2", "--max-length", "100") == "2 slots of 100"
+    assert runner("--prompt", "abc", "--prompt", "b") == "2 slots of 259"
+
+
+# Rows that fail
+
+
+def test_bad_rows_do_not_stop_the_run_but_it_ends_as_failed(cli, prompts, output):
+    long = {"prompt": "x" * 5000}
+    file = prompts("a", b"{", {"id": 7}, long, {"prompt": "p", "top_p": "high"}, "b")
+    outcome = cli("echo", "--prompts-file", file, "--output", output)
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-1] == (
+        "run_pipeline: 4 of 6 rows failed; their records say why"
+    )
+    rows = outcomes(output)
+    assert [row["text"] for row in rows] == ["a", None, None, None, None, "b"]
+    reasons = ["not JSON", "no prompt", "5000 tokens", 'top_p is "high"']
+    for line, (row, reason) in enumerate(zip(rows[1:5], reasons, strict=True), 2):
+        assert row["finish_reason"] == "error"
+        assert row["error"].startswith(f"line {line}: ")
+        assert reason in row["error"]
+
+
+def test_when_all_rows_are_bad_nothing_is_started(unstartable, prompts, output):
+    outcome = unstartable("--prompts-file", prompts(b"{", "x" * 5000), "--output", output)
+    assert outcome.code == 1
+    assert "2 of 2 rows failed" in outcome.err
+    assert [row["line"] for row in outcomes(output)] == [1, 2]
+
+
+def test_bad_rows_are_written_by_an_optimizing_interpreter_too(process, prompts):
+    outcome = process("echo", "--prompts-file", prompts(b"{", {}), PYTHONOPTIMIZE="1")
+    assert outcome.code == 1
+    assert len(records(outcome.out)) == 2
+
+
+def test_fields_that_mean_nothing_here_go_through_and_are_named(cli, prompts):
+    file = prompts({"prompt": "a", "topic": {"x": 1}, "temprature": 1}, "b")
+    outcome = cli("echo", "--prompts-file", file, "--ordered")
+    first, second = records(outcome.out)
+    assert first["extra"] == {"topic": {"x": 1}, "temprature": 1}
+    assert "extra" not in second
+    assert 'fields that mean nothing here go to \'extra\': "temprature", "topic"' in outcome.err
+
+
+def test_a_line_without_end_is_that_rows_error(cli, prompts):
+    file = prompts(b'{"prompt": "' + b"x" * (17 << 20) + b'"}', "b")
+    rows = records(cli("echo", "--prompts-file", file, "--ordered").out)
+    assert "longer than 16 MiB" in rows[0]["error"]
+    assert rows[1]["text"] == "b"
+
+
+# Outputs that are there
+
+
+def test_an_output_that_is_there_is_refused_before_anything_is_started(
+    cli, unstartable, prompts, output
+):
+    args = ["--prompts-file", prompts("a"), "--output", output]
+    assert cli("echo", *args).code == 0
+    before = output.read_bytes(), manifest(output).read_bytes()
+    outcome = unstartable(*args)
+    assert outcome.code == 1
+    assert outcome.error.startswith(f"{output} exists; add --resume to finish it")
+    assert before == (output.read_bytes(), manifest(output).read_bytes())
+
+
+def test_a_batch_that_is_done_is_not_started_again(unstartable, cli, prompts, output):
+    args = ["--prompts-file", prompts("a", "b"), "--output", output]
+    with pytest.raises(AssertionError, match="started"):
+        unstartable(*args)
+    assert not output.exists()
+    assert not manifest(output).exists()
+    assert cli("echo", *args).code == 0
+    before = output.read_bytes()
+    outcome = unstartable(*args, "--resume")
+    assert outcome.code == 0
+    assert "2 of 2 done\n" in outcome.err
+    assert output.read_bytes() == before
+
+
+def test_a_batch_that_is_done_has_still_failed_where_rows_have(cli, unstartable, prompts, output):
+    args = ["--prompts-file", prompts("a", {}), "--output", output]
+    assert cli("echo", *args).code == 1
+    before = output.read_bytes()
+    outcome = unstartable(*args, "--resume")
+    assert outcome.code == 1
+    assert "1 of 2 rows failed" in outcome.err
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "difference"),
+    [
+        (["--temperature", "0.5"], "temperature 3.0, now 0.5"),
+        (["--seed", "8"], "seed 7, now 8"),
+        (["--max-length", "99"], "max_length null, now 99"),
+        (["--stop", "x"], 'stop [], now ["x"]'),
+        (["--ordered"], "ordered false, now true"),
+        (["--no-special-tokens"], "special_tokens true, now false"),
+    ],
+)
+def test_other_settings_do_not_go_on_with_an_output(cli, prompts, output, changed, difference):
+    args = ["--prompts-file", prompts("abc", "b"), "--output", output, "--temperature", "3"]
+    cli("echo", *args, "--seed", "7")
+    before = output.read_bytes(), manifest(output).read_bytes()
+    outcome = cli("echo", *args, "--seed", "7", "--resume", *changed)
+    assert outcome.code == 1
+    assert f"begun with other settings: {difference}; " in outcome.error
+    assert before == (output.read_bytes(), manifest(output).read_bytes())
+
+
+def test_other_prompts_do_not_go_on_with_an_output(cli, prompts, output):
+    args = ["--output", output, "--resume"]
+    cli("echo", *args, "--prompts-file", prompts("abc", "b"))
+    before = output.read_bytes()
+    outcome = cli("echo", *args, "--prompts-file", prompts("abd", "b", "c"))
+    assert outcome.code == 1
+    assert re.search(r': input "\w+", now "\w+"; rows 2, now 3; ', outcome.error)
+    assert output.read_bytes() == before
+
+
+def test_a_seed_that_was_drawn_is_kept(cli, prompts, output):
+    file = prompts(*["abcdefgh"] * 5)
+    args = ["--prompts-file", file, "--output", output, "--temperature", "4", "--batch-size", "2"]
+    assert cli("echo", *args).code == 0
+    whole = outcomes(output)
+    lines = output.read_bytes().splitlines(keepends=True)
+    output.write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    assert cli("echo", *args, "--resume").code == 0
+    assert outcomes(output) == whole
+    assert output.read_bytes().startswith(b"".join(lines[:2]))
+
+
+def test_a_pipe_can_be_gone_on_with(process, output):
+    args = ["--prompts-file", "-", "--output", output, "--resume", "--quiet"]
+    assert process("echo", *args, stdin=b"a\nb\n").code == 0
+    output.write_bytes(output.read_bytes().splitlines(keepends=True)[0])
+    assert process("echo", *args, stdin=b"a\nb\n").code == 0
+    assert [row["text"] for row in outcomes(output)] == ["a", "b"]
+    assert "input" in process("echo", *args, stdin=b"a\nc\n").error
+
+
+# What cannot be written to
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/null", "."])
+def test_an_output_is_a_regular_file(cli, prompts, path):
+    outcome = cli("echo", "--prompts-file", prompts("a"), "--output", path)
+    assert outcome.code == 1
+    assert outcome.error.startswith(f"{path} is no regular file")
+
+
+def test_an_output_in_a_folder_that_is_not_there(cli, prompts, tmp_path):
+    path = tmp_path / "gone" / "answers.jsonl"
+    outcome = cli("echo", "--prompts-file", prompts("a"), "--output", path)
+    assert outcome.code == 1
+    assert f"cannot write {path}: No such file or directory" in outcome.error
+
+
+def test_a_full_disk_behind_stdout(prompts):
+    command = [sys.executable, SCRIPT, "echo", "--quiet", "--prompts-file", prompts("a")]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().count("\n") == 1
+    assert b"cannot write to standard output: No space left on device" in done.stderr
+
+
+def test_stdout_that_is_closed(prompts):
+    command = [sys.executable, SCRIPT, "echo", "--quiet", "--prompts-file", str(prompts("a"))]
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().count("\n") == 1
+    assert b"stdout, which is closed" in done.stderr
+
+
+# What people see
+
+
+def test_the_figures_as_one_record(cli, prompts, output):
+    file = prompts("abc", "abd", {})
+    outcome = cli("echo", "--prompts-file", file, "--output", output, "--json")
+    assert outcome.code == 1
+    figures = json.loads(outcome.out)
+    assert outcome.out.count("\n") == 1
+    assert (figures["rows"], figures["done"], figures["failed"]) == (3, 3, 1)
+    assert (figures["prompt_tokens"], figures["generated_tokens"]) == (6, 6)
+    assert figures["shared_prompt_tokens"] == 2
+    assert (figures["batch_size"], figures["model"]) == (2, "echo")
+    assert figures["generated_tokens_per_s"] > 0
+    assert figures["peak_memory_bytes"] > 1 << 20
+    assert figures["timings"]["from_cache"] == []
+
+
+def test_lines_where_there_is_no_terminal(cli, prompts, monkeypatch):
+    args = ["--prompts-file", prompts("abcd", "efgh", {}, "i"), "--batch-size", "1", "--ordered"]
+    assert " tok/s, " not in cli("echo", *args).err.split("prompts  ")[0]
+    monkeypatch.setattr(batch_display, "_LINE_S", 0)
+    lines = cli("echo", *args).err.splitlines()
+    rate = r"[\d,]+ tok/s"
+    assert re.fullmatch(f"run_pipeline: 0 of 4 rows, {rate}", lines[0])
+    assert any(
+        re.fullmatch(rf"run_pipeline: 3 of 4 rows \(1 failed\), {rate}, 0\.0 s left", line)
+        for line in lines
+    )
+    assert "4 of 4 rows" not in cli("echo", *args, "--quiet").err
+
+
+def test_a_bar_on_a_terminal(make_plugin, prompts, output):
+    plugin = ["--plugin-path", make_plugin("slow", SLOW), "slow"]
+    args = [*plugin, "--prompts-file", prompts("abcdefgh", "bcdefghij", "c"), "--batch-size", "1"]
+    shown, (code, out, _) = run_on_terminal(*args, "--output", output, stderr=True)
+    assert (code, out) == (0, b"")
+    assert "━" in shown
+    assert re.search(r"1 of 3 rows, \d+ tok/s", shown)
+    assert "rows         3 of 3 done" in shown
+    # Records on the same terminal would be torn by it.
+    shown, _ = run_on_terminal(*args, stdout=True, stderr=True)
+    assert "━" not in shown
+    assert [row["line"] for row in records("".join(re.findall(r"{.*}\r\n", shown)))] == [1, 2, 3]
+    shown, _ = run_on_terminal(*args, "--quiet", "--output", f"{output}2", stderr=True)
+    assert shown == ""
+
+
+def test_people_who_give_prompts_see_texts(prompts):
+    args = ["echo", "--quiet", "--ordered"]
+    shown, (code, _, err) = run_on_terminal(
+        *args, "--prompt", "one", "--prompt", "", "--prompt", "two", stdout=True
+    )
+    assert code == 1
+    assert shown == "one\r\ntwo\r\n"
+    assert err.decode().splitlines() == [
+        "run_pipeline: prompt 1:",
+        "run_pipeline: prompt 2: prompt is empty; expected at least one character",
+        "run_pipeline: prompt 3:",
+        "run_pipeline: 1 of 3 rows failed; their records say why",
+    ]
+    shown, _ = run_on_terminal(*args, "--prompts-file", prompts("one"), stdout=True)
+    assert records(shown.replace("\r\n", "\n"))[0]["text"] == "one"
+
+
+def test_equal_prompts_without_a_temperature_are_noticed(cli):
+    twice = ["--prompt", "a", "--batch-size", "2"]
+    notice = "equal prompts give equal texts: --temperature is 0"
+    assert notice in cli("echo", *twice).err
+    assert notice not in cli("echo", *twice, "--temperature", "1").err
+    assert notice not in cli("echo", "--prompt", "a", "--prompt", "b").err
+
+
+# Wrong usage and inputs that are none
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (["--prompt", "a", "--prompts-file", "p"], "--prompt and --prompts-file are both given"),
+        (["--prompt-file", "a", "--prompts-file", "p"], "--prompt-file and --prompts-file"),
+        (["--prompt", "a", "--prompt", "b", "--prompt-file", "p"], "--prompt and --prompt-file"),
+        (["--prompt", "a", "--prompt", "-"], "--prompts-file -"),
+        (["--prompts-file", "p", "--num-warmups", "1"], "--num-warmups is for a single prompt"),
+        (["--prompts-file", "p", "--json"], "--json needs --output FILE"),
+        (["--prompts-file", "p", "--resume"], "--resume needs --output FILE"),
+        (["--prompts-file", "p", "--resume", "--output", "-"], "--resume needs --output FILE"),
+        (["--prompt", "a", "--resume"], "--resume needs --output FILE"),
+        (["--prompts-file", "p", "--stop", ""], "--stop is empty"),
+        (["--prompt", "a", "--prompt", "b", "--max-length", "5000"], "context is 4096"),
+    ],
+)
+def test_wrong_usage_is_one_line(cli, args, reason):
+    outcome = cli("echo", *args)
+    assert outcome.code == 2
+    assert reason in outcome.error
+
+
+def test_a_batch_has_at_least_one_slot(cli):
+    outcome = cli("echo", "--prompt", "a", "--batch-size", "0")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "'--batch-size'" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory"),
+        (b"", "holds no prompts"),
+        (b"\n \n", "holds no prompts"),
+        (b'[{"prompt": "a"}]', "holds a JSON array"),
+        ("{}".encode("utf-16"), "is UTF-16; expected UTF-8"),
+        (
+            b'{"id": "a", "prompt": "p"}\n{"id": 2, "prompt": "p"}\n' * 2,
+            'ids are not unique: "a" (lines 1, 3), 2 (lines 2, 4)',
+        ),
+    ],
+)
+def test_inputs_that_are_none_leave_no_output(cli, tmp_path, output, content, reason):
+    file = tmp_path / "prompts.jsonl"
+    if content is not None:
+        file.write_bytes(content)
+    outcome = cli("echo", "--prompts-file", file, "--output", output)
+    assert outcome.code == 1
+    assert str(file) in outcome.error
+    assert reason in outcome.error
+    assert not output.exists()
+    assert not manifest(output).exists()
+
+
+def test_folders_and_devices_are_no_prompts(cli, tmp_path):
+    assert "Is a directory" in cli("echo", "--prompts-file", tmp_path).error
+    assert "/dev/zero is a device" in cli("echo", "--prompts-file", "/dev/zero").error
+    assert "stdin, which is closed" in cli("echo", "--prompts-file", "-").error
