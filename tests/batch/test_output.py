@@ -254,6 +254,17 @@ def test_a_run_without_a_record_leaves_nothing_behind(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_output_that_is_removed_under_its_run(path: Path, replaced: bool) -> None:
+    output = OutputFile.create(path, SETTINGS)
+    output.write(record_of(1))
+    path.unlink()
+    if replaced:
+        path.touch()
+    with pytest.raises(BatchError, match="was removed or replaced while it was being written"):
+        output.close()
+
+
 def test_what_an_earlier_run_has_left_stays(path: Path) -> None:
     fill(path, 1)
     resume(path).close()

@@ -18,14 +18,16 @@ from pipelines.common.cli import batch_display
 
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
-# Cannot be started, and says what it was opened as.
+# Is opened by anybody, started only where a variable says so.
 UNSTARTABLE = """
+import os
 from pipelines.common.hookspecs import PipelineRecord, hookimpl
 from pipelines.echo.pipeline import EchoModel
 
 class Model(EchoModel):
     def start(self, *, slots, max_length):
-        raise AssertionError("started")
+        assert "MAY_START" in os.environ, "started"
+        return super().start(slots=slots, max_length=max_length)
 
 class Pipeline:
     def open(self, options, registry, progress):
@@ -33,7 +35,7 @@ class Pipeline:
 
 @hookimpl
 def register_pipelines():
-    return [PipelineRecord("unstartable", "Does not start.", load=Pipeline)]
+    return [PipelineRecord("unstartable", "Starts only if it may.", load=Pipeline)]
 """
 
 # Tells how its runner was made.
@@ -203,7 +205,7 @@ def test_slots_are_no_more_and_no_longer_than_rows_need(cli, make_plugin, prompt
 
     file = ["--prompts-file", prompts(*["abcd"] * 9, {"prompt": "a", "max_new_tokens": 1 << 40})]
     assert runner(*file) == "8 slots of 4096"
-    assert runner(*file, "--batch-size", "1000000000") == "10 slots of 4096"
+    assert runner(*file, "--batch-size", "1024") == "10 slots of 4096"
     assert runner(*file, "--batch-size", "2", "--max-length", "100") == "2 slots of 100"
     assert runner("--prompt", "abc", "--prompt", "b") == "2 slots of 259"
 
@@ -217,7 +219,8 @@ def test_bad_rows_do_not_stop_the_run_but_it_ends_as_failed(cli, prompts, output
     outcome = cli("echo", "--prompts-file", file, "--output", output)
     assert outcome.code == 1
     assert outcome.err.splitlines()[-1] == (
-        "run_pipeline: 4 of 6 rows failed; their records say why"
+        "run_pipeline: 4 of 6 rows failed, see their records: line 2: not JSON at column 2: "
+        "Expecting property name enclosed in double quotes"
     )
     rows = outcomes(output)
     assert [row["text"] for row in rows] == ["a", None, None, None, None, "b"]
@@ -272,13 +275,15 @@ def test_an_output_that_is_there_is_refused_before_anything_is_started(
     assert before == (output.read_bytes(), manifest(output).read_bytes())
 
 
-def test_a_batch_that_is_done_is_not_started_again(unstartable, cli, prompts, output):
+def test_a_batch_that_is_done_is_not_started_again(unstartable, prompts, output, monkeypatch):
     args = ["--prompts-file", prompts("a", "b"), "--output", output]
     with pytest.raises(AssertionError, match="started"):
         unstartable(*args)
     assert not output.exists()
     assert not manifest(output).exists()
-    assert cli("echo", *args).code == 0
+    with monkeypatch.context() as patch:
+        patch.setenv("MAY_START", "1")
+        assert unstartable(*args).code == 0
     before = output.read_bytes()
     outcome = unstartable(*args, "--resume")
     assert outcome.code == 0
@@ -286,9 +291,13 @@ def test_a_batch_that_is_done_is_not_started_again(unstartable, cli, prompts, ou
     assert output.read_bytes() == before
 
 
-def test_a_batch_that_is_done_has_still_failed_where_rows_have(cli, unstartable, prompts, output):
+def test_a_batch_that_is_done_has_still_failed_where_rows_have(
+    unstartable, prompts, output, monkeypatch
+):
     args = ["--prompts-file", prompts("a", {}), "--output", output]
-    assert cli("echo", *args).code == 1
+    with monkeypatch.context() as patch:
+        patch.setenv("MAY_START", "1")
+        assert unstartable(*args).code == 1
     before = output.read_bytes()
     outcome = unstartable(*args, "--resume")
     assert outcome.code == 1
@@ -374,13 +383,25 @@ def test_a_full_disk_behind_stdout(prompts):
     assert b"cannot write to standard output: No space left on device" in done.stderr
 
 
-def test_stdout_that_is_closed(prompts):
-    command = [sys.executable, SCRIPT, "echo", "--quiet", "--prompts-file", str(prompts("a"))]
+@pytest.mark.parametrize("batch", [False, True])
+def test_stdout_that_is_closed(prompts, batch):
+    args = ["--prompts-file", str(prompts("a"))] if batch else ["--prompt", "a"]
+    command = [sys.executable, SCRIPT, "echo", "--quiet", *args]
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
     done = subprocess.run(shell, stderr=subprocess.PIPE, check=False)
-    assert done.returncode == 1
+    assert done.returncode in (1, 2)
     assert done.stderr.decode().count("\n") == 1
     assert b"stdout, which is closed" in done.stderr
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_stderr_that_is_closed(prompts, batch):
+    args = ["--prompts-file", str(prompts("a"))] if batch else ["--prompt", "a"]
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, SCRIPT, "echo", *args]
+    done = subprocess.run(shell, stdout=subprocess.PIPE, check=False)
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    assert (records(text)[0]["text"] if batch else text) == "a"
 
 
 # What people see
@@ -442,7 +463,8 @@ def test_people_who_give_prompts_see_texts(prompts):
         "run_pipeline: prompt 1:",
         "run_pipeline: prompt 2: prompt is empty; expected at least one character",
         "run_pipeline: prompt 3:",
-        "run_pipeline: 1 of 3 rows failed; their records say why",
+        "run_pipeline: 1 of 3 rows failed, see their records: "
+        "line 2: prompt is empty; expected at least one character",
     ]
     shown, _ = run_on_terminal(*args, "--prompts-file", prompts("one"), stdout=True)
     assert records(shown.replace("\r\n", "\n"))[0]["text"] == "one"
@@ -481,8 +503,9 @@ def test_wrong_usage_is_one_line(cli, args, reason):
     assert reason in outcome.error
 
 
-def test_a_batch_has_at_least_one_slot(cli):
-    outcome = cli("echo", "--prompt", "a", "--batch-size", "0")
+@pytest.mark.parametrize("size", [0, 1025, "many"])
+def test_a_batch_has_one_to_1024_slots(cli, size):
+    outcome = cli("echo", "--prompt", "a", "--batch-size", size)
     assert (outcome.code, outcome.out) == (2, "")
     assert "'--batch-size'" in outcome.err
 

@@ -188,15 +188,24 @@ class OutputFile:
             if self._new and not self._size:
                 manifest_path(self._path).unlink(missing_ok=True)
                 self._path.unlink(missing_ok=True)
-            self._sync()
+            else:
+                self._sync()
         finally:
             os.close(self._descriptor)
 
     def _sync(self) -> None:
         try:
             os.fsync(self._descriptor)
+            kept = os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except FileNotFoundError:
+            kept = False
         except OSError as error:
             raise self._failure(error) from error
+        if not kept:
+            raise BatchError(
+                f"{self._path} was removed or replaced while it was being written; its records are"
+                " lost, run the command again"
+            )
         self._synced_at = time.monotonic()
 
     def _failure(self, error: OSError) -> BatchError:

@@ -26,6 +26,7 @@ class Figures:
         rows: Rows of the input.
         done: Rows that have a record, those of earlier runs included.
         failed: How many of them could not be run.
+        first_error: What was wrong with the first that this run has come upon.
         prompt_tokens: Tokens of all prompts that were computed.
         shared_tokens: How many of those were copied from other sequences.
         generated_tokens: Tokens of output, also of rows that have not ended.
@@ -36,6 +37,7 @@ class Figures:
     rows: int
     done: int
     failed: int
+    first_error: str | None = None
     prompt_tokens: int = 0
     shared_tokens: int = 0
     generated_tokens: int = 0
@@ -135,8 +137,10 @@ class BatchRun:
             runnable = next(waiting, None)
             assert runnable is None
             return
+        if not ordered:  # records in order would be held back, and lost with the process
+            waiting = alike_together(waiting)
         figures = self.figures
-        for sequence, text in Scheduler(runner).run(alike_together(waiting)):
+        for sequence, text in Scheduler(runner).run(waiting):
             if sequence.timings.decode_steps == 0:
                 figures.prompt_tokens += len(sequence.prompt)
                 figures.shared_tokens += sequence.shared_tokens
@@ -200,6 +204,7 @@ class BatchRun:
         records.write(begun.place, self._prompts.form.record(begun.row, result))
 
     def _fail(self, records: _Records, place: int, row: BadRow) -> None:
+        self.figures.first_error = self.figures.first_error or f"line {row.line}: {row.error}"
         records.write(place, self._prompts.form.failure(row), failed=True)
 
 

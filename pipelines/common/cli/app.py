@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,6 +107,8 @@ def driver(
 
 def main() -> None:
     """Runs the program on the command line's arguments, and exits."""
+    if sys.stderr is None:  # it is closed, and nothing of what goes there is wanted
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - until the program ends
     if isinstance(sys.stdout, io.TextIOWrapper):  # it is None when closed
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:

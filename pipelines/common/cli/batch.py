@@ -42,6 +42,7 @@ class BatchRequest:
     """What to run.
 
     Attributes:
+        pipeline: Name of the pipeline.
         texts: Prompts of the command line; empty if there is a file of them.
         prompts_file: Where the prompts are; ``-`` is stdin.
         batch_size: Sequences side by side; None for the default.
@@ -58,6 +59,7 @@ class BatchRequest:
         UsageError: Options that do not go together.
     """
 
+    pipeline: str
     texts: tuple[str, ...]
     prompts_file: Path | None
     batch_size: int | None
@@ -179,9 +181,7 @@ def _output(model: TextModel, request: BatchRequest, prompts: Prompts) -> Output
             return OutputFile.resume(request.file, settings, prompts.form)
         return OutputFile.create(request.file, settings)
     if sys.stdout is None:
-        raise BatchError(
-            "the records are to go to stdout, which is closed; name a file with --output"
-        )
+        raise BatchError("the records are to go to stdout, which is closed; add --output FILE")
     if request.output is None and request.prompts_file is None and sys.stdout.isatty():
         return TextDisplay()
     return OutputStream(sys.stdout.buffer)
@@ -190,12 +190,13 @@ def _output(model: TextModel, request: BatchRequest, prompts: Prompts) -> Output
 def _settings(model: TextModel, request: BatchRequest, prompts: Prompts) -> dict[str, Any]:
     """What the results depend on; a run with other values is another run."""
     told = model.describe()
-    names = ("pipeline", "model_fingerprint", "quantization_encoding", "target", "op_packages")
+    names = ("model_fingerprint", "quantization_encoding", "target", "op_packages")
     return {
         "version": pipelines.__version__,
         "input": prompts.fingerprint,
         "form": prompts.form.name,
         "rows": prompts.rows,
+        "pipeline": request.pipeline,
         "model": Path(str(told.get("model"))).name,  # it may have moved
         **{name: told.get(name) for name in names},
         "tokenizer": digest(model.tokenizer.backend.to_str()),
@@ -245,5 +246,6 @@ def _conclude(request: BatchRequest, figures: Figures, *, interrupted: bool) -> 
         say(f"interrupted: {done} rows are done{advice}")
         raise typer.Exit(130)
     if figures.failed:
-        say(f"{figures.failed:,} of {figures.rows:,} rows failed; their records say why")
+        reason = f": {figures.first_error}" if figures.first_error else ""
+        say(f"{figures.failed:,} of {figures.rows:,} rows failed, see their records{reason}")
         raise typer.Exit(1)

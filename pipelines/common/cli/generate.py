@@ -49,6 +49,7 @@ def _generate(
         int | None,
         typer.Option(
             min=1,
+            max=1024,
             help="Sequences computed side by side, 8 in a batch; one prompt is continued so often.",
             show_default=False,
         ),
@@ -181,6 +182,7 @@ def _generate(
     if num_warmups:
         raise UsageError("--num-warmups is for a single prompt; leave it out of a batch")
     batch = BatchRequest(
+        pipeline=ctx.info_name,
         texts=texts * batch_size if len(texts) == 1 and batch_size else texts,
         prompts_file=prompts_file,
         batch_size=batch_size,

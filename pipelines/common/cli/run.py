@@ -48,10 +48,13 @@ def run(
     as ``interrupted``, once it has begun.
 
     Raises:
-        UsageError: A length is beyond the model's context, or a stop string is empty.
+        UsageError: stdout is closed, a length is beyond the model's context, or a stop string is
+            empty.
         PromptError: The prompt leaves no room for output.
         ModelFileError: The model computes what is no number.
     """
+    if sys.stdout is None:
+        raise UsageError("the text is to go to stdout, which is closed; leave it open")
     prompt = model.tokenizer.encode(request.prompt, special=request.special_tokens)
     limit = length_limit(
         len(prompt),
