@@ -238,15 +238,17 @@ inline void store(F32 sums, int64_t row, int token, const Output& output) {
     output.values[place + i] = lanes[i] + (output.residual != nullptr ? output.residual[place + i] : 0.0f);
 }
 
+// The product with one or two groups of rows, the second one `apart` rows after the first.
 template <class Format, int width, int groups>
-inline void rows_of_product(const uint8_t* tiles, int64_t stride, int64_t row, const Panel& x, int count,
+inline void rows_of_product(const uint8_t* tiles, int64_t row, int64_t apart, const Panel& x, int count,
                             const Output& output) {
   using S = Shape<width, Best<Format, width>::tokens, groups>;
+  const int64_t bytes = bytes_of_group<Format>(x);
   for (int first = 0; first < width && first < count; first += S::tokens) {
     Each<S, F32> sums;
-    multiply<Format, S>(tiles, stride, x, first, sums);
+    multiply<Format, S>(tiles + row / kLanes * bytes, apart / kLanes * bytes, x, first, sums);
     for_each<S>([&](int g, int t) {
-      if (first + t < count) store(sums[g][t], row + g * kLanes, first + t, output);
+      if (first + t < count) store(sums[g][t], row + g * apart, first + t, output);
     });
   }
 }
@@ -254,12 +256,13 @@ inline void rows_of_product(const uint8_t* tiles, int64_t stride, int64_t row, c
 template <class Format, int width>
 void product_of(const uint8_t* tiles, int64_t first, int64_t last, const Panel& x, int count, const Output& output) {
   constexpr int groups = Best<Format, width>::groups;
-  const int64_t stride = bytes_of_group<Format>(x);
-  int64_t row = first;
-  for (; row + groups * kLanes <= last; row += groups * kLanes)
-    rows_of_product<Format, width, groups>(tiles + row / kLanes * stride, stride, row, x, count, output);
-  for (; row < last; row += kLanes)
-    rows_of_product<Format, width, 1>(tiles + row / kLanes * stride, stride, row, x, count, output);
+  // Of two groups each goes through a half of the rows from front to back, so that what is asked for ahead is
+  // what the same group comes to next.
+  const int64_t part = (last - first) / (groups * kLanes) * kLanes;
+  for (int64_t row = first; row < first + part; row += kLanes)
+    rows_of_product<Format, width, groups>(tiles, row, part, x, count, output);
+  for (int64_t row = first + groups * part; row < last; row += kLanes)
+    rows_of_product<Format, width, 1>(tiles, row, 0, x, count, output);
 }
 
 // Calls `body` with the format of an encoding, and with the width of a panel as a constant.
