@@ -148,7 +148,7 @@ def test_ctrl_c_keeps_what_is_complete_and_says_how_to_go_on(cli, start, tmp_pat
     assert code == 130
     assert err.splitlines()[-1] == (
         f"run_pipeline: interrupted: {done} of 60 rows are done; run the same command with"
-        " --resume for those that are left"
+        " --resume for the others"
     )
     assert "Traceback" not in err
     assert f"rows         {done} of 60 done" in err

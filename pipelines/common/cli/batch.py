@@ -239,11 +239,9 @@ def _interrupts_noted() -> Iterator[Callable[[], bool]]:
 
 def _conclude(request: BatchRequest, figures: Figures, *, interrupted: bool) -> None:
     """Ends the program, if there is more to say than that all went well."""
-    if interrupted:
-        done, left = f"{figures.done:,} of {figures.rows:,}", figures.rows - figures.done
-        how = "run the same command with --resume for those that are left"
-        advice = f"; {how}" if left and request.file is not None else ""
-        say(f"interrupted: {done} rows are done{advice}")
+    if interrupted and figures.done < figures.rows:
+        how = "; run the same command with --resume for the others" if request.file else ""
+        say(f"interrupted: {figures.done:,} of {figures.rows:,} rows are done{how}")
         raise typer.Exit(130)
     if figures.failed:
         reason = f": {figures.first_error}" if figures.first_error else ""
