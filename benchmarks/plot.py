@@ -60,15 +60,17 @@ def _figure(points: Sequence[Comparison], x: Sequence[int]) -> Figure:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(x, [one.roofline() for one in points], "--", color="grey", label="read bandwidth")
+    highest = 0.0
     for engine, marker in ((OWN, "o"), (LLAMA_CPP, "s")):
         rates = [rate for one in points if (rate := one.rate(engine)) is not None]
         if rates:
             axes.plot(x, rates, marker=marker, label=engine)
+            highest = max(highest, *rates)
     axes.set_xscale("log", base=2)
     axes.set_xticks(x)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.5 * highest)  # reading for many sequences would be far above
     axes.set_ylabel("tokens/s")
     axes.grid(alpha=0.3)
     axes.legend()

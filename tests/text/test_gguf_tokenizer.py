@@ -150,10 +150,8 @@ def test_end_tokens_are_the_named_and_the_well_known(llama3: Vocabulary, tmp_pat
 def test_control_tokens_stand_for_no_text(llama3: Vocabulary, llama3_tokenizer: Tokenizer) -> None:
     eot = llama3.tokens.index("<|eot_id|>")
     tool = llama3.tokens.index("<tool>")
-    assert llama3_tokenizer.is_special(eot)
     assert llama3_tokenizer.token_bytes(eot) == b""
     assert llama3_tokenizer.token_bytes(eot, special=True) == b"<|eot_id|>"
-    assert not llama3_tokenizer.is_special(tool)
     assert llama3_tokenizer.token_bytes(tool) == b"<tool>"
     assert llama3_tokenizer.encode("<tool>", bos=False, special=False) == [tool]
 

@@ -122,10 +122,6 @@ class Tokenizer:
             char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
         )
 
-    def is_special(self, id: int) -> bool:
-        """Whether `id` is a control token."""
-        return id in self._control
-
     def describe(self) -> dict[str, Any]:
         """What `inspect` shows; JSON values only."""
         return {
