@@ -10,6 +10,7 @@ from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
 
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.targets.cpu import runner as cpu_runner
+from pipelines.common.targets.cpu.runner import CpuRunner
 
 MAX_LENGTH = 64
 TOKENS = random_tokens(48)
@@ -114,6 +115,16 @@ def test_prompts_logits_are_not_overwritten_by_later_calls(case: tuple[Runner, f
     runner.decode([4])
     for result, copy in zip(results, before, strict=True):
         np.testing.assert_array_equal(result, copy)
+
+
+def test_steps_of_all_sizes_share_their_logits(case: tuple[Runner, float]) -> None:
+    """A vocabulary of 128,000 takes half a megabyte a slot, for each number of slots."""
+    runner, _ = case
+    if isinstance(runner, CpuRunner):
+        for slot in range(3):
+            runner.prefill(slot, TOKENS[:4])
+        steps = [runner.decode([1] * count) for count in (1, 2, 3)]
+        assert all(np.shares_memory(steps[0], step) for step in steps)
 
 
 def test_a_step_of_the_first_slots_leaves_the_others(case: tuple[Runner, float]) -> None:

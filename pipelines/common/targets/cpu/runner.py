@@ -71,14 +71,16 @@ class CpuRunner:
         self.max_length = max_length
         self.batch_invariant = batch_invariant
         self._steps: dict[int, _Call] = {}
+        self._step_logits = np.empty((slots, 1, config.vocabulary), np.float32)
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Writes `tokens` into `slot`, see `Runner.prefill`."""
         for first in range(0, len(tokens), PREFILL_CHUNK):
             chunk = tokens[first : first + PREFILL_CHUNK]
-            call = _Call(self, slice(slot, slot + 1), sequence=len(chunk), wanted=1)
+            logits = np.empty((1, 1, self._config.vocabulary), np.float32)
+            call = _Call(self, slice(slot, slot + 1), sequence=len(chunk), logits=logits)
             call.wanted[:] = len(chunk) - 1
-            logits = call.run(np.asarray([chunk]), np.asarray([start + first]))
+            call.run(np.asarray([chunk]), np.asarray([start + first]))
         self._lengths[slot] = start + len(tokens)
         return logits[0, 0]
 
@@ -86,10 +88,11 @@ class CpuRunner:
         """Appends a token to each of the first slots, see `Runner.decode`."""
         count = len(tokens)
         if count not in self._steps:
-            self._steps[count] = _Call(self, slice(0, count), sequence=1, wanted=1)
-        logits = self._steps[count].run(np.asarray(tokens)[:, None], self._lengths[:count])
+            logits = self._step_logits[:count]
+            self._steps[count] = _Call(self, slice(0, count), sequence=1, logits=logits)
+        self._steps[count].run(np.asarray(tokens)[:, None], self._lengths[:count])
         self._lengths[:count] += 1
-        return logits[:, 0]
+        return self._step_logits[:count, 0]
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Makes the first tokens of one slot those of another, see `Runner.copy`."""
@@ -103,43 +106,54 @@ class CpuRunner:
         parts = []
         for first in range(0, len(tokens), PREFILL_CHUNK):
             chunk = tokens[first : first + PREFILL_CHUNK]
-            call = _Call(self, slice(0, 1), sequence=len(chunk), wanted=len(chunk))
+            logits = np.empty((1, len(chunk), self._config.vocabulary), np.float32)
+            call = _Call(self, slice(0, 1), sequence=len(chunk), logits=logits)
             call.wanted[:] = np.arange(len(chunk))
-            parts.append(call.run(np.asarray([chunk]), np.asarray([first]))[0])
+            call.run(np.asarray([chunk]), np.asarray([first]))
+            parts.append(logits[0])
         self._lengths[0] = len(tokens)
         return np.concatenate(parts)
 
 
 class _Call:
-    """One shape of call with everything bound to fixed memory; it can be run again and again."""
+    """One shape of call with everything bound to fixed memory; it can be run again and again.
 
-    def __init__(self, runner: CpuRunner, rows: slice, *, sequence: int, wanted: int) -> None:
-        batch = rows.stop - rows.start
+    Args:
+        runner: Has the session, its inputs and its state.
+        rows: The slots, of which there are `batch`.
+        sequence: Tokens of each.
+        logits: Where they go, ``[batch, wanted, vocabulary]``; the caller keeps it alive.
+    """
+
+    def __init__(
+        self, runner: CpuRunner, rows: slice, *, sequence: int, logits: NDArray[np.float32]
+    ) -> None:
+        batch, wanted, _ = logits.shape
         self._session = runner._session
         self._packages = runner._packages
         self.tokens = np.zeros((batch, sequence), np.int64)
         self.past = np.zeros(batch, np.int32)
         self.total = np.zeros(batch, np.int32)
         self.wanted = np.zeros((batch, wanted), np.int64)
-        self.logits = np.empty((batch, wanted, runner._config.vocabulary), np.float32)
         self._binding = self._session.io_binding()
         graph_inputs = {value.name for value in self._session.get_inputs()}
-        for name, array in {
+        inputs: dict[str, NDArray[Any]] = {
             "tokens": self.tokens,
             "past": self.past,
             "total": self.total,
             "wanted": self.wanted,
             **runner._inputs,
-        }.items():
+        }
+        for name, array in inputs.items():
             if name in graph_inputs:  # a rule may have made one superfluous, as GQA does `past`
                 bind(self._binding.bind_input, name, array)
         for name, array in runner._state.items():
             bind(self._binding.bind_input, name, array[rows])
             bind(self._binding.bind_output, f"new_{name}", array[rows])
-        bind(self._binding.bind_output, "logits", self.logits)
+        bind(self._binding.bind_output, "logits", logits)
 
-    def run(self, tokens: NDArray[Any], past: NDArray[Any]) -> NDArray[np.float32]:
-        """Logits ``[batch, wanted, vocabulary]``, in memory that the next run uses again.
+    def run(self, tokens: NDArray[Any], past: NDArray[Any]) -> None:
+        """Computes the logits of `tokens` on top of `past` ones.
 
         Raises:
             TargetError: An operator of an op package fails.
@@ -153,4 +167,3 @@ class _Call:
             if explained := op_errors.of_run(error, self._packages):
                 raise explained from error
             raise
-        return self.logits
