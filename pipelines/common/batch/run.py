@@ -45,11 +45,6 @@ class Figures:
     seconds: float = 0.0
 
     @property
-    def prompt_tokens_per_s(self) -> float | None:
-        """Tokens of prompts computed a second, without those that were copied."""
-        return rate(self.prompt_tokens - self.shared_tokens, self.prefill_s)
-
-    @property
     def generated_tokens_per_s(self) -> float | None:
         """Tokens of output a second of the whole run, its prompts included."""
         return rate(self.generated_tokens, self.seconds)
@@ -63,8 +58,8 @@ class Figures:
             "prompt_tokens": self.prompt_tokens,
             "shared_prompt_tokens": self.shared_tokens,
             "generated_tokens": self.generated_tokens,
+            "prefill_s": self.prefill_s,
             "seconds": self.seconds,
-            "prompt_tokens_per_s": self.prompt_tokens_per_s,
             "generated_tokens_per_s": self.generated_tokens_per_s,
         }
 

@@ -90,6 +90,7 @@ def _bar(figures: Figures) -> Iterator[Callable[[Figures], None]]:
         BarColumn(),
         TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows{task.fields[told]}"),
         TimeRemainingColumn(),
+        TextColumn("left"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=figures.rows, completed=figures.done, told="")

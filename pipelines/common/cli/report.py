@@ -44,7 +44,7 @@ def batch_report(figures: Figures, slots: int, start_up: StartUp, memory: PeakMe
     if figures.failed:
         rows += [f"{figures.failed:,} of them failed"]
     rows += [f"{human_duration(figures.seconds)} with {slots} side by side"] if slots else []
-    prompts = [_tokens(figures.prompt_tokens, figures.prompt_tokens_per_s)]
+    prompts = [f"{_tokens(figures.prompt_tokens)} in {human_duration(figures.prefill_s)}"]
     if figures.shared_tokens:
         prompts += [f"{figures.shared_tokens:,} of them copied from other rows"]
     return _aligned(
@@ -62,7 +62,7 @@ def _aligned(rows: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(f"{name:<13}{', '.join(parts)}" for name, parts in rows.items() if parts)
 
 
-def _tokens(count: int, rate: float | None) -> str:
+def _tokens(count: int, rate: float | None = None) -> str:
     noun = "token" if count == 1 else "tokens"
     return f"{count:,} {noun}" + ("" if rate is None else f", {rate:,.1f} tok/s")
 
