@@ -82,13 +82,15 @@ class Sampler:
         Raises:
             ModelFileError: A logit is NaN, or the largest is infinite.
         """
-        best = logits[np.argmax(logits)]  # argmax finds a NaN wherever there is one
-        if not np.isfinite(best):
-            raise ModelFileError(f"the model computes a logit of {best}; its weights are damaged")
-        logits = self._penalized(logits)
+        best = int(np.argmax(logits))  # which finds a NaN wherever there is one
+        if not math.isfinite(logits[best]):
+            raise ModelFileError(
+                f"the model computes a logit of {logits[best]}; its weights are damaged"
+            )
+        penalized = self._penalized(logits)
         if self._params.temperature == 0:
-            return int(np.argmax(logits))
-        tokens, probabilities = self._distribution(logits)
+            return best if penalized is logits else int(np.argmax(penalized))
+        tokens, probabilities = self._distribution(penalized)
         return int(tokens[_draw(probabilities, self._random.random())])
 
     def _penalized(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
