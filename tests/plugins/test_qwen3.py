@@ -116,6 +116,25 @@ def test_logits_are_those_of_transformers(
     np.testing.assert_allclose(runner.decode(tokens[-1:])[0], expected[-1], atol=1e-4, rtol=0)
 
 
+def test_neighbours_change_nothing_with_the_native_kernels(model_file: Path) -> None:
+    """Its norms of heads are ONNX Runtime's own, beside the native products."""
+    registry = Registry.discover()
+    options = ModelOptions(model_path=model_file, encoding="float32")
+    model = registry.load_pipeline("qwen3").open(options, registry, Progress())
+    if not model.describe()["op_packages"]:
+        pytest.skip("the native kernels are not built")
+    tokens = model.tokenizer.encode("The quick brown fox jumps over 13 lazy dogs.")
+    runner = model.start(slots=3, max_length=64)
+    assert runner.batch_invariant
+    full = runner.score(tokens)
+    for slot, length in enumerate((3, 11, 20)):
+        np.testing.assert_array_equal(runner.prefill(slot, tokens[:length]), full[length - 1])
+    for step in range(8):
+        logits = runner.decode([tokens[length + step] for length in (3, 11, 20)])
+        for slot, length in enumerate((3, 11, 20)):
+            np.testing.assert_array_equal(logits[slot], full[length + step])
+
+
 def test_another_architecture_is_refused(model_file: Path) -> None:
     registry = Registry.discover()
     options = ModelOptions(model_path=model_file)
