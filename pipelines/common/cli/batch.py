@@ -15,12 +15,13 @@ import typer
 
 import pipelines
 from pipelines.common.batch import prompts as sources
+from pipelines.common.batch.figures import Figures
 from pipelines.common.batch.forms.fields import shown
 from pipelines.common.batch.manifest import read_manifest
 from pipelines.common.batch.output import Output, OutputFile, OutputStream
 from pipelines.common.batch.prompts import Prompts
 from pipelines.common.batch.row import Defaults
-from pipelines.common.batch.run import BatchRun, Figures
+from pipelines.common.batch.run import BatchRun
 from pipelines.common.cache import digest
 from pipelines.common.cli.batch_display import TextDisplay, rows_display
 from pipelines.common.cli.console import ConsoleProgress, say

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.common.batch.run import Figures
+from pipelines.common.batch.figures import Figures
 from pipelines.common.cli.console import say
 from pipelines.common.cli.formatting import human_duration
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipelines.common.batch.run import Figures
+from pipelines.common.batch.figures import Figures
 from pipelines.common.cli.formatting import human_duration, human_size
 from pipelines.common.runtime.metrics import Metrics, StartUp
 from pipelines.common.runtime.sequence import FinishReason

@@ -61,6 +61,7 @@ class CpuRunner:
         self._packages = packages
         shape = (slots, config.kv_heads, capacity(max_length), config.head_dim)
         types = {value.name: value.type for value in session.get_inputs()}
+        self._graph_inputs = types.keys()
         layers = range(config.layers)
         self._state = {
             name: np.zeros(shape, element_type(types[name]))
@@ -136,7 +137,6 @@ class _Call:
         self.total = np.zeros(batch, np.int32)
         self.wanted = np.zeros((batch, wanted), np.int64)
         self._binding = self._session.io_binding()
-        graph_inputs = {value.name for value in self._session.get_inputs()}
         inputs: dict[str, NDArray[Any]] = {
             "tokens": self.tokens,
             "past": self.past,
@@ -145,7 +145,9 @@ class _Call:
             **runner._inputs,
         }
         for name, array in inputs.items():
-            if name in graph_inputs:  # a rule may have made one superfluous, as GQA does `past`
+            if (
+                name in runner._graph_inputs
+            ):  # a rule may have made one superfluous, as GQA does `past`
                 bind(self._binding.bind_input, name, array)
         for name, array in runner._state.items():
             bind(self._binding.bind_input, name, array[rows])
