@@ -20,6 +20,7 @@ ORDER = (
     "importing",
     "ort",
     "system",
+    "disk",
     "cache",
     "weights",
     "text",

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.common.disk import sync
 from pipelines.common.errors import CacheError, UsageError
 
 KINDS = ("graph", "weights", "tokenizer")
@@ -141,7 +142,7 @@ class Cache:
                             self._drop(path)
                         path.parent.mkdir(exist_ok=True)
                         entry.rename(path)
-                        _sync(path.parent)
+                        sync(path.parent)
             self._trim(keep=path)
         except OSError as error:
             raise self._failure("write", error) from error
@@ -335,18 +336,10 @@ def _seal(entry: Path, description: str) -> None:
     for path in sorted(entry.rglob("*")):
         if path.is_file():
             files[path.relative_to(entry).as_posix()] = path.stat().st_size
-        _sync(path)
+        sync(path)
     (entry / _META).write_text(json.dumps({"description": description, "files": files}))
-    _sync(entry / _META)
-    _sync(entry)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(entry / _META)
+    sync(entry)
 
 
 def _size(path: Path) -> int:

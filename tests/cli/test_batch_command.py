@@ -13,74 +13,44 @@ from pathlib import Path
 
 import pytest
 from batch_files import manifest, outcomes, records, write_rows
+from echo_plugins import with_model, with_runner
 
 from pipelines.common.cli import batch_display
 
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
 # Is opened by anybody, started only where a variable says so.
-UNSTARTABLE = """
-import os
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
-from pipelines.echo.pipeline import EchoModel
-
+UNSTARTABLE = with_model(
+    "unstartable",
+    """
 class Model(EchoModel):
     def start(self, *, slots, max_length):
         assert "MAY_START" in os.environ, "started"
         return super().start(slots=slots, max_length=max_length)
-
-class Pipeline:
-    def open(self, options, registry, progress):
-        return Model()
-
-@hookimpl
-def register_pipelines():
-    return [PipelineRecord("unstartable", "Starts only if it may.", load=Pipeline)]
-"""
+""",
+)
 
 # Tells how its runner was made.
-TELLING = """
-import sys
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
-from pipelines.echo.pipeline import EchoModel
-
+TELLING = with_model(
+    "telling",
+    """
 class Model(EchoModel):
     def start(self, *, slots, max_length):
         print(f"{slots} slots of {max_length}", file=sys.stderr)
         return super().start(slots=slots, max_length=max_length)
-
-class Pipeline:
-    def open(self, options, registry, progress):
-        return Model()
-
-@hookimpl
-def register_pipelines():
-    return [PipelineRecord("telling", "Tells.", load=Pipeline)]
-"""
+""",
+)
 
 # Takes 20 ms for a token.
-SLOW = """
-import time
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
-from pipelines.echo.pipeline import EchoModel, EchoRunner
-
+SLOW = with_runner(
+    "slow",
+    """
 class Runner(EchoRunner):
     def decode(self, tokens):
         time.sleep(0.02)
         return super().decode(tokens)
-
-class Model(EchoModel):
-    def start(self, *, slots, max_length):
-        return Runner(slots, max_length)
-
-class Pipeline:
-    def open(self, options, registry, progress):
-        return Model()
-
-@hookimpl
-def register_pipelines():
-    return [PipelineRecord("slow", "Slow.", load=Pipeline)]
-"""
+""",
+)
 
 
 @pytest.fixture

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 from batch_files import manifest, outcomes, records, write_rows
+from echo_plugins import with_runner
 
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
 # Takes 2 ms for a token, and an hour and a word on stderr for what follows a prompt's "!".
-SLOW = """
-import sys, time
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
-from pipelines.echo.pipeline import EchoModel, EchoRunner
-
+SLOW = with_runner(
+    "slow",
+    """
 class Runner(EchoRunner):
     def decode(self, tokens):
         time.sleep(0.002)
@@ -29,19 +28,8 @@ class Runner(EchoRunner):
                 print("stuck", file=sys.stderr, flush=True)
                 time.sleep(3600)
         return super().decode(tokens)
-
-class Model(EchoModel):
-    def start(self, *, slots, max_length):
-        return Runner(slots, max_length)
-
-class Pipeline:
-    def open(self, options, registry, progress):
-        return Model()
-
-@hookimpl
-def register_pipelines():
-    return [PipelineRecord("slow", "Slow.", load=Pipeline)]
-"""
+""",
+)
 
 ROWS = [
     {"id": f"row {number}", "prompt": "abcdefgh" * (number * 7 % 5 + 1), "temperature": number % 3}

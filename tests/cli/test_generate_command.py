@@ -10,17 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from echo_plugins import with_runner
 
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
 DEFAULT_PROMPT = "I believe the meaning of life is"
 
 # Writes a line to stderr instead of its fourth token, and then takes its time.
-STUCK = """
-import sys, time
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
-from pipelines.echo.pipeline import EchoModel, EchoRunner
-
+STUCK = with_runner(
+    "stuck",
+    """
 class Runner(EchoRunner):
     def decode(self, tokens):
         logits = super().decode(tokens)
@@ -28,19 +27,8 @@ class Runner(EchoRunner):
             print("stuck", file=sys.stderr, flush=True)
             time.sleep(60)
         return logits
-
-class Model(EchoModel):
-    def start(self, *, slots, max_length):
-        return Runner(slots, max_length)
-
-class Pipeline:
-    def open(self, options, registry, progress):
-        return Model()
-
-@hookimpl
-def register_pipelines():
-    return [PipelineRecord("stuck", "Gets stuck.", load=Pipeline)]
-"""
+""",
+)
 
 # Takes its time to start.
 SLOW = """

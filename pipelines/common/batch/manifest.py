@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pipelines.common.disk import sync
 from pipelines.common.errors import BatchError
 
 Settings: TypeAlias = Mapping[str, Any]
@@ -77,7 +78,7 @@ def write_manifest(output: Path, settings: Settings) -> None:
         except OSError:
             partial.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise BatchError(
             f"cannot write {path}: {error.strerror}; make room for it and run the same command "
@@ -125,11 +126,3 @@ def _shortened(before: str, now: str) -> tuple[str, str]:
 def _part(text: str, start: int) -> str:
     end = start + _SHOWN_CHARS
     return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -274,23 +274,21 @@ def _locked(path: Path, flags: int = 0) -> Iterator[int]:
         raise _exists(path) from error
     except OSError as error:
         raise _not_writable(path, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A run that ends without a record removes its file, maybe after it was opened here.
-        if not os.path.samestat(os.fstat(descriptor), path.stat()):
-            raise BlockingIOError
-        yield descriptor
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise BatchError(
-            f"another run is writing to {path}; wait for its end, or choose another --output"
-        ) from error
-    except OSError as error:
-        os.close(descriptor)
-        raise _not_writable(path, error) from error
-    except BaseException:
-        os.close(descriptor)
-        raise
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A run that ends without a record removes its file, maybe after it was opened here.
+            if not os.path.samestat(os.fstat(descriptor), path.stat()):
+                raise BlockingIOError
+            yield descriptor
+        except BlockingIOError as error:
+            raise BatchError(
+                f"another run is writing to {path}; wait for its end, or choose another --output"
+            ) from error
+        except OSError as error:
+            raise _not_writable(path, error) from error
+        on_failure.pop_all()
 
 
 def _read(path: Path, descriptor: int, form: Form) -> _Content:

@@ -15,10 +15,7 @@ from pipelines.common.batch.forms.fields import (
     RowError,
     check_text,
     load_object,
-    read_limit,
-    read_prompt,
-    read_sampling,
-    read_stops,
+    read_row,
     shown,
 )
 from pipelines.common.batch.forms.rows import timings_record
@@ -77,13 +74,13 @@ class Completions:
             body = _read_body(request)
             extra = {"model": body.get("model")}
             _check_options(body)
-            return Row(
+            return read_row(
+                body,
+                defaults,
                 line=line,
+                index=index,
                 id=custom_id,
-                prompt=read_prompt(body),
-                sampling=read_sampling(body, defaults, index),
-                max_new_tokens=read_limit(body, "max_tokens", defaults),
-                stops=read_stops(body, defaults),
+                limit="max_tokens",
                 extra=extra,
             )
         except RowError as error:

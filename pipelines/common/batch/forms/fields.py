@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from pipelines.common.batch.row import Defaults
+from pipelines.common.batch.row import Defaults, Row, RowId
 from pipelines.common.errors import ParameterError
 from pipelines.common.runtime.sampling import SamplingParams
 
@@ -72,7 +72,42 @@ def check_text(value: Any) -> None:
         ) from None
 
 
-def read_prompt(fields: Mapping[str, Any]) -> str:
+def read_row(
+    fields: Mapping[str, Any],
+    defaults: Defaults,
+    *,
+    line: int,
+    index: int,
+    id: RowId,
+    limit: str,
+    extra: Mapping[str, Any],
+) -> Row:
+    """The row that the fields of an object describe.
+
+    Args:
+        fields: With the names that the forms have in common.
+        defaults: What holds for what they do not say.
+        line: See `Row`.
+        index: How many rows stand before it.
+        id: See `Row`.
+        limit: What the form calls the most tokens of output.
+        extra: See `Row`.
+
+    Raises:
+        RowError: There is no prompt, or a field is of the wrong type or out of its range.
+    """
+    return Row(
+        line=line,
+        id=id,
+        prompt=_prompt(fields),
+        sampling=_sampling(fields, defaults, index),
+        max_new_tokens=_limit(fields, limit, defaults),
+        stops=_stops(fields, defaults),
+        extra=extra,
+    )
+
+
+def _prompt(fields: Mapping[str, Any]) -> str:
     """The text to continue.
 
     Raises:
@@ -90,7 +125,7 @@ def read_prompt(fields: Mapping[str, Any]) -> str:
     return prompt
 
 
-def read_sampling(fields: Mapping[str, Any], defaults: Defaults, index: int) -> SamplingParams:
+def _sampling(fields: Mapping[str, Any], defaults: Defaults, index: int) -> SamplingParams:
     """How tokens are chosen for the row that `index` others stand before.
 
     Raises:
@@ -107,7 +142,7 @@ def read_sampling(fields: Mapping[str, Any], defaults: Defaults, index: int) -> 
         ) from error
 
 
-def read_limit(fields: Mapping[str, Any], name: str, defaults: Defaults) -> int:
+def _limit(fields: Mapping[str, Any], name: str, defaults: Defaults) -> int:
     """Most tokens of output, which the form calls `name`.
 
     Raises:
@@ -121,7 +156,7 @@ def read_limit(fields: Mapping[str, Any], name: str, defaults: Defaults) -> int:
     return limit
 
 
-def read_stops(fields: Mapping[str, Any], defaults: Defaults) -> tuple[str, ...]:
+def _stops(fields: Mapping[str, Any], defaults: Defaults) -> tuple[str, ...]:
     """Strings that end the text; an empty list is none, also where there are default ones.
 
     Raises:

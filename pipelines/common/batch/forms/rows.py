@@ -10,10 +10,7 @@ from pipelines.common.batch.forms.fields import (
     RowError,
     check_text,
     load_object,
-    read_limit,
-    read_prompt,
-    read_sampling,
-    read_stops,
+    read_row,
     shown,
 )
 from pipelines.common.batch.row import BadRow, Defaults, Result, Row, RowId
@@ -100,13 +97,13 @@ class JsonRows(RowRecords):
                     "this is a row of the OpenAI Batch API, but the first one is not; put rows of "
                     "the two forms into two files"
                 )
-            return Row(
+            return read_row(
+                fields,
+                defaults,
                 line=line,
+                index=index,
                 id=row_id,
-                prompt=read_prompt(fields),
-                sampling=read_sampling(fields, defaults, index),
-                max_new_tokens=read_limit(fields, "max_new_tokens", defaults),
-                stops=read_stops(fields, defaults),
+                limit="max_new_tokens",
                 extra=extra,
             )
         except RowError as error:
