@@ -22,8 +22,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.report import cores, median, print_machine, print_table
+from benchmarks.report import median, print_machine, print_table
 from pipelines.common.errors import PipelineError
+from pipelines.common.system import cores
 
 SOURCE = Path(__file__).with_name("bandwidth.cpp")
 COMPILE = ("c++", "-std=c++17", "-O3", "-march=native", "-pthread")

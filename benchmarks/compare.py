@@ -22,9 +22,10 @@ from benchmarks.bandwidth import bandwidth
 from benchmarks.bench import Bench, Memory, Start, llama_cpp_version, say
 from benchmarks.engine import Engine
 from benchmarks.random_gguf import SHAPES
-from benchmarks.report import cores, median, print_machine, print_table
+from benchmarks.report import median, print_machine, print_table
 from benchmarks.series import LLAMA_CPP, OWN, OWN_SINGLE, Comparison
 from pipelines.common.errors import PipelineError
+from pipelines.common.system import cores
 
 SHORT = 128
 """Tokens of prompt or context where their number is not what matters."""

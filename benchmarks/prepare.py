@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import median, print_machine, print_table
-from pipelines.common.targets.cpu import layouts
+from pipelines.common.ort import layouts
 from pipelines.common.weights.encodings import (
     BF16,
     F16,

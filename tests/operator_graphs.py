@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pipelines.common.cache import Cache
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph, Rule
+from pipelines.common.graph.tensors import make_tensors, named
 from pipelines.common.ops import DOMAIN
+from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.targets.cpu.rules import RULES
-from pipelines.common.targets.cpu.weights import make_tensors
 from pipelines.common.weights.encodings import ENCODINGS, Encoding
 from pipelines.common.weights.gguf import open_gguf
 from pipelines.common.weights.source import WeightSource
@@ -159,7 +160,7 @@ def compute(
 ) -> list[Array]:
     """Runs a lowered graph."""
     source = stored(tmp_path / "weights.gguf", weights or {})
-    tensors = make_tensors(source, graph.weights)
+    tensors = named(make_tensors(source, graph.weights, LAYOUTS))
     options = ort.SessionOptions()
     constants = {
         weight.name: ort.OrtValue.ortvalue_from_numpy(tensors.pop(weight.name))

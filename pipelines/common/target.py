@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import MemoryLimitError
-from pipelines.common.op_packages.package import LoadedPackage
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
+from pipelines.common.op_packages.package import Layout, LoadedPackage
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.system import available_memory
-from pipelines.common.weights.source import WeightSource
 
-if TYPE_CHECKING:
-    from torch import nn
+
+class Program(Protocol):
+    """A network with its weights, as targets take it: a graph, and the tensors of that graph."""
+
+    @property
+    def encodings(self) -> Collection[str]:
+        """Names of the encodings that the weights run in."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights in those encodings, a shared one counted once."""
+
+    def lowered(
+        self, job: Job, target: str, rules: Sequence[Rule], activations: str
+    ) -> LoweredGraph:
+        """The graph for a target.
+
+        Args:
+            job: What it is for.
+            target: Name of the target.
+            rules: The target's own; those of the job's op packages come before them.
+            activations: The type of the activations.
+
+        Raises:
+            LoweringError: It has an operator that no rule takes.
+            ModelFileError: There is only a graph for another target.
+        """
+
+    def tensors(
+        self,
+        graph: LoweredGraph,
+        layouts: Mapping[str, Layout],
+        packages: Sequence[LoadedPackage] = (),
+    ) -> Iterator[tuple[Sequence[LoweredWeight], NDArray[Any]]]:
+        """The graph's tensors one after the other, as `graph.tensors.make_tensors` makes them."""
 
 
 @dataclass(frozen=True)
@@ -29,29 +61,26 @@ class Job:
     Attributes:
         pipeline: Name of the pipeline.
         config: The decoder's dimensions.
-        network: ``"package.module:function"``; the function makes the torch module of a config,
-            with empty weights.
-        weights: The weights, each in the encoding that it is to run in.
+        program: Network and weights.
         frequencies: Rotary angle a position, for each pair of a head's elements,
             ``[head_dim / 2]``.
         slots: Sequences side by side.
         max_length: Tokens that each of them can grow to.
-        threads: Threads to compute with; None for the target's own choice.
-        cache: Where lowered graphs are kept.
         progress: Told of every phase.
+        threads: Threads to compute with; None for the target's own choice.
+        device: Which of the target's devices to run on.
         packages: Op packages, the one whose rules come first at the front.
     """
 
     pipeline: str
     config: DecoderConfig
-    network: str
-    weights: WeightSource
+    program: Program
     frequencies: NDArray[np.float32]
     slots: int
     max_length: int
-    threads: int | None
-    cache: Cache
     progress: Progress
+    threads: int | None = None
+    device: int = 0
     packages: tuple[LoadedPackage, ...] = ()
 
     @property
@@ -61,7 +90,9 @@ class Job:
         token = 2 * config.layers * config.kv_heads * config.head_dim
         return token * self.max_length
 
-    def require_memory(self, target: str, weights: int, slot: int, slots: int) -> None:
+    def require_memory(
+        self, target: str, weights: int, slot: int, slots: int, available: int | None = None
+    ) -> None:
         """Checks that the weights and the KV state of some slots fit into available memory.
 
         Args:
@@ -69,11 +100,14 @@ class Job:
             weights: Bytes of the weights.
             slot: Bytes of the KV state of one slot.
             slots: How many slots there have to be.
+            available: Bytes that a device has free; None asks for the machine's memory.
 
         Raises:
             MemoryLimitError: They do not; it says how many slots would.
         """
-        needed, available = weights + slots * slot, available_memory()
+        kind = "memory" if available is None else "device memory"
+        needed = weights + slots * slot
+        available = available_memory() if available is None else available
         if needed <= available:
             return
         fitting = max(0, available - weights) // slot
@@ -84,26 +118,51 @@ class Job:
         each = f" for each of {slots} sequences" if slots > 1 else ""
         raise MemoryLimitError(
             f"{self.pipeline} on {target} (weights {weights / 2**30:.1f} GiB, KV {slot / 2**30:.1f}"
-            f" GiB{each}) needs {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB is"
+            f" GiB{each}) needs {needed / 2**30:.1f} GiB of {kind}, {available / 2**30:.1f} GiB is"
             f" available; {advice}"
         )
 
-    def make_network(self) -> nn.Module:
-        """The decoder's torch module; imports torch and whatever the module is made of.
 
-        Raises:
-            OpPackageError: An op package cannot declare its operators, or the module uses one that
-                no package declares.
-        """
-        for package in self.packages:
-            package.declare_operators()
-        module, _, function = self.network.partition(":")
-        network: nn.Module = getattr(importlib.import_module(module), function)(self.config)
-        return network
+@dataclass(frozen=True)
+class Device:
+    """One of the devices of a target.
+
+    Attributes:
+        name: What its maker calls it.
+        memory: Bytes of its memory; None where that is not known.
+        free: Bytes of it that nobody uses; None where that is not known.
+    """
+
+    name: str
+    memory: int | None = None
+    free: int | None = None
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a target can run here.
+
+    Attributes:
+        devices: What it can run on, in the order of ``--device-id``; none if it cannot.
+        reason: Why it cannot; empty if it can.
+        fix: A command, or what else would change that; empty if nothing would.
+    """
+
+    devices: tuple[Device, ...] = ()
+    reason: str = ""
+    fix: str = ""
+
+    @property
+    def here(self) -> bool:
+        """Whether it can run."""
+        return not self.reason
 
 
 class Target(Protocol):
     """Something that decoders run on."""
+
+    def availability(self) -> Availability:
+        """Looks at the machine; quick where the target is not here, since ``auto`` asks."""
 
     def start(self, job: Job) -> Runner:
         """Builds, lowers, compiles and loads.

@@ -24,6 +24,7 @@ class ModelOptions:
         tokenizer_path: A `tokenizer.json` to use in place of the model file's own tokenizer.
         encoding: ``q4_0``, ``q8_0``, ``float32`` or ``auto``: what the big matrices run in.
         target: Name of the target to run on.
+        device: Which of its devices.
         threads: Threads of the target's pool; None for its own choice.
         custom_ops: Paths of op packages; of two for one pattern, the last wins.
         native_ops: Whether the kernels that ship with the project are used where they can be.
@@ -33,6 +34,7 @@ class ModelOptions:
     tokenizer_path: Path | None = None
     encoding: str = "q4_0"
     target: str = "cpu"
+    device: int = 0
     threads: int | None = None
     custom_ops: tuple[Path, ...] = ()
     native_ops: bool = True

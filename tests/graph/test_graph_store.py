@@ -21,13 +21,13 @@ from tiny_models import llama, random_tokens, write_gguf
 from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.graph import build, lower
+from pipelines.common.graph.network import Network
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
-from pipelines.common.graph.store import lowered_graph
 from pipelines.common.importing import PREFIX
 from pipelines.common.op_packages.package import LoadedPackage, OpPackage
 from pipelines.common.progress import Progress
 from pipelines.common.target import Job
-from pipelines.common.weights.encodings import F32, Q4_0
+from pipelines.common.weights.encodings import F32, Q4_0, Encoding
 from pipelines.llama3 import model as llama3_model
 
 
@@ -56,24 +56,31 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
     return graphs
 
 
+def network(cache: Cache, function: str = "json:loads", runs_in: Encoding = Q4_0) -> Network:
+    return Network(function, SimpleNamespace(encodings={"w": runs_in}), cache)  # type: ignore[arg-type]
+
+
+def cache_of(job: Job) -> Cache:
+    assert isinstance(job.program, Network)
+    return job.program.cache
+
+
 @pytest.fixture
 def job(tmp_path: Path, config: DecoderConfig) -> Job:
     return Job(
         pipeline="test",
         config=config,
-        network="json:loads",
-        weights=SimpleNamespace(encodings={"w": Q4_0}),  # type: ignore[arg-type]
+        program=network(Cache(tmp_path / "cache")),
         frequencies=np.ones(8, np.float32),
         slots=1,
         max_length=16,
         threads=None,
-        cache=Cache(tmp_path / "cache"),
         progress=Notices(),
     )
 
 
 def get(job: Job, target: str = "cpu") -> LoweredGraph:
-    return lowered_graph(job, target, ())
+    return job.program.lowered(job, target, (), "float32")
 
 
 def test_second_time_it_comes_from_the_cache(job: Job, made: list[LoweredGraph]) -> None:
@@ -89,8 +96,8 @@ def test_second_time_it_comes_from_the_cache(job: Job, made: list[LoweredGraph])
     "change",
     [
         {"pipeline": "other"},
-        {"network": "json:dumps"},
-        {"weights": SimpleNamespace(encodings={"w": F32})},
+        {"function": "json:dumps"},
+        {"runs_in": F32},
         {"packages": (LoadedPackage("one", Path("one"), OpPackage("One.")),)},
     ],
     ids=["pipeline", "network", "encodings", "op packages"],
@@ -98,6 +105,8 @@ def test_second_time_it_comes_from_the_cache(job: Job, made: list[LoweredGraph])
 def test_other_models_have_entries_of_their_own(
     job: Job, made: list[LoweredGraph], change: dict[str, Any]
 ) -> None:
+    if "pipeline" not in change and "packages" not in change:
+        change = {"program": network(cache_of(job), **change)}
     other = dataclasses.replace(job, **change)
     graphs = [get(job), get(other)]
     assert len(made) == 2
@@ -118,6 +127,35 @@ def test_other_targets_have_entries_of_their_own(job: Job, made: list[LoweredGra
     graphs = [get(job, "cpu"), get(job, "other")]
     assert len(made) == 2
     assert [get(job, "cpu"), get(job, "other")] == graphs
+
+
+def test_other_activations_have_entries_of_their_own(job: Job, made: list[LoweredGraph]) -> None:
+    graphs = [job.program.lowered(job, "cuda", (), kind) for kind in ("float32", "float16")]
+    assert graphs == made
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("graph.onnx", lambda content: bytes(len(content))),
+        ("graph.json", lambda content: bytes(len(content))),
+        ("graph.json", lambda content: content.replace(b'"layout"', b'"lay_ut"')),
+        ("graph.json", lambda content: content.replace(b'"sources"', b'"s_urces"')),
+    ],
+    ids=["model", "no JSON", "another version's", "half of it"],
+)
+def test_a_damaged_entry_is_made_anew_with_a_notice(
+    job: Job, made: list[LoweredGraph], name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    get(job)
+    (entry,) = cache_of(job).entries()
+    file = entry.path / name
+    file.write_bytes(damage(file.read_bytes()))
+    assert get(job) == made[1]
+    (notice,) = job.progress.messages  # type: ignore[attr-defined]
+    assert "damaged" in notice
+    assert "\n" not in notice
+    assert get(job) == made[1]
 
 
 def test_sizes_of_a_run_do_not_matter(job: Job, made: list[LoweredGraph]) -> None:
@@ -144,7 +182,7 @@ def test_a_source_that_has_changed_makes_an_entry_stale(
     assert get(job) == made[1]
     assert get(job) == made[1]
     assert len(made) == 2
-    assert len(job.cache.entries()) == 1
+    assert len(cache_of(job).entries()) == 1
 
 
 def test_an_op_package_that_moved_is_another(job: Job, made: list[LoweredGraph]) -> None:
@@ -178,11 +216,12 @@ def test_unwritable_cache_costs_one_notice(
     job: Job, made: list[LoweredGraph], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    job = dataclasses.replace(job, cache=Cache(tmp_path / "file" / "cache"))
+    cache = Cache(tmp_path / "file" / "cache")
+    job = dataclasses.replace(job, program=network(cache))
     assert get(job) == made[0]
     (notice,) = job.progress.messages  # type: ignore[attr-defined]
     assert "\n" not in notice
-    assert str(job.cache.root) in notice
+    assert str(cache.root) in notice
 
 
 PLUGIN = """

@@ -20,10 +20,11 @@ from pipelines.common import ops
 from pipelines.common.errors import LoweringError, OpPackageError
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, Taken
+from pipelines.common.graph.tensors import make_tensors, named
 from pipelines.common.op_packages.package import Layout, LoadedPackage, OpPackage
+from pipelines.common.ort.layouts import LAYOUTS
+from pipelines.common.ort.session import _constant
 from pipelines.common.targets.cpu.rules import RULES
-from pipelines.common.targets.cpu.session import _constant
-from pipelines.common.targets.cpu.weights import make_tensors
 
 X = np.random.default_rng(0).normal(size=(1, 3, 64)).astype(np.float32)
 SILU = [Operator("SiLU", ["x"], {"y": ("a", "b", 64)})]
@@ -103,10 +104,10 @@ def test_stored_is_the_bytes_of_the_encoding(tmp_path: Path) -> None:
     matrix = Matrix.random("q8_0", 48, 64)
     graph = lowered(LINEAR, {"x": X[..., :1]}, ["y"], {"weight": matrix}, [product("stored", 68)])
     assert graph.weights == (
-        LoweredWeight("weight:stored", "weight", "stored", "uint8", (48, 68), constant=True),
+        LoweredWeight("weight:stored", "weight", "stored", "uint8", (48, 68), True, "q8_0"),
     )
     source = stored(tmp_path / "weights.gguf", {"weight": matrix})
-    made = make_tensors(source, graph.weights)["weight:stored"]
+    made = named(make_tensors(source, graph.weights, LAYOUTS))["weight:stored"]
     np.testing.assert_array_equal(made, matrix.bytes)
     assert np.shares_memory(made, source.raw("weight"))
     # Neither does ONNX Runtime take a copy.
@@ -128,7 +129,7 @@ def made(
     matrix = Matrix.random("q8_0", 48, 64)
     graph = lowered(LINEAR, {"x": X[..., :1]}, ["y"], {"weight": matrix}, rules)
     source = stored(tmp_path / "weights.gguf", {"weight": matrix})
-    (tensor,) = make_tensors(source, graph.weights, of).values()
+    (tensor,) = named(make_tensors(source, graph.weights, LAYOUTS, of)).values()
     return graph, tensor
 
 

@@ -12,10 +12,10 @@ from libraries import SILU, SUFFIX, Messages, compile_library
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.hookspecs import OpPackageRecord
-from pipelines.common.op_packages import library
 from pipelines.common.op_packages.load import load_package
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.registry import Entry, Registry
+from pipelines.common.system import processor_features
 from pipelines.common.text_generation import ModelOptions
 
 MODULE = """
@@ -193,8 +193,8 @@ def test_a_processor_without_what_the_library_needs(tmp_path: Path, silu_library
 def test_features_are_read_as_linux_spells_them(tmp_path: Path, line: str) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\n{line}\n\nprocessor\t: 1\n{line}\n")
-    assert {"avx2", "avx512f"} <= library.processor_features(cpuinfo)
-    assert library.processor_features(tmp_path / "gone") == frozenset()
+    assert {"avx2", "avx512f"} <= processor_features(cpuinfo)
+    assert processor_features(tmp_path / "gone") == frozenset()
 
 
 def test_a_library_of_something_else(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from tiny_models import llama, open_model, random_tokens, write_gguf
 from pipelines.common import target as target_module
 from pipelines.common.errors import MemoryLimitError, OpPackageError, TargetError
 from pipelines.common.importing import PREFIX
+from pipelines.common.ort import op_errors
 from pipelines.common.progress import Progress
 from pipelines.common.registry import Registry
-from pipelines.common.targets.cpu import op_errors
 from pipelines.common.targets.cpu.runner import CpuRunner
 
 TOKENS = random_tokens(20)

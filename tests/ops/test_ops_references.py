@@ -147,11 +147,18 @@ def test_attention_leaves_its_inputs_alone() -> None:
     assert all(torch.equal(x, y) for x, y in zip(arguments[:7], before, strict=True))
 
 
+def test_select_takes_each_row_of_the_batch_by_itself() -> None:
+    x = torch.arange(24.0).reshape(2, 4, 3)
+    chosen = ops.select(x, torch.tensor([[3, 0], [1, 1]]))
+    torch.testing.assert_close(chosen, torch.stack([x[0, [3, 0]], x[1, [1, 1]]]))
+
+
 EXAMPLES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "Linear": lambda: (torch.randn(2, 3, 8), torch.randn(5, 8)),
     "Embedding": lambda: (torch.tensor([[1, 0, 3]]), torch.randn(4, 8)),
     "RMSNorm": lambda: (torch.randn(2, 3, 8), torch.randn(8), 1e-5),
     "SiLU": lambda: (torch.randn(2, 3),),
+    "Select": lambda: (torch.randn(2, 4, 8), torch.tensor([[3], [0]])),
     "RoPE": lambda: rope_arguments(interleaved=1),
     "Attention": lambda: attention_arguments(3, [0, 2], [3, 5]),
 }

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from operator_graphs import Matrix, stored
 
 from pipelines.common.graph.rules import LoweredWeight
-from pipelines.common.targets.cpu.weights import make_tensors
+from pipelines.common.graph.tensors import make_tensors, named
+from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.weights.source import WeightSource
 
 BITS_AND_BLOCK = {"q4_0": (4, 32), "q4_1": (4, 32), "q8_0": (8, 32), "q6_k": (8, 16)}
@@ -20,7 +21,7 @@ BITS_AND_BLOCK = {"q4_0": (4, 32), "q4_1": (4, 32), "q8_0": (8, 32), "q6_k": (8,
 def laid_out(source: WeightSource, layout: str, shape: tuple[int, ...]) -> NDArray[Any]:
     dtype = {"codes": "uint8", "float16": "float16"}.get(layout, "float32")
     wanted = LoweredWeight("tensor", "weight", layout, dtype, shape, constant=True)
-    return make_tensors(source, [wanted])["tensor"]
+    return named(make_tensors(source, [wanted], LAYOUTS))["tensor"]
 
 
 def decoded(path: Path, matrix: Matrix) -> NDArray[np.float32]:
@@ -59,7 +60,7 @@ def test_tied_weights_share_their_memory(tmp_path: Path) -> None:
         LoweredWeight("rows", "embedding", "codes_by_row", "uint8", (4, 512), constant=True),
     ]
     source = stored(tmp_path / "weights.gguf", {"head": matrix, "embedding": matrix})
-    tensors = make_tensors(source, wanted)
+    tensors = named(make_tensors(source, wanted, LAYOUTS))
     assert np.shares_memory(tensors["head"], tensors["rows"])
 
 

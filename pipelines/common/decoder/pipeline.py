@@ -13,6 +13,7 @@ from pipelines.common.cache import Cache
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError
+from pipelines.common.graph.network import Network
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
@@ -121,14 +122,13 @@ class DecoderModel:
             Job(
                 pipeline=self.pipeline.name,
                 config=self.config,
-                network=self.pipeline.network,
-                weights=self.weights,
+                program=Network(self.pipeline.network, self.weights, self.cache),
                 frequencies=rope.frequencies(self.config, self.file, self.pipeline.architecture),
                 slots=slots,
                 max_length=max_length,
-                threads=self.options.threads,
-                cache=self.cache,
                 progress=self.progress,
+                threads=self.options.threads,
+                device=self.options.device,
                 packages=self.packages,
             )
         )

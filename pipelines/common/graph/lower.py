@@ -23,6 +23,7 @@ from onnx_ir.passes.common import (
 from onnxscript.rewriter import pattern
 
 from pipelines.common.errors import LoweringError
+from pipelines.common.graph.precision import calculate_in
 from pipelines.common.graph.rules import (
     KEPT,
     LAYOUTS,
@@ -31,6 +32,7 @@ from pipelines.common.graph.rules import (
     LoweredWeight,
     Rule,
     Taken,
+    element_type,
 )
 from pipelines.common.graph.trace import trace
 from pipelines.common.ops import DOMAIN, OPERATORS
@@ -41,20 +43,27 @@ _STATE = re.compile(r"(key|value)\.\d+")
 
 
 def lower(
-    model: ir.Model, rules: Sequence[Rule], encodings: Mapping[str, Encoding], target: str
+    model: ir.Model,
+    rules: Sequence[Rule],
+    encodings: Mapping[str, Encoding],
+    target: str,
+    activations: str = "float32",
 ) -> LoweredGraph:
     """Rewrites `model`, which is used up.
+
+    The graph gives its logits in float32, whatever type its activations have.
 
     Args:
         model: The neutral graph.
         rules: Those of op packages first, then the target's.
         encodings: What each parameter runs in.
         target: Name of the target, for messages.
+        activations: The type of the activations: float32, float16 or bfloat16.
 
     Raises:
         LoweringError: No rule takes an operator.
     """
-    lowering = _Lowering(model.graph, encodings)
+    lowering = _Lowering(model.graph, encodings, element_type(activations))
     taken = []
     for rule in rules:
         nodes = _rewrite_rule(rule, lowering).apply_to_model(model)
@@ -62,6 +71,8 @@ def lower(
             operators = trace(rule.pattern).operators
             taken.append(Taken(rule.package, rule.name, operators, nodes, rule.batch_invariant))
     _check_lowered(model.graph, encodings, target)
+    if activations != "float32":
+        calculate_in(model.graph, ir.DataType.from_numpy(element_type(activations)))
     for clean in (
         CommonSubexpressionEliminationPass(),
         RemoveUnusedNodesPass(),
@@ -70,18 +81,26 @@ def lower(
         model = clean(model).model
     lowered = lowering.install(model)
     return LoweredGraph(
-        ir.to_proto(model).SerializeToString(), lowered, _state_bytes(model.graph), tuple(taken)
+        ir.to_proto(model).SerializeToString(),
+        lowered,
+        _state_bytes(model.graph),
+        tuple(taken),
+        activations,
     )
 
 
 class _Lowering:
     """The parameters of the neutral graph, the tensors that rules make of them, and functions."""
 
-    def __init__(self, graph: ir.Graph, encodings: Mapping[str, Encoding]) -> None:
+    def __init__(
+        self, graph: ir.Graph, encodings: Mapping[str, Encoding], activations: np.dtype[Any]
+    ) -> None:
         self.graph = graph
         self.encodings = encodings
+        self.activations = activations
         self.parameters = {value for value in graph.inputs if value.name in encodings}
         self.made: dict[str, tuple[ir.Value, LoweredWeight]] = {}
+        self.inputs: dict[str, ir.Value] = {}
         # Not in the model before the end: later rules would look for their patterns inside.
         self.functions: dict[ir.OperatorIdentifier, ir.Function] = {}
 
@@ -91,8 +110,10 @@ class _Lowering:
         layout: str,
         shape: tuple[int, ...],
         dtype: DTypeLike,
+        *,
         constant: bool,
         package: str,
+        host: bool = False,
     ) -> ir.Value:
         """The tensor of that layout, the same one for every rule that asks."""
         assert value.name is not None
@@ -100,7 +121,10 @@ class _Lowering:
         if layout in LAYOUTS:
             package = ""
         name = ":".join(part for part in (value.name, package, layout) if part)
-        described = LoweredWeight(name, value.name, layout, kind.name, shape, constant, package)
+        encoding = self.encodings[value.name].name
+        described = LoweredWeight(
+            name, value.name, layout, kind.name, shape, constant, encoding, package, host
+        )
         tensor, first = self.made.setdefault(name, (_tensor(name, shape, kind), described))
         if described != first:
             raise LoweringError(
@@ -115,8 +139,11 @@ class _Lowering:
         for value in list(graph.inputs):
             if value in self.parameters:
                 graph.inputs.remove(value)
-        used = [made for made in self.made.values() if made[0].uses()]
+        graph.inputs.extend(value for value in self.inputs.values() if value.uses())
+        used = [made for made in self.made.values() if made[0].uses() or made[1].host]
         for value, weight in used:
+            if weight.host:
+                continue
             if weight.constant:
                 # Only declared: the runner supplies it, and nothing is ever read from that file.
                 assert value.dtype is not None and value.shape is not None and value.name
@@ -165,7 +192,24 @@ class _Emitter:
         *,
         constant: bool = True,
     ) -> ir.Value:
-        return self._lowering.make(value, layout, shape, dtype, constant, self._package)
+        return self._lowering.make(
+            value, layout, shape, dtype, constant=constant, package=self._package
+        )
+
+    def host_weight(
+        self, value: ir.Value, layout: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32
+    ) -> None:
+        self._lowering.make(
+            value, layout, shape, dtype, constant=False, package=self._package, host=True
+        )
+
+    def input(self, name: str, dtype: DTypeLike, shape: Sequence[int | str]) -> ir.Value:
+        made = ir.Value(
+            name=name,
+            shape=ir.Shape(shape),
+            type=ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))),
+        )
+        return self._lowering.inputs.setdefault(name, made)
 
     def call(self, function: Any, *inputs: Any, _outputs: int = 1, **attributes: Any) -> Any:
         inner = function.function_ir.get_called_functions().values()
@@ -178,12 +222,20 @@ class _Emitter:
         return node(*inputs, _domain=domain, _outputs=_outputs, **attributes)
 
     def keep_state_in(self, value: ir.Value, dtype: DTypeLike) -> ir.Value:
-        kind = ir.DataType.from_numpy(np.dtype(dtype))
-        value.dtype = kind
+        self.supply_in(value, dtype)
+        assert value.dtype is not None
         for output in self._lowering.graph.outputs:
             if output.name == f"new_{value.name}":
-                output.dtype = kind
+                output.dtype = value.dtype
         return value
+
+    def supply_in(self, value: ir.Value, dtype: DTypeLike) -> ir.Value:
+        value.dtype = ir.DataType.from_numpy(np.dtype(dtype))
+        return value
+
+    @property
+    def activations(self) -> np.dtype[Any]:
+        return self._lowering.activations
 
     def encodings(self) -> frozenset[str]:
         return frozenset(encoding.name for encoding in self._lowering.encodings.values())

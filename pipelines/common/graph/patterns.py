@@ -28,6 +28,11 @@ def silu(op: Any, x: Any) -> Any:
     return op.SiLU(x)
 
 
+def select(op: Any, x: Any, wanted: Any) -> Any:
+    """One `Select`."""
+    return op.Select(x, wanted)
+
+
 def rope(op: Any, x: Any, past: Any, cos: Any, sin: Any, head_dim: Any, interleaved: Any) -> Any:
     """One `RoPE`."""
     return op.RoPE(x, past, cos, sin, head_dim=head_dim, interleaved=interleaved)

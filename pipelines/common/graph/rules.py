@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,9 +17,18 @@ KEPT = "pipelines.kept"
 """Domain in which a rule emits a neutral operator that stays as it is, for a kernel of that name;
 in the lowered graph it is in the neutral operators' own domain."""
 
-LAYOUTS = ("stored", "float32", "float16")
-"""Weight layouts that every target has: the bytes of the encoding that a weight runs in, its
-values, and the values of a weight that is stored in float16."""
+LAYOUTS = ("stored", "float32", "float16", "bfloat16")
+"""Weight layouts that every target has: the bytes of the encoding that a weight runs in, and its
+values in one of three types."""
+
+
+def element_type(name: str) -> np.dtype[Any]:
+    """The NumPy type of a name as `LoweredWeight.dtype` has it, bfloat16 included."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
 
 
 class Emitter(Protocol):
@@ -51,6 +60,27 @@ class Emitter(Protocol):
                 otherwise it is an input of the graph and stays where it is.
         """
 
+    def host_weight(
+        self,
+        value: Any,
+        layout: str,
+        shape: tuple[int, ...],
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        """Has a tensor made of a weight that the target's runner reads itself.
+
+        It is no part of the graph. The arguments are those of `weight`.
+        """
+
+    def input(self, name: str, dtype: DTypeLike, shape: Sequence[int | str]) -> Any:
+        """An input of the graph that the target's runner feeds; the same one for every node.
+
+        Args:
+            name: Its name.
+            dtype: Its element type.
+            shape: Its shape; names stand for dimensions that vary.
+        """
+
     def call(self, function: Any, *inputs: Any, _outputs: int = 1, **attributes: Any) -> Any:
         """One node that calls a function made of standard ONNX operators.
 
@@ -68,6 +98,13 @@ class Emitter(Protocol):
         16 tokens of a head have their place in it, from which they can be copied to another slot;
         what stands where inside of that is the affair of the operators that the rule emits.
         """
+
+    def supply_in(self, value: Any, dtype: DTypeLike) -> Any:
+        """Declares the type in which the runner supplies a rotary table; returns the table."""
+
+    @property
+    def activations(self) -> np.dtype[Any]:
+        """The type that activations have in this graph."""
 
     def encodings(self) -> frozenset[str]:
         """Names of all encodings that the network's weights run in."""
@@ -124,8 +161,10 @@ class LoweredWeight:
         dtype: Its element type, as numpy spells it.
         shape: Its shape.
         constant: True for an initializer, False for an input.
+        encoding: Name of what the weight runs in.
         package: Name of the op package whose rule asked for a layout that is none of `LAYOUTS`; it
             is looked for there first. Empty for the others.
+        host: Whether it is no part of the graph, but for the target's runner.
     """
 
     name: str
@@ -134,12 +173,14 @@ class LoweredWeight:
     dtype: str
     shape: tuple[int, ...]
     constant: bool
+    encoding: str = ""
     package: str = ""
+    host: bool = False
 
     @property
     def nbytes(self) -> int:
         """Bytes it takes."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * element_type(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -171,12 +212,14 @@ class LoweredGraph:
         state_bytes: Bytes of the KV state that one token of one slot takes in all layers.
         taken: What each rule took, in the order in which the rules were applied; rules that took
             nothing are left out.
+        activations: The type of the activations.
     """
 
     model: bytes
     weights: tuple[LoweredWeight, ...]
     state_bytes: int = 0
     taken: tuple[Taken, ...] = ()
+    activations: str = "float32"
 
     @property
     def batch_invariant(self) -> bool:

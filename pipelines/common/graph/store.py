@@ -14,14 +14,20 @@ import importlib.metadata
 import json
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.common.cache import digest
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, Taken
 from pipelines.common.importing import PREFIX
+from pipelines.common.progress import Progress
 from pipelines.common.target import Job
+
+if TYPE_CHECKING:
+    from pipelines.common.graph.network import Network
 
 PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript")
 """Packages whose versions have a say in the graph."""
@@ -29,66 +35,95 @@ PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript")
 _MODEL, _INDEX = "graph.onnx", "graph.json"
 
 
-def lowered_graph(job: Job, target: str, rules: Sequence[Rule]) -> LoweredGraph:
+def lowered_graph(
+    network: Network, job: Job, target: str, rules: Sequence[Rule], activations: str = "float32"
+) -> LoweredGraph:
     """The graph of a job for a target, from the cache or newly made.
 
     Args:
-        job: The decoder.
+        network: The network and its weights.
+        job: What it is for.
         target: Name of the target.
         rules: The target's own; those of the job's op packages come before them.
+        activations: The type of the activations.
     """
     rules = [*(rule for package in job.packages for rule in package.rules(target)), *rules]
-    key = _key(job, target, rules)
-    found = job.cache.get("graph", key)
+    key = _key(network, job, target, rules, activations)
+    found = network.cache.get("graph", key)
     if found is not None:
         with job.progress.phase("lower", "reading the lowered graph"):
-            graph = _read(found)
+            graph = _read(found, job.progress)
         if graph is not None:
             job.progress.from_cache |= {"build", "lower"}
             job.progress.seconds.setdefault("build", 0.0)
             return graph
-        job.progress.detail(f"sources have changed since the graph {key[:12]} was cached")
 
-    graph = _make(job, target, rules)
+    graph = _make(network, job, target, rules, activations)
 
     def write(folder: Path) -> None:
         (folder / _MODEL).write_bytes(graph.model)
-        index = {
-            "weights": [dataclasses.asdict(weight) for weight in graph.weights],
-            "state_bytes": graph.state_bytes,
-            "taken": [dataclasses.asdict(taken) for taken in graph.taken],
-            "sources": _loaded_sources(job),
-        }
+        index = {**describe(graph), "sources": _loaded_sources(network)}
         (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 
     try:
         if found is not None:
-            job.cache.discard("graph", key)
-        job.cache.put("graph", key, write, f"{job.pipeline} for {target}")
+            network.cache.discard("graph", key)
+        network.cache.put("graph", key, write, f"{job.pipeline} for {target}")
     except CacheError as error:
         job.progress.notice(str(error))
     return graph
 
 
-def _make(job: Job, target: str, rules: Sequence[Rule]) -> LoweredGraph:
+def describe(graph: LoweredGraph) -> dict[str, Any]:
+    """Everything about a graph but the model itself, which it has a digest of; JSON values."""
+    return {
+        "model": _digest(graph.model),
+        "weights": [dataclasses.asdict(weight) for weight in graph.weights],
+        "state_bytes": graph.state_bytes,
+        "taken": [dataclasses.asdict(taken) for taken in graph.taken],
+        "activations": graph.activations,
+    }
+
+
+def described(model: bytes, index: Mapping[str, Any]) -> LoweredGraph:
+    """The graph of a model and its description.
+
+    Raises:
+        ValueError: It is the description of another model.
+        KeyError: It lacks something.
+        TypeError: Something in it has another type, or was not known when this was written.
+    """
+    if _digest(model) != index["model"]:
+        raise ValueError("the model is not the one that is described")
+    weights = tuple(
+        LoweredWeight(**{**weight, "shape": tuple(weight["shape"])}) for weight in index["weights"]
+    )
+    taken = tuple(Taken(**taken) for taken in index["taken"])
+    return LoweredGraph(model, weights, index["state_bytes"], taken, index["activations"])
+
+
+def _make(
+    network: Network, job: Job, target: str, rules: Sequence[Rule], activations: str
+) -> LoweredGraph:
     with job.progress.phase("build", "building the graph"):
         from pipelines.common.graph.build import build
 
-        model = build(job.make_network, job.config)
+        model = build(partial(network.make, job), job.config)
     with job.progress.phase("lower", f"lowering the graph for {target}"):
         from pipelines.common.graph.lower import lower
 
-        return lower(model, rules, job.weights.encodings, target)
+        return lower(model, rules, network.weights.encodings, target, activations)
 
 
-def _key(job: Job, target: str, rules: Sequence[Rule]) -> str:
+def _key(network: Network, job: Job, target: str, rules: Sequence[Rule], activations: str) -> str:
     return digest(
         {
             "pipeline": job.pipeline,
-            "network": job.network,
+            "network": network.function,
             "config": dataclasses.asdict(job.config),
-            "encodings": {name: str(encoding) for name, encoding in job.weights.encodings.items()},
+            "encodings": {name: str(runs) for name, runs in network.weights.encodings.items()},
             "target": target,
+            "activations": activations,
             "packages": [[package.name, str(package.path)] for package in job.packages],
             "rules": [[rule.package, rule.name] for rule in rules],
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -97,20 +132,21 @@ def _key(job: Job, target: str, rules: Sequence[Rule]) -> str:
     )
 
 
-def _read(folder: Path) -> LoweredGraph | None:
-    """The graph of an entry, or None if a source it was made from has changed."""
-    index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    for source, expected in index["sources"].items():
-        if _hash(Path(source)) != expected:
-            return None
-    weights = tuple(
-        LoweredWeight(**{**weight, "shape": tuple(weight["shape"])}) for weight in index["weights"]
-    )
-    taken = tuple(Taken(**taken) for taken in index["taken"])
-    return LoweredGraph((folder / _MODEL).read_bytes(), weights, index["state_bytes"], taken)
+def _read(folder: Path, progress: Progress) -> LoweredGraph | None:
+    """The graph of an entry, or None if it is damaged or a source it was made from has changed."""
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        for source, expected in index["sources"].items():
+            if _hash(Path(source)) != expected:
+                progress.detail(f"{source} has changed since the graph was cached")
+                return None
+        return described((folder / _MODEL).read_bytes(), index)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        progress.notice(f"the cached graph {folder} is damaged and is made anew: {error!r}")
+        return None
 
 
-def _loaded_sources(job: Job) -> dict[str, str]:
+def _loaded_sources(network: Network) -> dict[str, str]:
     """Hashes of the loaded source files that no package version in the key stands for.
 
     These are the files of this project, of the pipeline's package, of plugins and op packages, and
@@ -120,7 +156,7 @@ def _loaded_sources(job: Job) -> dict[str, str]:
         str(Path(path).resolve())
         for path in {sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")}
     )
-    ours = {"pipelines", job.network.partition(".")[0].partition(":")[0]}
+    ours = {"pipelines", network.function.partition(".")[0].partition(":")[0]}
     sources = {}
     for name, module in list(sys.modules.items()):
         origin = getattr(module, "__file__", None)
@@ -136,6 +172,10 @@ def _loaded_sources(job: Job) -> dict[str, str]:
 def _hash(path: Path) -> str:
     """Digest of a file's content; empty if it is gone."""
     try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        return _digest(path.read_bytes())
     except OSError:
         return ""
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

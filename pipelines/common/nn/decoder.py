@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
+from pipelines.common import ops
 from pipelines.common.nn.layers import Embedding, Linear, RMSNorm
 from pipelines.common.nn.step import KVState, Step
 
@@ -88,6 +88,5 @@ class Decoder(nn.Module):
         for layer, key, value in zip(self.layers, keys, values, strict=True):
             x, state = layer(x, step, KVState(key, value))
             states.append(state)
-        x = torch.gather(x, 1, wanted.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-        logits = self.head(self.norm(x))
+        logits = self.head(self.norm(ops.select(x, wanted)))
         return logits, [state.key for state in states], [state.value for state in states]

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.graph.tensors import make_tensors, named
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.ort import failures, said
-from pipelines.common.targets.cpu.session import bind, compile_graph, element_type
-from pipelines.common.targets.cpu.weights import make_tensors
+from pipelines.common.ort.layouts import LAYOUTS
+from pipelines.common.ort.session import bind, compile_graph, input_types
 from pipelines.common.weights.source import WeightSource
 
 Array = NDArray[Any]
@@ -32,7 +33,7 @@ class CompiledExample:
     """
 
     def __init__(self, graph: LoweredGraph, source: WeightSource, package: LoadedPackage) -> None:
-        tensors = make_tensors(source, graph.weights, [package])
+        tensors = named(make_tensors(source, graph.weights, LAYOUTS, [package]))
         libraries = [package.library] if package.library else []
         try:
             self._compiled = compile_graph(graph, tensors, libraries)
@@ -41,8 +42,7 @@ class CompiledExample:
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Element type of an input."""
-        types = {value.name: value.type for value in self._compiled.session.get_inputs()}
-        return element_type(types[name])
+        return input_types(self._compiled.session)[name]
 
     def run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Runs it on arrays that stay where they are.

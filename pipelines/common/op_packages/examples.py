@@ -65,6 +65,14 @@ def _silu(generator: np.random.Generator) -> Iterator[Bindings]:
         yield {"x": _normal(generator, batch, sequence, width, scale=20)}
 
 
+def _select(generator: np.random.Generator) -> Iterator[Bindings]:
+    for batch, sequence, width, wanted in ((1, 1, 32, 1), (3, 5, 50, 2), (1, 33, 64, 33)):
+        yield {
+            "x": _normal(generator, batch, sequence, width),
+            "wanted": generator.integers(0, sequence, (batch, wanted)),
+        }
+
+
 def _rotary_tables(positions: int, head_dim: int) -> dict[str, NDArray[np.float32]]:
     frequencies = 500_000.0 ** (-np.arange(0, head_dim, 2) / head_dim)
     angles = np.arange(positions)[:, None] * frequencies
@@ -130,6 +138,7 @@ EXAMPLES: Mapping[Callable[..., Any], Examples] = {
     patterns.embedding: _embedding,
     patterns.rms_norm: _rms_norm,
     patterns.silu: _silu,
+    patterns.select: _select,
     patterns.rope: _rope,
     patterns.attention: _attention,
     patterns.rope_attention: _rope_attention,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.ort import failures, onnxruntime, said
+from pipelines.common.system import processor_features
 
 SYMBOL = "RegisterCustomOps"
 
@@ -68,19 +69,6 @@ def _not_loaded(library: Path, message: str, build: str) -> OpPackageError:
             f"{library} was built for another platform than {here}; build it here: {build}"
         )
     return OpPackageError(f"{library} cannot be loaded: {message.removeprefix(f'{library}: ')}")
-
-
-def processor_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """What this processor can do, in the words of Linux; nothing on systems that do not tell."""
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return frozenset()
 
 
 def registered(library: Path, operators: Iterable[str], domain: str) -> list[str]:

@@ -17,6 +17,7 @@ from pipelines.common.ops.neutral import (
 from pipelines.common.ops.pointwise import silu
 from pipelines.common.ops.rms_norm import rms_norm
 from pipelines.common.ops.rope import rope
+from pipelines.common.ops.select import select
 
 __all__ = [
     "DOMAIN",
@@ -29,5 +30,6 @@ __all__ = [
     "operator",
     "rms_norm",
     "rope",
+    "select",
     "silu",
 ]

@@ -12,8 +12,11 @@ from torch import nn
 
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.errors import TargetError
+from pipelines.common.graph.network import Network
 from pipelines.common.runtime.runner import Runner
-from pipelines.common.target import Job
+from pipelines.common.system import available_memory, processor, total_memory
+from pipelines.common.target import Availability, Device, Job
 
 
 class TorchTarget:
@@ -22,19 +25,30 @@ class TorchTarget:
     Weights are the exact float32 values of the encoding they run in.
     """
 
+    def availability(self) -> Availability:
+        """See `Target.availability`."""
+        return Availability(
+            (Device(f"{processor()}, {cores()} cores", total_memory(), available_memory()),)
+        )
+
     def start(self, job: Job) -> Runner:
         """See `Target.start`; there is nothing to lower."""
+        if not isinstance(job.program, Network):
+            raise TargetError(
+                "target torch runs the network of a model file; an exported folder has only a graph"
+            )
         if job.threads:
             torch.set_num_threads(job.threads)
         with job.progress.phase("build", "building the module"), torch.device("meta"):
-            module = job.make_network()
+            module = job.program.make(job)
         parameters = dict(module.named_parameters())
-        weights = 4 * sum(parameter.numel() for parameter in parameters.values())
-        job.require_memory("torch", weights, 4 * job.state_elements, job.slots)
+        weight_bytes = 4 * sum(parameter.numel() for parameter in parameters.values())
+        job.require_memory("torch", weight_bytes, 4 * job.state_elements, job.slots)
         with job.progress.phase("load", "decoding weights"), warnings.catch_warnings():
             # Mapped weights are read-only, which torch warns of; nothing here writes to them.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            tensors = {name: torch.from_numpy(job.weights.float32(name)) for name in parameters}
+            weights = job.program.weights
+            tensors = {name: torch.from_numpy(weights.float32(name)) for name in parameters}
             module.load_state_dict(tensors, assign=True)
         rotary = rope.tables(job.frequencies, job.max_length)
         return TorchRunner(module, job.config, rotary, job.slots, job.max_length)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pipelines.common.decoder import rope
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.graph.store import lowered_graph
+from pipelines.common.graph.tensors import named
 from pipelines.common.op_packages.package import LoadedPackage
-from pipelines.common.ort import failures, onnxruntime
+from pipelines.common.ort import failures, onnxruntime, op_errors
+from pipelines.common.ort.layouts import LAYOUTS
+from pipelines.common.ort.session import compile_graph
 from pipelines.common.runtime.runner import Runner
-from pipelines.common.target import Job
-from pipelines.common.targets.cpu import op_errors
+from pipelines.common.system import available_memory, processor, total_memory
+from pipelines.common.target import Availability, Device, Job
 from pipelines.common.targets.cpu.rules import RULES
 from pipelines.common.targets.cpu.runner import CpuRunner, capacity
-from pipelines.common.targets.cpu.session import compile_graph
-from pipelines.common.targets.cpu.weights import make_tensors
 
 _COPIES = {"codes": 2, "scales": 3}
 """How often a layout is in memory while the session is made: as it is handed over, and in what the
@@ -23,13 +23,19 @@ runtime packs, where scales stand by themselves and multiplied with the codes' z
 class CpuTarget:
     """Implements `pipelines.common.target.Target`."""
 
+    def availability(self) -> Availability:
+        """See `Target.availability`; every machine that this runs on has a processor."""
+        return Availability(
+            (Device(f"{processor()}, {cores()} cores", total_memory(), available_memory()),)
+        )
+
     def start(self, job: Job) -> Runner:
         """See `Target.start`."""
         # What is too large at the least is refused before a graph is built for it. Rules of op
         # packages may keep the state in halves of float32.
         least = 2 if job.packages else 4
-        job.require_memory("cpu", job.weights.total_bytes, least * job.state_elements, slots=1)
-        graph = lowered_graph(job, "cpu", RULES)
+        job.require_memory("cpu", job.program.weight_bytes, least * job.state_elements, slots=1)
+        graph = job.program.lowered(job, "cpu", RULES, "float32")
         job.require_memory(
             "cpu",
             sum(_COPIES.get(weight.layout, 1) * weight.nbytes for weight in graph.weights),
@@ -67,7 +73,7 @@ def _report(job: Job, graph: LoweredGraph) -> None:
 def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
     cos, sin = rope.tables(job.frequencies, job.max_length)
     with job.progress.phase("load", "preparing weights"):
-        tensors = make_tensors(job.weights, graph.weights, job.packages)
+        tensors = named(job.program.tensors(graph, LAYOUTS, job.packages))
     packages = _at_work(job, graph)
     names = frozenset(package.name for package in packages)
     libraries = {package.name: package.library for package in packages if package.library}

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.targets.cpu import op_errors
-from pipelines.common.targets.cpu.session import bind, element_type
+from pipelines.common.ort import op_errors
+from pipelines.common.ort.session import bind, input_types
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -60,11 +60,11 @@ class CpuRunner:
         self._lent = lent
         self._packages = packages
         shape = (slots, config.kv_heads, capacity(max_length), config.head_dim)
-        types = {value.name: value.type for value in session.get_inputs()}
+        types = input_types(session)
         self._graph_inputs = types.keys()
         layers = range(config.layers)
         self._state = {
-            name: np.zeros(shape, element_type(types[name]))
+            name: np.zeros(shape, types[name])
             for name in (f"{half}.{layer}" for half in ("key", "value") for layer in layers)
         }
         self._lengths = np.zeros(slots, np.int32)

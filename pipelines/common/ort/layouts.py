@@ -1,4 +1,4 @@
-"""How weight bytes are laid out for ONNX Runtime's block-quantized operators on the CPU.
+"""How weight bytes are laid out for ONNX Runtime's block-quantized operators.
 
 `MatMulNBits` and `GatherBlockQuantized` take unsigned codes and float32 scales, apart from each
 other: a value is ``(code - 2**(bits-1)) * scale``. Every block format has an exact form of this
@@ -10,12 +10,13 @@ Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.op_packages.package import Layout
 from pipelines.common.weights.encodings import Encoding
 from pipelines.common.weights.pages import allocate
 from pipelines.common.weights.parallel import for_row_chunks
@@ -166,3 +167,11 @@ _SCALES: dict[str, Callable[[Blocks, Array], None]] = {
     "q8_0": _scales_of_blocks,
     "q6_k": _scales_q6_k,
 }
+
+LAYOUTS: Mapping[str, Layout] = {
+    "codes": codes,
+    "codes_by_row": codes,
+    "scales": scales,
+    "offsets": offsets,
+}
+"""The layouts that `pipelines.common.ort.emit` asks for."""

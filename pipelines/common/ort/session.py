@@ -1,22 +1,41 @@
-"""Makes a session of a lowered graph and its tensors."""
+"""Makes sessions of lowered graphs and their tensors."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.errors import TargetError
-from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph
+from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph, element_type
 from pipelines.common.ort import onnxruntime
 
-PROVIDER = "CPUExecutionProvider"
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, OrtValue
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One of ONNX Runtime's execution providers.
+
+    Attributes:
+        name: What the runtime calls it.
+        options: Its options.
+        entries: Entries of the session's configuration.
+    """
+
+    name: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    entries: Mapping[str, str] = field(default_factory=dict)
+
+
+CPU = Provider("CPUExecutionProvider")
 
 
 @dataclass(frozen=True)
@@ -29,7 +48,7 @@ class Compiled:
         lent: Memory that the session reads at any time; it has to outlive it.
     """
 
-    session: Any
+    session: InferenceSession
     inputs: dict[str, NDArray[Any]]
     lent: list[NDArray[Any]]
 
@@ -40,7 +59,7 @@ def compile_graph(
     libraries: Iterable[Path],
     threads: int | None = None,
 ) -> Compiled:
-    """Compiles a graph.
+    """Compiles a graph for the CPU.
 
     Args:
         graph: The graph.
@@ -53,11 +72,6 @@ def compile_graph(
         Exception: One of `pipelines.common.ort.failures`, if the runtime refuses the graph.
     """
     ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 4  # errors are raised; what is left is what ends the process
-    for library in libraries:
-        options.register_custom_ops_library(str(library))
     constants = {
         weight.name: tensors.pop(weight.name) for weight in graph.weights if weight.constant
     }
@@ -65,18 +79,50 @@ def compile_graph(
     lent = [array for array in constants.values() if not array.flags.writeable]
     values = {name: _constant(ort, array) for name, array in constants.items()}
     del constants
-    for name, value in values.items():
+    session = make_session(graph, values, CPU, libraries, threads)
+    return Compiled(session, tensors, lent)
+
+
+def make_session(
+    graph: LoweredGraph,
+    constants: Mapping[str, OrtValue],
+    provider: Provider,
+    libraries: Iterable[Path] = (),
+    threads: int | None = None,
+) -> InferenceSession:
+    """Makes a session on one provider.
+
+    Args:
+        graph: The graph.
+        constants: Its constants by name, where the provider wants them.
+        provider: What is to run it.
+        libraries: With the kernels of op packages.
+        threads: Threads of the session; None for ONNX Runtime's own choice.
+
+    Raises:
+        TargetError: The session would run on something else.
+        Exception: One of `pipelines.common.ort.failures`, if the runtime refuses the graph.
+    """
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 4  # errors are raised; what is left is what ends the process
+    for library in libraries:
+        options.register_custom_ops_library(str(library))
+    for name, value in constants.items():
         options.add_initializer(name, value)
     with tempfile.TemporaryDirectory() as folder:
         # The runtime insists that the file exists, though each of its tensors is supplied here.
         (Path(folder) / PLACEHOLDER).touch()
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", folder
+        entries = {"session.model_external_initializers_file_folder_path": folder}
+        for key, entry in {**entries, **provider.entries}.items():
+            options.add_session_config_entry(key, entry)
+        session = ort.InferenceSession(
+            graph.model, options, providers=[(provider.name, dict(provider.options))]
         )
-        session = ort.InferenceSession(graph.model, options, providers=[PROVIDER])
-    if session.get_providers() != [PROVIDER]:
-        raise TargetError(f"asked ONNX Runtime for {PROVIDER}, got {session.get_providers()}")
-    return Compiled(session, tensors, lent)
+    if session.get_providers()[0] != provider.name:
+        raise TargetError(f"asked ONNX Runtime for {provider.name}, got {session.get_providers()}")
+    return session
 
 
 def bind(bind_value: Any, name: str, array: NDArray[Any]) -> None:
@@ -91,13 +137,18 @@ def bind(bind_value: Any, name: str, array: NDArray[Any]) -> None:
     bind_value(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
-def element_type(tensor: str) -> np.dtype[Any]:
+def input_types(session: InferenceSession) -> dict[str, np.dtype[Any]]:
+    """Element types of a session's inputs, by name."""
+    return {value.name: _element_type(value.type) for value in session.get_inputs()}
+
+
+def _element_type(tensor: str) -> np.dtype[Any]:
     """The element type of what ONNX Runtime calls ``tensor(float)``."""
     name = tensor.removeprefix("tensor(").removesuffix(")")
-    return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
+    return element_type({"float": "float32", "double": "float64"}.get(name, name))
 
 
-def _constant(ort: ModuleType, array: NDArray[Any]) -> Any:
+def _constant(ort: ModuleType, array: NDArray[Any]) -> OrtValue:
     """A constant of a session, without a copy.
 
     Through DLPack the session itself owns it, and frees what it has packed. That takes no read-only

@@ -1,0 +1,73 @@
+"""A network in torch and the weights of a model file: what graphs are made of."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipelines.common.cache import Cache
+from pipelines.common.graph.rules import LoweredGraph, Rule
+from pipelines.common.graph.store import lowered_graph
+from pipelines.common.graph.tensors import Made, make_tensors
+from pipelines.common.op_packages.package import Layout, LoadedPackage
+from pipelines.common.target import Job
+from pipelines.common.weights.source import WeightSource
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Network:
+    """Implements `pipelines.common.target.Program`.
+
+    Attributes:
+        function: ``"package.module:function"``; the function makes the torch module of a config,
+            with empty weights.
+        weights: The weights, each in the encoding that it is to run in.
+        cache: Where lowered graphs are kept.
+    """
+
+    function: str
+    weights: WeightSource
+    cache: Cache
+
+    @property
+    def encodings(self) -> Collection[str]:
+        """See `Program.encodings`."""
+        return {encoding.name for encoding in self.weights.encodings.values()}
+
+    @property
+    def weight_bytes(self) -> int:
+        """See `Program.weight_bytes`."""
+        return self.weights.total_bytes
+
+    def lowered(
+        self, job: Job, target: str, rules: Sequence[Rule], activations: str
+    ) -> LoweredGraph:
+        """See `Program.lowered`; the graph comes from the cache or is newly made."""
+        return lowered_graph(self, job, target, rules, activations)
+
+    def tensors(
+        self,
+        graph: LoweredGraph,
+        layouts: Mapping[str, Layout],
+        packages: Sequence[LoadedPackage] = (),
+    ) -> Iterator[Made]:
+        """See `Program.tensors`."""
+        return make_tensors(self.weights, graph.weights, layouts, packages)
+
+    def make(self, job: Job) -> nn.Module:
+        """The decoder's torch module; imports torch and whatever the module is made of.
+
+        Raises:
+            OpPackageError: An op package cannot declare its operators, or the module uses one that
+                no package declares.
+        """
+        for package in job.packages:
+            package.declare_operators()
+        module, _, function = self.function.partition(":")
+        network: nn.Module = getattr(importlib.import_module(module), function)(job.config)
+        return network

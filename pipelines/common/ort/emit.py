@@ -1,0 +1,161 @@
+"""What targets on ONNX Runtime emit for the neutral operators, in the type of the activations.
+
+`com.microsoft` operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from pipelines.common.graph.rules import Emitter
+
+MICROSOFT = "com.microsoft"
+
+FLOAT, INT32, INT64, FLOAT16, BFLOAT16 = 1, 6, 7, 10, 16
+"""`onnx.TensorProto` element types."""
+
+_TYPES = {"float32": FLOAT, "float16": FLOAT16, "bfloat16": BFLOAT16}
+
+Lengths: TypeAlias = Callable[[Emitter, Any, Any], tuple[Any, Any]]
+"""Makes what GroupQueryAttention wants of a call's lengths.
+
+Of `Attention`'s total ``[batch]`` and of its half of the state it makes the place of each row's
+last token, ``[batch]`` int32, and the length of the longest row or a bound of it, a scalar.
+"""
+
+
+def block_format(op: Emitter, weight: Any) -> tuple[int, int]:
+    """Bits of a code and elements that share a scale, for the block-quantized operators."""
+    return {"q4_0": (4, 32), "q4_1": (4, 32), "q8_0": (8, 32), "q6_k": (8, 16)}[op.encoding(weight)]
+
+
+def block_product(op: Emitter, x: Any, weight: Any, **attributes: int) -> Any:
+    """`Linear` with a weight in blocks."""
+    bits, block = block_format(op, weight)
+    rows, width = op.shape(weight)
+    return op.MatMulNBits(
+        x,
+        op.weight(weight, "codes", (rows, width // block, block * bits // 8), np.uint8),
+        op.weight(weight, "scales", (rows, width // block), op.activations),
+        K=width,
+        N=rows,
+        bits=bits,
+        block_size=block,
+        **attributes,
+        _domain=MICROSOFT,
+    )
+
+
+def float_product(op: Emitter, x: Any, weight: Any) -> Any:
+    """`Linear` with a weight in the type of the activations."""
+    # As an input it stays in the mapped file: the product would copy a constant into a packed form.
+    matrix = op.weight(
+        weight, op.activations.name, op.shape(weight), op.activations, constant=False
+    )
+    return op.FusedMatMul(x, matrix, transB=1, _domain=MICROSOFT)
+
+
+def block_rows(op: Emitter, tokens: Any, weight: Any) -> Any:
+    """`Embedding` with a weight in blocks."""
+    bits, block = block_format(op, weight)
+    rows, width = op.shape(weight)
+    return op.GatherBlockQuantized(
+        op.weight(weight, "codes_by_row", (rows, width * bits // 8), np.uint8),
+        tokens,
+        op.weight(weight, "scales", (rows, width // block), op.activations),
+        bits=bits,
+        block_size=block,
+        gather_axis=0,
+        quantize_axis=1,
+        _domain=MICROSOFT,
+    )
+
+
+def float_rows(op: Emitter, tokens: Any, weight: Any) -> Any:
+    """`Embedding` with a weight in float16, as it is stored, or in the type of the activations."""
+    kind = np.dtype(np.float16) if op.encoding(weight) == "f16" else op.activations
+    table = op.weight(weight, kind.name, op.shape(weight), kind, constant=False)
+    rows = op.Gather(table, tokens)
+    if kind == op.activations:
+        return rows
+    return op.Cast(rows, to=_TYPES[op.activations.name])
+
+
+def rms_norm(op: Emitter, x: Any, weight: Any, epsilon: Any) -> Any:
+    """`RMSNorm`; the mean is computed in float32."""
+    scale = op.weight(weight, op.activations.name, (op.width(x),), op.activations)
+    return op.SimplifiedLayerNormalization(x, scale, axis=-1, epsilon=epsilon.as_float())
+
+
+def silu(op: Emitter, x: Any) -> Any:
+    """`SiLU`."""
+    return op.QuickGelu(x, alpha=1.0, _domain=MICROSOFT)
+
+
+def select(op: Emitter, x: Any, wanted: Any) -> Any:
+    """`Select`."""
+    return op.GatherND(x, op.Unsqueeze(wanted, op.Constant(value_ints=[-1])), batch_dims=1)
+
+
+def rope(
+    op: Emitter, x: Any, past: Any, cos: Any, sin: Any, head_dim: Any, interleaved: Any
+) -> Any:
+    """`RoPE`."""
+    length = op.Shape(x, start=1, end=2)
+    offsets = op.Range(op.Constant(value_int=0), op.Squeeze(length), op.Constant(value_int=1))
+    positions = op.Add(op.Unsqueeze(op.Cast(past, to=INT64), op.Constant(value_ints=[1])), offsets)
+    return op.RotaryEmbedding(
+        x,
+        positions,
+        op.supply_in(cos, op.activations),
+        op.supply_in(sin, op.activations),
+        interleaved=interleaved.as_int(),
+        num_heads=op.width(x) // head_dim.as_int(),
+        _domain=MICROSOFT,
+    )
+
+
+def attention(
+    op: Emitter,
+    query: Any,
+    key: Any,
+    value: Any,
+    past_key: Any,
+    past_value: Any,
+    past: Any,  # noqa: ARG001 - bound by the pattern; the operator works it out from `total`
+    total: Any,
+    head_dim: Any,
+    scale: Any,
+    cos: Any = None,
+    sin: Any = None,
+    interleaved: Any = None,
+    *,
+    lengths: Lengths,
+) -> Any:
+    """`Attention`, with `RoPE` before it if there are cosines.
+
+    The arguments are what `patterns.rope_attention` binds, and what makes the lengths that the
+    operator wants. The state has the type of the activations.
+    """
+    rotary: tuple[Any, ...] = ()
+    attributes = {"do_rotary": 0}
+    if cos is not None:
+        rotary = tuple(op.supply_in(table, op.activations) for table in (cos, sin))
+        attributes = {"do_rotary": 1, "rotary_interleaved": interleaved.as_int()}
+    return op.GroupQueryAttention(
+        query,
+        key,
+        value,
+        *(op.keep_state_in(half, op.activations) for half in (past_key, past_value)),
+        *lengths(op, total, past_key),
+        *rotary,
+        num_heads=op.width(query) // head_dim.as_int(),
+        kv_num_heads=op.width(key) // head_dim.as_int(),
+        scale=scale.as_float(),
+        **attributes,
+        _domain=MICROSOFT,
+        _outputs=3,
+    )
