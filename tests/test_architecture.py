@@ -41,6 +41,7 @@ ORDER = (
     "hookspecs",
     "builtins",
     "registry",
+    "target_choice",
     "cli",
 )
 

@@ -40,6 +40,7 @@ def register_targets() -> list[TargetRecord]:
             summary="ONNX Runtime on the CPU.",
             requires=("onnxruntime",),
             load="pipelines.common.targets.cpu:CpuTarget",
+            preference=10,
         ),
         TargetRecord(
             name="torch",

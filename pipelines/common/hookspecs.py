@@ -63,12 +63,15 @@ class TargetRecord:
         requires: Top-level modules that have to be importable. They are looked for, not imported,
             to tell whether the target is available.
         load: Makes the target.
+        preference: Of the targets that can run here, ``--target auto`` takes the one with the
+            highest; one with 0 has to be asked for by name.
     """
 
     name: str
     summary: str
     requires: tuple[str, ...]
     load: Lazy[Callable[[], Target]]
+    preference: int = 0
 
 
 @dataclass(frozen=True)

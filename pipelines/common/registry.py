@@ -191,15 +191,13 @@ class Registry:
         entry = _lookup("pipeline", name, self.pipelines)
         return _function(entry.record.load, entry)()
 
-    def check_target(self, name: str) -> None:
-        """Makes sure that a target exists and that what it requires is installed.
+    def target(self, name: str) -> Entry[TargetRecord]:
+        """The record of a target.
 
         Raises:
             UsageError: No target has that name.
-            TargetError: A module that it requires is not installed.
         """
-        if missing := _lookup("target", name, self.targets).missing_modules():
-            raise TargetError(f"target '{name}' needs {', '.join(missing)}, not installed here")
+        return _lookup("target", name, self.targets)
 
     def load_target(self, name: str) -> Target:
         """The target `name`.
@@ -209,8 +207,9 @@ class Registry:
             TargetError: A module that it requires is not installed.
             PluginError: What its record points to cannot be imported.
         """
-        self.check_target(name)
-        entry = self.targets[name]
+        entry = self.target(name)
+        if missing := entry.missing_modules():
+            raise TargetError(f"target '{name}' needs {', '.join(missing)}, not installed here")
         return _function(entry.record.load, entry)()
 
     def opener(self, path: Path) -> Callable[[Path], ModelFile]:
@@ -354,6 +353,8 @@ def _check(record: Any, hook: str, kind: type[Record]) -> None:
         raise TypeError(f"{hook} returned {record!r}; expected {kind.__name__} records")
     if not _NAME.fullmatch(record.name):
         raise ValueError(f"{hook}: '{record.name}' is no name (a-z, 0-9, '-' and '_')")
+    if isinstance(record, TargetRecord) and record.name == "auto":
+        raise ValueError(f"{hook}: 'auto' stands for the best target; call it otherwise")
     if isinstance(record, OpPackageRecord):
         if not isinstance(record.path, Path):
             raise TypeError(f"{hook}: the path of '{record.name}' is no Path")

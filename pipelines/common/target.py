@@ -146,11 +146,13 @@ class Availability:
         devices: What it can run on, in the order of ``--device-id``; none if it cannot.
         reason: Why it cannot; empty if it can.
         fix: A command, or what else would change that; empty if nothing would.
+        device_found: Whether its device is here, and only something else is missing.
     """
 
     devices: tuple[Device, ...] = ()
     reason: str = ""
     fix: str = ""
+    device_found: bool = False
 
     @property
     def here(self) -> bool:

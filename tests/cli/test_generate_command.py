@@ -153,6 +153,7 @@ def test_options_reach_the_model(telling, tmp_path):
         "tokenizer_path": str(tmp_path / "t"),
         "encoding": "q8_0",
         "target": "torch",
+        "device": "0",
         "threads": "3",
         "custom_ops": str((Path("a"), Path("b"))),
         "native_ops": "False",

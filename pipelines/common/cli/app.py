@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import pipelines
-from pipelines.common.cli import cache, generate, inspect, listing, ops, tokenize
+from pipelines.common.cli import cache, generate, inspect, listing, ops, targets, tokenize
 from pipelines.common.cli.console import PROGRAM, say
 from pipelines.common.cli.context import registry_of
 from pipelines.common.errors import PipelineError
@@ -63,6 +63,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("list")(listing.list_all)
+app.command("targets")(targets.list_targets)
 app.command("inspect")(inspect.inspect)
 app.command("tokenize")(tokenize.tokenize)
 app.add_typer(cache.app, name="cache")

@@ -36,5 +36,6 @@ def registry_of(ctx: typer.Context) -> Registry:
 
 def complete_target(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of targets that begin with `incomplete`, for the shell."""
-    targets = registry_of(ctx).targets
-    return [(n, e.record.summary) for n, e in targets.items() if n.startswith(incomplete)]
+    targets = {n: e.record.summary for n, e in registry_of(ctx).targets.items()}
+    choices = {"auto": "The best that can run here.", **targets}
+    return [(n, summary) for n, summary in choices.items() if n.startswith(incomplete)]

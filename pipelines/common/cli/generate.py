@@ -81,8 +81,15 @@ def _generate(
         typer.Option(help="What the big matrices run in; auto is as they are stored."),
     ] = "q4_0",
     target: Annotated[
-        str, typer.Option(help="What to run on, see 'list'.", autocompletion=complete_target)
-    ] = "cpu",
+        str,
+        typer.Option(
+            help="What to run on, see 'targets'; auto is the best that can run here.",
+            autocompletion=complete_target,
+        ),
+    ] = "auto",
+    device_id: Annotated[
+        int, typer.Option(min=0, help="Which of the target's devices, see 'targets'.")
+    ] = 0,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Threads to compute with; by default the target's choice."),
@@ -135,6 +142,7 @@ def _generate(
     # NumPy and the tokenizers are imported here, out of the way of --help and list.
     from pipelines.common.cli.run import Request, run
     from pipelines.common.runtime.sampling import SamplingParams
+    from pipelines.common.target_choice import choose
     from pipelines.common.text_generation import ModelOptions
 
     texts = read_prompts(prompt or (), prompt_file, prompts_file)
@@ -146,19 +154,19 @@ def _generate(
         repetition_penalty=repetition_penalty,
         seed=secrets.randbits(32) if seed is None else seed,
     )
+    registry = registry_of(ctx)
+    progress = ConsoleProgress(quiet=quiet, verbose=verbose)
     options = ModelOptions(
         model_path=model_path,
         tokenizer_path=tokenizer_path,
         encoding=quantization_encoding,
-        target=target,
+        target=choose(registry, target, device_id, progress),
+        device=device_id,
         threads=threads,
         custom_ops=tuple(custom_ops_path or ()),
         native_ops=not no_native_ops,
     )
-    registry = registry_of(ctx)
-    registry.check_target(target)
     assert ctx.info_name is not None
-    progress = ConsoleProgress(quiet=quiet, verbose=verbose)
     pipeline = registry.load_pipeline(ctx.info_name)
     if len(texts) == 1 and (batch_size or 1) == 1 and not (output or ordered or resume):
         request = Request(

@@ -27,9 +27,7 @@ class TorchTarget:
 
     def availability(self) -> Availability:
         """See `Target.availability`."""
-        return Availability(
-            (Device(f"{processor()}, {cores()} cores", total_memory(), available_memory()),)
-        )
+        return Availability((Device(processor(), total_memory(), available_memory()),))
 
     def start(self, job: Job) -> Runner:
         """See `Target.start`; there is nothing to lower."""

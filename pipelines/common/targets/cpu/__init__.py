@@ -25,9 +25,7 @@ class CpuTarget:
 
     def availability(self) -> Availability:
         """See `Target.availability`; every machine that this runs on has a processor."""
-        return Availability(
-            (Device(f"{processor()}, {cores()} cores", total_memory(), available_memory()),)
-        )
+        return Availability((Device(processor(), total_memory(), available_memory()),))
 
     def start(self, job: Job) -> Runner:
         """See `Target.start`."""

@@ -1,0 +1,71 @@
+"""``targets``: what models can run on here, and what would be missing for the others."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.formatting import human_size
+
+if TYPE_CHECKING:
+    from pipelines.common.target import Device
+
+
+def list_targets(
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
+) -> None:
+    """Show what models can run on here; for the other targets, why not and what would help."""
+    from pipelines.common.target_choice import looked_at, preferred
+
+    registry = registry_of(ctx)
+    found = looked_at(registry)
+    chosen = preferred(registry, found)
+    if as_json:
+        record: dict[str, Any] = {
+            "auto": chosen,
+            "targets": [
+                {
+                    "name": name,
+                    "summary": registry.targets[name].record.summary,
+                    "available": availability.here,
+                    "versions": _versions(ctx, name),
+                    **asdict(availability),
+                }
+                for name, availability in found.items()
+            ],
+        }
+        json.dump(record, sys.stdout, indent=2)
+        print()
+        return
+    width = max(map(len, found))
+    for name, availability in found.items():
+        state = "ready" if availability.here else f"not here: {availability.reason}"
+        parts = [state, *(f"{p} {v}" for p, v in _versions(ctx, name).items())]
+        auto = " (what --target auto takes)" if name == chosen else ""
+        print(f"{name:<{width}}  {', '.join(parts)}{auto}")
+        for line in _details(availability.devices, availability.fix):
+            print(f"{'':<{width}}  {line}")
+
+
+def _details(devices: tuple[Device, ...], fix: str) -> Iterator[str]:
+    for number, device in enumerate(devices):
+        sizes = [] if device.memory is None else [f"{human_size(device.memory)} of memory"]
+        sizes += [] if device.free is None else [f"{human_size(device.free)} free"]
+        yield ", ".join([f"device {number}: {device.name}", *sizes])
+    if fix:
+        yield f"to change that: {fix}"
+
+
+def _versions(ctx: typer.Context, name: str) -> dict[str, str]:
+    """Versions of what a target runs on; none if that is not installed."""
+    registry = registry_of(ctx)
+    if registry.targets[name].missing_modules():
+        return {}
+    return registry.load_target(name).versions()

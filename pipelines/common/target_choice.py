@@ -1,0 +1,80 @@
+"""Finds out which targets can run here, and which one is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipelines.common.errors import TargetError
+from pipelines.common.progress import Progress
+from pipelines.common.registry import Registry, unknown_name
+from pipelines.common.target import Availability
+
+AUTO = "auto"
+"""The value of ``--target`` that stands for the best target that can run here."""
+
+
+def choose(registry: Registry, requested: str, device: int, progress: Progress) -> str:
+    """The target to run on.
+
+    Args:
+        registry: Has the targets.
+        requested: A target's name, or ``auto``.
+        device: Which of its devices is wanted.
+        progress: Told when a target is passed over though its device is here.
+
+    Raises:
+        UsageError: No target has that name.
+        TargetError: It cannot run here, or has no such device.
+    """
+    if requested not in (AUTO, *registry.targets):
+        raise unknown_name("target", requested, [AUTO, *registry.targets])
+    if requested != AUTO:
+        availability = _look(registry, requested)
+        if not availability.here:
+            advice = f"; {availability.fix}" if availability.fix else ""
+            raise TargetError(
+                f"target '{requested}' cannot run here: {availability.reason}{advice}"
+            )
+        _check_device(requested, availability, device)
+        return requested
+    for name in _by_preference(registry):
+        availability = _look(registry, name)
+        if availability.here:
+            _check_device(name, availability, device)
+            return name
+        if availability.device_found:
+            progress.notice(f"target '{name}' is passed over: {availability.reason}")
+    raise TargetError("no target can run here; 'run-pipeline targets' says what is missing")
+
+
+def looked_at(registry: Registry) -> dict[str, Availability]:
+    """Every target, with whether it can run here."""
+    return {name: _look(registry, name) for name in registry.targets}
+
+
+def preferred(registry: Registry, found: Mapping[str, Availability]) -> str | None:
+    """What ``auto`` stands for; None if nothing can run."""
+    return next((name for name in _by_preference(registry) if found[name].here), None)
+
+
+def _by_preference(registry: Registry) -> list[str]:
+    preferences = {name: entry.record.preference for name, entry in registry.targets.items()}
+    wanted = [name for name, preference in preferences.items() if preference > 0]
+    return sorted(wanted, key=preferences.__getitem__, reverse=True)
+
+
+def _look(registry: Registry, name: str) -> Availability:
+    if missing := registry.target(name).missing_modules():
+        needed = " ".join(missing)
+        return Availability(reason=f"{needed} is not installed", fix=f"pip install {needed}")
+    return registry.load_target(name).availability()
+
+
+def _check_device(name: str, availability: Availability, device: int) -> None:
+    count = len(availability.devices)
+    if not 0 <= device < count:
+        devices = "device 0 only" if count == 1 else f"devices 0 to {count - 1}"
+        raise TargetError(
+            f"--device-id {device}: target '{name}' has {devices}; 'run-pipeline targets' lists"
+            " them"
+        )
