@@ -166,6 +166,14 @@ class Target(Protocol):
     def availability(self) -> Availability:
         """Looks at the machine; quick where the target is not here, since ``auto`` asks."""
 
+    def lower(self, job: Job) -> LoweredGraph:
+        """The graph that `start` compiles; the target need not be here.
+
+        Raises:
+            LoweringError: The graph has an operator that this target has no rule for.
+            TargetError: The target runs no graphs.
+        """
+
     def start(self, job: Job) -> Runner:
         """Builds, lowers, compiles and loads.
 

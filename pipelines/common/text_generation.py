@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
-from pipelines.common.target import Target
+from pipelines.common.target import Job, Target
 from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.weights.model_file import ModelFile
 
@@ -76,6 +76,18 @@ class TextModel(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What runs: model, encodings, target, versions; JSON values only."""
+
+
+@runtime_checkable
+class GraphModel(TextModel, Protocol):
+    """A model that targets lower to a graph, as decoders are."""
+
+    @property
+    def target(self) -> Target:
+        """The target asked for."""
+
+    def job(self, *, slots: int, max_length: int) -> Job:
+        """What the target is given, see `start`."""
 
 
 class TextPipeline(Protocol):

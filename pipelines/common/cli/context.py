@@ -34,6 +34,12 @@ def registry_of(ctx: typer.Context) -> Registry:
     return found
 
 
+def complete_pipeline(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Names of pipelines that begin with `incomplete`, for the shell."""
+    pipelines = {n: e.record.summary for n, e in registry_of(ctx).pipelines.items()}
+    return [(n, summary) for n, summary in pipelines.items() if n.startswith(incomplete)]
+
+
 def complete_target(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of targets that begin with `incomplete`, for the shell."""
     targets = {n: e.record.summary for n, e in registry_of(ctx).targets.items()}

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
 from pipelines.common.cli.console import ConsoleProgress
-from pipelines.common.cli.context import complete_target, registry_of
+from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.options import (
+    CustomOpsPath,
+    DeviceId,
+    MaxLength,
+    ModelPath,
+    NoNativeOps,
+    QuantizationEncoding,
+    Quiet,
+    TargetName,
+    Threads,
+    TokenizerPath,
+    Verbose,
+    model_options,
+)
 from pipelines.common.cli.prompt import DEFAULT_PROMPT, read_prompts
 from pipelines.common.errors import UsageError
 from pipelines.common.hookspecs import PipelineRecord
@@ -70,46 +84,16 @@ def _generate(
     no_special_tokens: Annotated[
         bool, typer.Option("--no-special-tokens", help="Take control tokens in the prompt as text.")
     ] = False,
-    model_path: Annotated[
-        Path | None, typer.Option(help="Model file; one that ships with the pipeline by default.")
-    ] = None,
-    tokenizer_path: Annotated[
-        Path | None, typer.Option(help="A tokenizer.json to use instead of the model's tokenizer.")
-    ] = None,
-    quantization_encoding: Annotated[
-        Literal["q4_0", "q8_0", "float32", "auto"],
-        typer.Option(help="What the big matrices run in; auto is as they are stored."),
-    ] = "q4_0",
-    target: Annotated[
-        str,
-        typer.Option(
-            help="What to run on, see 'targets'; auto is the best that can run here.",
-            autocompletion=complete_target,
-        ),
-    ] = "auto",
-    device_id: Annotated[
-        int, typer.Option(min=0, help="Which of the target's devices, see 'targets'.")
-    ] = 0,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Threads to compute with; by default the target's choice."),
-    ] = None,
-    custom_ops_path: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="PATH",
-            help="An op package (a folder, a .py file or a library of kernels); repeatable, of two"
-            " for one pattern the last wins.",
-        ),
-    ] = None,
-    no_native_ops: Annotated[
-        bool, typer.Option("--no-native-ops", help="Leave out the project's own CPU kernels.")
-    ] = False,
+    model_path: ModelPath = None,
+    tokenizer_path: TokenizerPath = None,
+    quantization_encoding: QuantizationEncoding = "q4_0",
+    target: TargetName = "auto",
+    device_id: DeviceId = 0,
+    threads: Threads = None,
+    custom_ops_path: CustomOpsPath = None,
+    no_native_ops: NoNativeOps = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of output.")] = 256,
-    max_length: Annotated[
-        int | None,
-        typer.Option(min=2, help="Most tokens of prompt and output; at most the model's context."),
-    ] = None,
+    max_length: MaxLength = None,
     temperature: Annotated[
         float, typer.Option(help="Divides the logits; 0 takes the most likely token.")
     ] = 0.0,
@@ -136,14 +120,13 @@ def _generate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON record instead of the text.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No notices and figures.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="More details.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     # NumPy and the tokenizers are imported here, out of the way of --help and list.
     from pipelines.common.cli.run import Request, run
     from pipelines.common.runtime.sampling import SamplingParams
     from pipelines.common.target_choice import choose
-    from pipelines.common.text_generation import ModelOptions
 
     texts = read_prompts(prompt or (), prompt_file, prompts_file)
     sampling = SamplingParams(
@@ -156,15 +139,15 @@ def _generate(
     )
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet, verbose=verbose)
-    options = ModelOptions(
+    options = model_options(
         model_path=model_path,
         tokenizer_path=tokenizer_path,
         encoding=quantization_encoding,
         target=choose(registry, target, device_id, progress),
         device=device_id,
         threads=threads,
-        custom_ops=tuple(custom_ops_path or ()),
-        native_ops=not no_native_ops,
+        custom_ops=custom_ops_path,
+        no_native_ops=no_native_ops,
     )
     assert ctx.info_name is not None
     pipeline = registry.load_pipeline(ctx.info_name)

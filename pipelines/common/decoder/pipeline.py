@@ -118,19 +118,21 @@ class DecoderModel:
 
     def start(self, *, slots: int, max_length: int) -> Runner:
         """Makes a runner on the target asked for, see `Target.start`."""
-        return self._target().start(
-            Job(
-                pipeline=self.pipeline.name,
-                config=self.config,
-                program=Network(self.pipeline.network, self.weights, self.cache),
-                frequencies=rope.frequencies(self.config, self.file, self.pipeline.architecture),
-                slots=slots,
-                max_length=max_length,
-                progress=self.progress,
-                threads=self.options.threads,
-                device=self.options.device,
-                packages=self.packages,
-            )
+        return self.target.start(self.job(slots=slots, max_length=max_length))
+
+    def job(self, *, slots: int, max_length: int) -> Job:
+        """See `GraphModel.job`."""
+        return Job(
+            pipeline=self.pipeline.name,
+            config=self.config,
+            program=Network(self.pipeline.network, self.weights, self.cache),
+            frequencies=rope.frequencies(self.config, self.file, self.pipeline.architecture),
+            slots=slots,
+            max_length=max_length,
+            progress=self.progress,
+            threads=self.options.threads,
+            device=self.options.device,
+            packages=self.packages,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -147,8 +149,10 @@ class DecoderModel:
             "encodings": encodings,
             "target": self.options.target,
             "op_packages": [package.name for package in self.packages],
-            "versions": {"pipeline-driver": pipelines.__version__, **self._target().versions()},
+            "versions": {"pipeline-driver": pipelines.__version__, **self.target.versions()},
         }
 
-    def _target(self) -> Target:
+    @property
+    def target(self) -> Target:
+        """The target asked for."""
         return self.registry.load_target(self.options.target)

@@ -14,6 +14,7 @@ from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.network import Network
+from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.system import available_memory, processor, total_memory
 from pipelines.common.target import Availability, Device, Job
@@ -28,6 +29,10 @@ class TorchTarget:
     def availability(self) -> Availability:
         """See `Target.availability`."""
         return Availability((Device(processor(), total_memory(), available_memory()),))
+
+    def lower(self, job: Job) -> LoweredGraph:  # noqa: ARG002 - the protocol's
+        """See `Target.lower`."""
+        raise TargetError("target torch runs the network itself and has no graph; name another")
 
     def start(self, job: Job) -> Runner:
         """See `Target.start`; there is nothing to lower."""

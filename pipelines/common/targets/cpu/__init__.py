@@ -27,13 +27,17 @@ class CpuTarget:
         """See `Target.availability`; every machine that this runs on has a processor."""
         return Availability((Device(processor(), total_memory(), available_memory()),))
 
+    def lower(self, job: Job) -> LoweredGraph:
+        """See `Target.lower`."""
+        return job.program.lowered(job, "cpu", RULES, "float32")
+
     def start(self, job: Job) -> Runner:
         """See `Target.start`."""
         # What is too large at the least is refused before a graph is built for it. Rules of op
         # packages may keep the state in halves of float32.
         least = 2 if job.packages else 4
         job.require_memory("cpu", job.program.weight_bytes, least * job.state_elements, slots=1)
-        graph = job.program.lowered(job, "cpu", RULES, "float32")
+        graph = self.lower(job)
         job.require_memory(
             "cpu",
             sum(_COPIES.get(weight.layout, 1) * weight.nbytes for weight in graph.weights),
