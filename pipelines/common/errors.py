@@ -67,7 +67,19 @@ class OpPackageError(PipelineError):
 
 
 class LoweringError(PipelineError):
-    """An operator of the graph that no rule takes for the target asked for."""
+    """A graph that cannot be lowered for the target asked for."""
+
+
+class NoRuleError(LoweringError):
+    """An operator that no rule takes.
+
+    Attributes:
+        operator: Its name.
+    """
+
+    def __init__(self, message: str, operator: str) -> None:
+        super().__init__(message)
+        self.operator = operator
 
 
 class TargetError(PipelineError):

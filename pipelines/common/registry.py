@@ -247,6 +247,24 @@ class Registry:
             strict=self._strict,
         )
 
+    def op_packages_with(self, operator: str) -> dict[str, list[str]]:
+        """The registered op packages with a rule for an operator: their names, and the targets."""
+        from pipelines.common.graph.trace import trace
+
+        found = {}
+        for name in self.op_packages:
+            try:
+                rules = self.load_op_package(name).contents.rules
+            except OpPackageError:  # what cannot be loaded cannot help either
+                continue
+            if targets := [
+                target
+                for target, of_target in rules.items()
+                if any(operator in trace(rule.pattern).operators.split(" + ") for rule in of_target)
+            ]:
+                found[name] = targets
+        return found
+
     def load_op_packages(
         self, options: ModelOptions, progress: Progress
     ) -> tuple[LoadedPackage, ...]:

@@ -51,6 +51,9 @@ class Lookup(Protocol):
     ) -> tuple[LoadedPackage, ...]:
         """The op packages of a run, see `Registry.load_op_packages`."""
 
+    def op_packages_with(self, operator: str) -> dict[str, list[str]]:
+        """Op packages with a rule for an operator, see `Registry.op_packages_with`."""
+
     def opener(self, path: Path) -> Callable[[Path], ModelFile]:
         """What opens a model file, see `Registry.opener`."""
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import llama, random_tokens, write_gguf
+from tiny_models import llama, open_model, random_tokens, write_gguf
 
 from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.errors import LoweringError
 from pipelines.common.graph import build, lower
 from pipelines.common.graph.network import Network
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
@@ -57,7 +58,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
 
 
 def network(cache: Cache, function: str = "json:loads", runs_in: Encoding = Q4_0) -> Network:
-    return Network(function, SimpleNamespace(encodings={"w": runs_in}), cache)  # type: ignore[arg-type]
+    weights = SimpleNamespace(encodings={"w": runs_in})
+    return Network(function, weights, cache, lambda _: {})  # type: ignore[arg-type]
 
 
 def cache_of(job: Job) -> Cache:
@@ -301,3 +303,17 @@ def test_plugin_whose_model_is_edited(tmp_path: Path) -> None:
     assert from_cache == []
     assert np.abs(third["cpu"] - first["cpu"]).max() > 0.1
     np.testing.assert_allclose(third["cpu"], third["torch"], atol=1e-4)
+
+
+def test_an_operator_without_a_rule_names_the_packages_that_have_one(tmp_path: Path) -> None:
+    """No target has a rule for anything under a name that only this test knows."""
+    path = write_gguf(tmp_path / "model.gguf", llama())
+    model = open_model(path, native_ops=False)
+    job = model.job(slots=1, max_length=16)
+    with pytest.raises(LoweringError) as error:
+        job.program.lowered(job, "nowhere", (), "float32")
+    message = str(error.value)
+    assert "target nowhere has no rule for operator Embedding with a weight in f32" in message
+    assert "'native' (for cpu)" in message
+    assert "--custom-ops-path" in message
+    assert "\n" not in message

@@ -125,7 +125,12 @@ class DecoderModel:
         return Job(
             pipeline=self.pipeline.name,
             config=self.config,
-            program=Network(self.pipeline.network, self.weights, self.cache),
+            program=Network(
+                self.pipeline.network,
+                self.weights,
+                self.cache,
+                self.registry.op_packages_with,
+            ),
             frequencies=rope.frequencies(self.config, self.file, self.pipeline.architecture),
             slots=slots,
             max_length=max_length,

@@ -22,7 +22,7 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.rewriter import pattern
 
-from pipelines.common.errors import LoweringError
+from pipelines.common.errors import LoweringError, NoRuleError
 from pipelines.common.graph.precision import calculate_in
 from pipelines.common.graph.rules import (
     KEPT,
@@ -314,7 +314,6 @@ def _check_lowered(graph: ir.Graph, encodings: Mapping[str, Encoding], target: s
             None,
         )
         of = f" with a weight in {encodings[weight].name} ({weight})" if weight else ""
-        raise LoweringError(
-            f"target {target} has no rule for operator {node.op_type}{of}; a target or an op"
-            f" package has to provide one ({len(left)} such nodes)"
-        )
+        count = f"{len(left)} such nodes" if len(left) > 1 else "one such node"
+        message = f"target {target} has no rule for operator {node.op_type}{of} ({count})"
+        raise NoRuleError(message, node.op_type)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.common.cache import Cache
+from pipelines.common.errors import LoweringError, NoRuleError
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.graph.store import lowered_graph
 from pipelines.common.graph.tensors import Made, make_tensors
@@ -28,11 +29,14 @@ class Network:
             with empty weights.
         weights: The weights, each in the encoding that it is to run in.
         cache: Where lowered graphs are kept.
+        packages_with: Names of the op packages that have a rule for an operator, with the targets
+            that they have it for.
     """
 
     function: str
     weights: WeightSource
     cache: Cache
+    packages_with: Callable[[str], Mapping[str, Sequence[str]]]
 
     @property
     def encodings(self) -> Collection[str]:
@@ -47,8 +51,19 @@ class Network:
     def lowered(
         self, job: Job, target: str, rules: Sequence[Rule], activations: str
     ) -> LoweredGraph:
-        """See `Program.lowered`; the graph comes from the cache or is newly made."""
-        return lowered_graph(self, job, target, rules, activations)
+        """See `Program.lowered`; the graph comes from the cache or is newly made.
+
+        Raises:
+            LoweringError: No rule takes an operator; it names the packages that have one.
+        """
+        try:
+            return lowered_graph(self, job, target, rules, activations)
+        except NoRuleError as error:
+            with_one = self.packages_with(error.operator)
+            listed = [f"'{name}' (for {', '.join(on)})" for name, on in with_one.items()]
+            known = f"known are {', '.join(listed)}" if listed else "none is registered"
+            advice = f"an op package that has one is named with --custom-ops-path; {known}"
+            raise LoweringError(f"{error}; {advice}") from error
 
     def tensors(
         self,
