@@ -100,6 +100,7 @@ def lowered(
     outputs: Sequence[str],
     weights: Mapping[str, Matrix] | None = None,
     rules: Sequence[Rule] = RULES,
+    activations: str = "float32",
 ) -> LoweredGraph:
     """A graph of neutral operators, lowered.
 
@@ -109,6 +110,7 @@ def lowered(
         outputs: Names of the graph's outputs.
         weights: Weights by name.
         rules: What to lower with.
+        activations: The type of the activations.
     """
     weights = weights or {}
     values = {
@@ -149,7 +151,7 @@ def lowered(
         name="operators",
     )
     encodings = {name: matrix.encoding for name, matrix in weights.items()}
-    return lower(ir.Model(graph, ir_version=10), rules, encodings, "cpu")
+    return lower(ir.Model(graph, ir_version=10), rules, encodings, "cpu", activations)
 
 
 def compute(

@@ -37,6 +37,7 @@ ORDER = (
     "targets",
     "op_packages",
     "text_generation",
+    "export",
     "decoder.pipeline",
     "hookspecs",
     "builtins",

@@ -33,7 +33,7 @@ def register_pipelines() -> list[PipelineRecord]:
 
 @hookimpl
 def register_targets() -> list[TargetRecord]:
-    """ONNX Runtime on the CPU, and eager PyTorch."""
+    """ONNX Runtime on the CPU, on NVIDIA's GPUs and on Apple's, and eager PyTorch."""
     return [
         TargetRecord(
             name="cpu",
@@ -41,6 +41,19 @@ def register_targets() -> list[TargetRecord]:
             requires=("onnxruntime",),
             load="pipelines.common.targets.cpu:CpuTarget",
             preference=10,
+        ),
+        TargetRecord(
+            name="cuda",
+            summary="ONNX Runtime on NVIDIA GPUs.",
+            requires=("onnxruntime",),
+            load="pipelines.common.targets.cuda:CudaTarget",
+            preference=30,
+        ),
+        TargetRecord(
+            name="coreml",
+            summary="ONNX Runtime on Apple's GPU and Neural Engine.",
+            requires=("onnxruntime",),
+            load="pipelines.common.targets.coreml:CoreMLTarget",
         ),
         TargetRecord(
             name="torch",

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.common.disk import sync
-from pipelines.common.errors import CacheError, UsageError
+from pipelines.common.errors import CacheError, OfflineError, UsageError
 
 KINDS = ("graph", "weights", "tokenizer")
 
@@ -73,15 +73,22 @@ class Cache:
     Attributes:
         root: The folder, with symbolic links resolved.
         limit_bytes: What all entries together may hold; the newest one stays whatever its size.
+        filled_by: The command that fills it, where only what it holds may be used; else None.
     """
 
-    def __init__(self, root: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+    def __init__(
+        self, root: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES, *, filled_by: str | None = None
+    ) -> None:
         self.root = root.resolve()
         self.limit_bytes = limit_bytes
+        self.filled_by = filled_by
 
     @classmethod
-    def default(cls) -> Cache:
+    def default(cls, *, filled_by: str | None = None) -> Cache:
         """The user's cache, as ``RUN_PIPELINE_CACHE`` and ``RUN_PIPELINE_CACHE_LIMIT`` say.
+
+        Args:
+            filled_by: See the attribute.
 
         Raises:
             CacheError: There is no home directory to put it in.
@@ -92,7 +99,20 @@ class Cache:
         return cls(
             Path(folder).expanduser() if folder else _user_cache_folder() / "pipeline-driver",
             _parse_size(limit) if limit else DEFAULT_LIMIT_BYTES,
+            filled_by=filled_by,
         )
+
+    def check_may_make(self, what: str) -> None:
+        """Called before something is made that the cache does not hold.
+
+        Raises:
+            OfflineError: Only what it holds may be used.
+        """
+        if self.filled_by is not None:
+            raise OfflineError(
+                f"{what} is not in the cache {self.root}, and --offline makes nothing; store it"
+                f" first: {self.filled_by}"
+            )
 
     def get(self, kind: str, key: str) -> Path | None:
         """The directory of a complete entry, marked as used; None when there is none.

@@ -58,6 +58,14 @@ class CacheError(PipelineError):
     """A cache folder that cannot be read, written or cleared."""
 
 
+class OfflineError(PipelineError):
+    """Something would have to be made that was to be in the cache already."""
+
+
+class ExportError(PipelineError):
+    """A folder that cannot be exported to."""
+
+
 class PluginError(PipelineError):
     """A plugin that fails to load, or two that claim one name."""
 

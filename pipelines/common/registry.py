@@ -284,20 +284,25 @@ class Registry:
         from pipelines.common.op_packages.conflicts import conflicts
         from pipelines.common.op_packages.load import load_package
 
-        paths = [path.expanduser().resolve() for path in reversed(options.custom_ops)]
+        references = [str(path) for path in reversed(options.custom_ops)]
+        by_path = {self.op_package_path(reference): reference for reference in references}
         load = partial(
             load_package, targets=self.targets, target=options.target, strict=self._strict
         )
-        named = [load(path) for path in dict.fromkeys(paths)]
+        named = [
+            load(path, name=reference if reference in self.op_packages else None)
+            for path, reference in by_path.items()
+        ]
         for line in conflicts(named, options.target):
             progress.notice(line)
         packages = named.copy()
-        for entry in reversed(self.op_packages.values()):
+        for entry in reversed(self.op_packages.values() if options.registered_ops else ()):
             record = entry.record
-            if record.path.resolve() in paths or (record.name == NATIVE and not options.native_ops):
+            path = record.path.resolve()
+            if path in by_path or (record.name == NATIVE and not options.native_ops):
                 continue
             try:
-                packages.append(load(record.path.resolve(), name=record.name, named=False))
+                packages.append(load(path, name=record.name, named=False))
             except OpPackageError as error:
                 progress.notice(_left_out(record, error))
         by_name: dict[str, LoadedPackage] = {}

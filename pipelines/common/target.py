@@ -29,6 +29,10 @@ class Program(Protocol):
     def weight_bytes(self) -> int:
         """Bytes of all weights in those encodings, a shared one counted once."""
 
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the weights in those encodings."""
+
     def lowered(
         self, job: Job, target: str, rules: Sequence[Rule], activations: str
     ) -> LoweredGraph:
@@ -165,6 +169,10 @@ class Target(Protocol):
 
     def availability(self) -> Availability:
         """Looks at the machine; quick where the target is not here, since ``auto`` asks."""
+
+    @property
+    def layouts(self) -> Mapping[str, Layout]:
+        """How it lays weights out, by the names that its rules use."""
 
     def lower(self, job: Job) -> LoweredGraph:
         """The graph that `start` compiles; the target need not be here.

@@ -47,6 +47,19 @@ def choose(registry: Registry, requested: str, device: int, progress: Progress) 
     raise TargetError("no target can run here; 'run-pipeline targets' says what is missing")
 
 
+def choose_to_build(registry: Registry, requested: str, progress: Progress) -> str:
+    """The target to make something for, which need not be here; ``auto`` is the best that is.
+
+    Raises:
+        UsageError: No target has that name.
+        TargetError: None can run here, for ``auto``.
+    """
+    if requested == AUTO:
+        return choose(registry, AUTO, 0, progress)
+    registry.target(requested)
+    return requested
+
+
 def looked_at(registry: Registry) -> dict[str, Availability]:
     """Every target, with whether it can run here."""
     return {name: _look(registry, name) for name in registry.targets}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from pipelines.common.cache import Cache
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
@@ -26,8 +28,10 @@ class ModelOptions:
         target: Name of the target to run on.
         device: Which of its devices.
         threads: Threads of the target's pool; None for its own choice.
-        custom_ops: Paths of op packages; of two for one pattern, the last wins.
+        custom_ops: Op packages by path or registered name; of two for one pattern, the last wins.
         native_ops: Whether the kernels that ship with the project are used where they can be.
+        registered_ops: Whether they, and the op packages of plugins, are used without being named.
+        offline: Whether whatever can be in the cache has to be there.
     """
 
     model_path: Path | None = None
@@ -38,6 +42,25 @@ class ModelOptions:
     threads: int | None = None
     custom_ops: tuple[Path, ...] = ()
     native_ops: bool = True
+    registered_ops: bool = True
+    offline: bool = False
+
+    def cache(self, pipeline: str) -> Cache:
+        """The user's cache, which has to hold everything if they are offline."""
+        return Cache.default(filled_by=self._warm_cache(pipeline) if self.offline else None)
+
+    def _warm_cache(self, pipeline: str) -> str:
+        """The command that stores everything that a run with these options needs."""
+        words: list[str | Path] = ["run-pipeline", "warm-cache", pipeline, "--target", self.target]
+        if self.model_path is not None:
+            words += ["--model-path", self.model_path]
+        if self.tokenizer_path is not None:
+            words += ["--tokenizer-path", self.tokenizer_path]
+        words += ["--quantization-encoding", self.encoding]
+        for path in self.custom_ops:
+            words += ["--custom-ops-path", path]
+        words += [] if self.native_ops else ["--no-native-ops"]
+        return shlex.join(map(str, words))
 
 
 class Lookup(Protocol):

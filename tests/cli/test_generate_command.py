@@ -157,6 +157,8 @@ def test_options_reach_the_model(telling, tmp_path):
         "threads": "3",
         "custom_ops": str((Path("a"), Path("b"))),
         "native_ops": "False",
+        "registered_ops": "True",
+        "offline": "False",
     }
 
 

@@ -121,7 +121,7 @@ def test_nothing_heavy_is_imported_to_tell_what_there_is(args):
         (["ec"], ["echo"]),
         (["mi"], ["mine"]),
         (["echo", "--quant"], ["--quantization-encoding"]),
-        (["echo", "--target", ""], ["auto", "cpu", "torch"]),
+        (["echo", "--target", ""], ["auto", "cpu", "cuda", "coreml", "torch"]),
         (["mine", "--target", "t"], ["torch"]),
         (["echo", "--quantization-encoding", "q"], ["q4_0", "q8_0"]),
         (["cache", "c"], ["clear"]),

@@ -109,6 +109,73 @@ def test_tokens_as_likely_as_the_last_of_the_nucleus_stay():
     assert tokens.tolist() == [1, 2, 3]
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    levels=st.integers(1, 40),
+    vocabulary=st.integers(1, 40),
+    candidates=st.integers(1, 40),
+    temperature=st.one_of(st.just(0.0), st.floats(0.05, 5)),
+    top_k=st.integers(0, 20),
+    top_p=st.floats(0.05, 1),
+    min_p=st.one_of(st.just(0.0), st.floats(0.01, 0.9)),
+    penalty=st.sampled_from([1.0, 1.3]),
+)
+def test_candidates_that_decide_give_the_same_tokens(
+    seed, levels, vocabulary, candidates, temperature, top_k, top_p, min_p, penalty
+):
+    """With the same random numbers, and where many tokens are equally likely as well."""
+    generator = np.random.default_rng(seed)
+    params = SamplingParams(temperature, top_k, top_p, min_p, penalty, seed)
+    from_all, from_few = Sampler(params), Sampler(params)
+    candidates = min(candidates, vocabulary)
+    for _ in range(5):
+        logits = generator.integers(-levels, levels, vocabulary).astype(np.float32) / 4
+        # Which of equals are among the candidates, and in which order, is left open.
+        shuffled = generator.permutation(vocabulary)
+        tokens = shuffled[np.argsort(-logits[shuffled])][:candidates]
+        expected = from_all.sample(logits)
+        if from_few.takes(candidates) and from_few.decided_by(logits[tokens]):
+            assert from_few.sample_candidates(tokens, logits[tokens]) == expected
+        else:
+            assert from_few.sample(logits) == expected
+
+
+@pytest.mark.parametrize(
+    ("params", "taken"),
+    [
+        (SamplingParams(), True),
+        (SamplingParams(top_k=50), True),  # greedy all the same
+        (SamplingParams(temperature=0.7, top_k=7, top_p=0.9, min_p=0.1), True),
+        (SamplingParams(temperature=0.7, top_k=8), False),
+        (SamplingParams(temperature=0.7), False),
+        (SamplingParams(repetition_penalty=1.1), False),
+        (SamplingParams(temperature=0.7, top_k=7, repetition_penalty=1.1), False),
+    ],
+)
+def test_eight_candidates_are_enough_for(params, taken):
+    assert Sampler(params).takes(8) == taken
+
+
+def test_a_tie_with_the_last_candidate_is_not_decided():
+    greedy, drawn = Sampler(SamplingParams()), Sampler(SamplingParams(temperature=1, top_k=2))
+    for logits, by_greedy, by_drawn in (
+        ([3, 2, 1], True, True),
+        ([3, 2, 2], True, False),
+        ([3, 3, 3], False, False),
+    ):
+        assert greedy.decided_by(np.array(logits, np.float32)) == by_greedy
+        assert drawn.decided_by(np.array(logits, np.float32)) == by_drawn
+
+
+def test_candidates_that_are_no_numbers_are_refused():
+    logits = np.array([np.inf, 2, 1], np.float32)
+    sampler = Sampler(SamplingParams())
+    assert sampler.decided_by(logits)
+    with pytest.raises(ModelFileError, match="weights are damaged"):
+        sampler.sample_candidates(np.array([5, 1, 2]), logits)
+
+
 def test_greedy_takes_the_first_of_equals_and_leaves_the_logits_alone():
     logits = np.array([1, 3, 3, 2], np.float32)
     assert Sampler(SamplingParams()).sample(logits) == 1

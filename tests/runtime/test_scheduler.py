@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.common.errors import ModelFileError, TargetError
+from pipelines.common.runtime.runner import Candidates
 from pipelines.common.runtime.sampling import SamplingParams
 from pipelines.common.runtime.scheduler import Scheduler, alike_together, warm_up
 from pipelines.common.runtime.sequence import TextSequence
@@ -83,6 +84,51 @@ class DamagedRunner(SuccessorRunner):
     def logits(self, slot):
         logits = super().logits(slot)
         return logits * np.nan if ord("x") in self.held[slot] else logits
+
+
+class TyingRunner(HashingRunner):
+    """Has few different logits, so that many tokens are equally likely."""
+
+    def logits(self, slot):
+        generator = np.random.default_rng(following(self.held[slot]))
+        return generator.integers(0, 30, VOCAB_SIZE).astype(np.float32)
+
+
+class ShortlistingRunner(TyingRunner):
+    """Tells the eight most likely tokens."""
+
+    batch_invariant = True
+    candidates = 8
+
+    def advance(self, tokens):
+        self.last = self.decode(tokens)
+        self.calls[-1] = ("advance", list(tokens))
+        best = np.argsort(-self.last, kind="stable")[:, : self.candidates]
+        return Candidates(best, np.take_along_axis(self.last, best, -1))
+
+    def score(self, tokens):
+        raise AssertionError(f"nobody asks for the score of {tokens}")
+
+    def last_logits(self):
+        self.calls.append(("last_logits",))
+        return self.last
+
+
+class DistinctRunner(ShortlistingRunner):
+    """No two tokens are equally likely, and the end is the least likely."""
+
+    def logits(self, slot):
+        generator = np.random.default_rng(following(self.held[slot]))
+        logits = generator.permutation(VOCAB_SIZE).astype(np.float32)
+        logits[END_OF_TEXT] = -1
+        return logits
+
+
+class UndecidedRunner(ShortlistingRunner):
+    """All tokens are equally likely."""
+
+    def logits(self, slot):
+        return np.zeros_like(super().logits(slot))
 
 
 def make_sequence(prompt, new_tokens, **sampling):
@@ -335,3 +381,61 @@ def test_warming_up_does_not_show_in_the_output():
     runner = SuccessorRunner(1)
     warm_up(runner, list(b"other"))
     assert list(run(runner, [make_sequence(b"a", 3)]).values()) == ["bcd"]
+
+
+def step_calls(runner, *sampling):
+    """What is asked of a runner that could tell candidates, for one step of several sequences."""
+    run(runner, [make_sequence([97 + n], 2, **params) for n, params in enumerate(sampling)])
+    return [call[0] for call in runner.calls if call[0] != "prefill"]
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "top_k": 5, "top_p": 0.9}])
+def test_logits_stay_where_candidates_are_enough(sampling):
+    assert step_calls(DistinctRunner(2), {}, sampling) == ["advance"]
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0.8}, {"repetition_penalty": 1.2}])
+def test_all_logits_are_asked_for_if_one_sequence_needs_them(sampling):
+    assert step_calls(DistinctRunner(2), {}, sampling) == ["decode"]
+
+
+def test_all_logits_are_asked_for_if_candidates_do_not_decide():
+    assert step_calls(UndecidedRunner(2), {}, {}) == ["advance", "last_logits"]
+
+
+SAMPLING = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0.0, 0.0, 0.7, 3.0]),
+        "top_k": st.integers(0, 9),
+        "top_p": st.sampled_from([1.0, 0.8]),
+        "repetition_penalty": st.sampled_from([1.0, 1.0, 1.0, 1.5]),
+        "seed": st.integers(0, 3),
+    }
+)
+
+
+@settings(deadline=None)
+@given(slots=st.integers(1, 4), rows=st.lists(SAMPLING, min_size=1, max_size=6))
+def test_candidates_and_all_logits_give_the_same_tokens(slots, rows):
+    def tokens(runner):
+        sequences = [make_sequence(b"p", 8, **sampling) for sampling in rows]
+        run(runner, sequences)
+        return [sequence.tokens for sequence in sequences]
+
+    assert tokens(ShortlistingRunner(slots)) == tokens(TyingRunner(slots))
+
+
+def test_a_sequence_without_a_next_token_ends_alone_among_candidates():
+    class Damaged(DistinctRunner):
+        def logits(self, slot):
+            logits = super().logits(slot)
+            if len(self.held[slot]) > 3 and self.held[slot][0] == ord("x"):
+                logits[0] = np.inf  # as candidates tell it of what is not a number
+            return logits
+
+    good, bad = make_sequence(b"abc", 4), make_sequence(b"xyz", 4)
+    run(Damaged(2), [good, bad])
+    assert bad.finish_reason == "error"
+    assert isinstance(bad.error, ModelFileError)
+    assert good.error is None
+    assert len(good.tokens) == 4

@@ -12,7 +12,18 @@ import typer
 from typer.core import TyperGroup
 
 import pipelines
-from pipelines.common.cli import cache, generate, inspect, listing, ops, targets, tokenize
+from pipelines.common.cli import (
+    cache,
+    export,
+    generate,
+    graph,
+    inspect,
+    listing,
+    ops,
+    targets,
+    tokenize,
+    warm_cache,
+)
 from pipelines.common.cli.console import PROGRAM, say
 from pipelines.common.cli.context import registry_of
 from pipelines.common.errors import PipelineError
@@ -65,6 +76,9 @@ app = typer.Typer(
 app.command("list")(listing.list_all)
 app.command("targets")(targets.list_targets)
 app.command("inspect")(inspect.inspect)
+app.command("graph")(graph.show_graph)
+app.command("export")(export.export)
+app.command("warm-cache")(warm_cache.warm_cache)
 app.command("tokenize")(tokenize.tokenize)
 app.add_typer(cache.app, name="cache")
 app.add_typer(ops.app, name="ops")

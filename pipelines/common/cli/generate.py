@@ -18,6 +18,7 @@ from pipelines.common.cli.options import (
     MaxLength,
     ModelPath,
     NoNativeOps,
+    Offline,
     QuantizationEncoding,
     Quiet,
     TargetName,
@@ -92,6 +93,7 @@ def _generate(
     threads: Threads = None,
     custom_ops_path: CustomOpsPath = None,
     no_native_ops: NoNativeOps = False,
+    offline: Offline = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of output.")] = 256,
     max_length: MaxLength = None,
     temperature: Annotated[
@@ -125,6 +127,7 @@ def _generate(
 ) -> None:
     # NumPy and the tokenizers are imported here, out of the way of --help and list.
     from pipelines.common.cli.run import Request, run
+    from pipelines.common.export.manifest import target_for
     from pipelines.common.runtime.sampling import SamplingParams
     from pipelines.common.target_choice import choose
 
@@ -143,11 +146,12 @@ def _generate(
         model_path=model_path,
         tokenizer_path=tokenizer_path,
         encoding=quantization_encoding,
-        target=choose(registry, target, device_id, progress),
+        target=choose(registry, target_for(model_path, target), device_id, progress),
         device=device_id,
         threads=threads,
         custom_ops=custom_ops_path,
         no_native_ops=no_native_ops,
+        offline=offline,
     )
     assert ctx.info_name is not None
     pipeline = registry.load_pipeline(ctx.info_name)

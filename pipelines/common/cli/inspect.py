@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -26,16 +27,47 @@ _SHOWN_CHARACTERS = 160
 
 def inspect(
     ctx: typer.Context,
-    model: Annotated[Path, typer.Argument(help="Model file.", metavar="MODEL")],
+    model: Annotated[Path, typer.Argument(help="Model file or exported folder.", metavar="MODEL")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
 ) -> None:
-    """Show a model file's metadata, tensors and tokenizer."""
+    """Show a model file's metadata, tensors and tokenizer; check an exported folder's digests."""
+    if model.is_dir():
+        _inspect_folder(model, as_json)
+        return
     record = _describe(registry_of(ctx).opener(model)(model))
     if as_json:
         json.dump(record, sys.stdout, indent=2)
         print()
     else:
         print(_for_people(record))
+
+
+def _inspect_folder(folder: Path, as_json: bool) -> None:
+    """Reads all files of an exported folder, and shows what it says of itself."""
+    from pipelines.common.export.manifest import check_digests, read_manifest
+
+    manifest = read_manifest(folder)
+    check_digests(folder, manifest, manifest.files)
+    if as_json:
+        json.dump({"path": str(folder), **dataclasses.asdict(manifest)}, sys.stdout, indent=2)
+        print()
+        return
+    shown = {
+        "pipeline": manifest.pipeline,
+        "target": manifest.target,
+        "activations": manifest.activations,
+        "made of": manifest.origin.path,
+        "quantization encoding": manifest.origin.encoding,
+        "op packages": ", ".join(manifest.op_packages) or "none",
+        "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+    }
+    lines = [f"{folder}: exported folder, format {manifest.format}", ""]
+    lines += [f"  {name} = {value}" for name, value in shown.items()]
+    lines += ["", f"Files ({len(manifest.files)}, each with the digest that it was exported with)"]
+    width = max(map(len, manifest.files))
+    for name, file in manifest.files.items():
+        lines.append(f"  {name:<{width}}  {human_size(file.nbytes):>9}  {file.blake2b[:12]}")
+    print("\n".join(map(printable, lines)))
 
 
 def _describe(file: ModelFile) -> dict[str, Any]:

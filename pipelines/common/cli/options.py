@@ -45,12 +45,18 @@ CustomOpsPath = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="PATH",
-        help="An op package (a folder, a .py file or a library of kernels); repeatable, of two"
-        " for one pattern the last wins.",
+        help="An op package (a folder, a .py file, a library of kernels, or the name of one that"
+        " 'list' shows); repeatable, of two for one pattern the last wins.",
     ),
 ]
 NoNativeOps = Annotated[
     bool, typer.Option("--no-native-ops", help="Leave out the project's own CPU kernels.")
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", help="Make nothing that the cache can hold; 'warm-cache' fills it before."
+    ),
 ]
 MaxLength = Annotated[
     int | None,
@@ -71,6 +77,7 @@ def model_options(
     threads: int | None = None,
     custom_ops: list[Path] | None,
     no_native_ops: bool,
+    offline: bool = False,
 ) -> ModelOptions:
     """The options as a pipeline takes them; `target` is the name of one."""
     from pipelines.common.text_generation import ModelOptions
@@ -84,4 +91,5 @@ def model_options(
         threads=threads,
         custom_ops=tuple(custom_ops or ()),
         native_ops=not no_native_ops,
+        offline=offline,
     )

@@ -13,6 +13,7 @@ from pipelines.common.cache import Cache
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError
+from pipelines.common.export.model import ExportedModel, open_folder
 from pipelines.common.graph.network import Network
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
@@ -45,8 +46,10 @@ class DecoderPipeline:
     weights: Callable[[DecoderConfig, Collection[str]], list[Weight]]
     bundled: Path | None = None
 
-    def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> DecoderModel:
-        """Opens and validates the model file and its tokenizer.
+    def open(
+        self, options: ModelOptions, registry: Lookup, progress: Progress
+    ) -> DecoderModel | ExportedModel:
+        """Opens and validates the model file, or exported folder, and its tokenizer.
 
         Raises:
             UsageError: No model is given and none comes with the pipeline, or the target is
@@ -62,6 +65,8 @@ class DecoderPipeline:
                 f"running the small bundled model {path.name}; for another one add"
                 " --model-path Meta-Llama-3-8B.Q4_0.gguf"
             )
+        if path.is_dir():
+            return open_folder(path, self.name, self.weights, options, registry, progress)
         file = registry.opener(path)(path)
         architecture = file.metadata.string("general.architecture")
         if architecture != self.architecture:
@@ -72,7 +77,7 @@ class DecoderPipeline:
         config = DecoderConfig.from_file(file, architecture)
         table = self.weights(config, file.tensors.keys())
         check_table(file, table, ignored=(rope.FACTORS,))
-        cache = Cache.default()
+        cache = options.cache(self.name)
         weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
         if options.tokenizer_path is not None:
             tokenizer = json_tokenizer.load(options.tokenizer_path)

@@ -28,6 +28,7 @@ from pipelines.common.graph.rules import (
     KEPT,
     LAYOUTS,
     PLACEHOLDER,
+    TYPED,
     LoweredGraph,
     LoweredWeight,
     Rule,
@@ -156,7 +157,11 @@ class _Lowering:
         kept = [node for node in graph if node.domain == KEPT]
         for node in kept:
             node.domain = DOMAIN
-        graph.opset_imports.pop(KEPT, None)
+        for node in graph:
+            if node.domain == TYPED:
+                node.domain = ""
+        for domain in (KEPT, TYPED):
+            graph.opset_imports.pop(domain, None)
         if not kept:
             graph.opset_imports.pop(DOMAIN, None)
         model.functions.update(self.functions)

@@ -48,6 +48,11 @@ class Network:
         """See `Program.weight_bytes`."""
         return self.weights.total_bytes
 
+    @property
+    def fingerprint(self) -> str:
+        """See `Program.fingerprint`."""
+        return self.weights.fingerprint
+
     def lowered(
         self, job: Job, target: str, rules: Sequence[Rule], activations: str
     ) -> LoweredGraph:

@@ -13,7 +13,8 @@ def calculate_in(graph: ir.Graph, kind: ir.DataType) -> None:
     """Has the standard operators of a lowered graph calculate in `kind`.
 
     Rules have emitted nodes whose inputs are of that type. What is left of the neutral graph takes
-    the type of its inputs; only constants and casts name one. Logits are cast to float32.
+    the type of its inputs; only constants and casts name one, and those in the domain `TYPED` keep
+    it. Logits are cast to float32.
 
     Args:
         graph: With nothing neutral in it.
@@ -24,14 +25,15 @@ def calculate_in(graph: ir.Graph, kind: ir.DataType) -> None:
         if value.dtype == ir.DataType.FLOAT and value.const_value is not None:
             _retype(value, kind)
     for node in graph:
-        if node.op_type == "Constant" and node.domain == "":
+        operator = node.op_identifier()[:2]
+        if operator == ("", "Constant"):
             for name in ("value", "value_float", "value_floats"):
                 _retype_constant(node, name, kind)
-        if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.FLOAT:
+        if operator == ("", "Cast") and node.attributes["to"].as_int() == ir.DataType.FLOAT:
             node.attributes["to"] = ir.AttrInt64("to", kind)
         for value in node.outputs:
             if value not in outputs:
-                value.type = None  # the runtime infers it
+                value.type = value.shape = None  # the runtime infers them
     for index, output in enumerate(graph.outputs):
         if output.name == "logits":
             graph.outputs[index] = _in_float32(graph, output, kind)
@@ -58,7 +60,7 @@ def _retype_constant(node: ir.Node, name: str, kind: ir.DataType) -> None:
 def _in_float32(graph: ir.Graph, output: ir.Value, kind: ir.DataType) -> ir.Value:
     """An output of the same name, cast; what is cast gets another."""
     name = output.name
-    output.name, output.type = f"{name}.{kind.name.lower()}", None
+    output.name, output.type, output.shape = f"{name}.{kind.name.lower()}", None, None
     cast = ir.node("Cast", [output], {"to": ir.DataType.FLOAT.value})
     made = cast.outputs[0]
     made.name, made.type, made.shape = name, ir.TensorType(ir.DataType.FLOAT), None

@@ -17,6 +17,10 @@ KEPT = "pipelines.kept"
 """Domain in which a rule emits a neutral operator that stays as it is, for a kernel of that name;
 in the lowered graph it is in the neutral operators' own domain."""
 
+TYPED = "pipelines.typed"
+"""Domain in which a rule emits a standard ONNX operator that keeps the types it names; elsewhere
+constants and casts to float32 turn to the type of the activations."""
+
 LAYOUTS = ("stored", "float32", "float16", "bfloat16")
 """Weight layouts that every target has: the bytes of the encoding that a weight runs in, and its
 values in one of three types."""
@@ -128,7 +132,8 @@ class Rule:
         pattern: ``(op, x, weight, ...)`` returns the outputs of the operators it looks for:
             ``op.Linear(x, weight)``. Neutral operators go by their plain names, and everything that
             is not one of them is a standard ONNX operator. Its parameters are what it binds.
-        emit: ``(emitter, x, weight, ...)`` returns the outputs that replace the pattern's.
+        emit: ``(emitter, x, weight, ...)`` returns the outputs that replace the pattern's, or None
+            to leave what was found as it is.
         encodings: For parameters that are weights, the names of the encodings the rule takes.
         tolerance: Largest error that `ops check` lets pass, relative to the largest value.
         examples: For `ops check`: takes a random generator, gives bindings of the pattern's

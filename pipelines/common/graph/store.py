@@ -58,6 +58,7 @@ def lowered_graph(
             job.progress.seconds.setdefault("build", 0.0)
             return graph
 
+    network.cache.check_may_make(f"the graph of {job.pipeline} for {target}")
     graph = _make(network, job, target, rules, activations)
 
     def write(folder: Path) -> None:

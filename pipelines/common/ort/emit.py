@@ -17,7 +17,8 @@ MICROSOFT = "com.microsoft"
 FLOAT, INT32, INT64, FLOAT16, BFLOAT16 = 1, 6, 7, 10, 16
 """`onnx.TensorProto` element types."""
 
-_TYPES = {"float32": FLOAT, "float16": FLOAT16, "bfloat16": BFLOAT16}
+ONNX_TYPES = {"float32": FLOAT, "float16": FLOAT16, "bfloat16": BFLOAT16}
+"""Those that activations can have, by name."""
 
 Lengths: TypeAlias = Callable[[Emitter, Any, Any], tuple[Any, Any]]
 """Makes what GroupQueryAttention wants of a call's lengths.
@@ -32,14 +33,22 @@ def block_format(op: Emitter, weight: Any) -> tuple[int, int]:
     return {"q4_0": (4, 32), "q4_1": (4, 32), "q8_0": (8, 32), "q6_k": (8, 16)}[op.encoding(weight)]
 
 
-def block_product(op: Emitter, x: Any, weight: Any, **attributes: int) -> Any:
-    """`Linear` with a weight in blocks."""
+def block_product(
+    op: Emitter, x: Any, weight: Any, *, constant: bool = True, **attributes: int
+) -> Any:
+    """`Linear` with a weight in blocks; as constants, the runtime can pack codes and scales."""
     bits, block = block_format(op, weight)
     rows, width = op.shape(weight)
     return op.MatMulNBits(
         x,
-        op.weight(weight, "codes", (rows, width // block, block * bits // 8), np.uint8),
-        op.weight(weight, "scales", (rows, width // block), op.activations),
+        op.weight(
+            weight,
+            "codes",
+            (rows, width // block, block * bits // 8),
+            np.uint8,
+            constant=constant,
+        ),
+        op.weight(weight, "scales", (rows, width // block), op.activations, constant=constant),
         K=width,
         N=rows,
         bits=bits,
@@ -58,14 +67,14 @@ def float_product(op: Emitter, x: Any, weight: Any) -> Any:
     return op.FusedMatMul(x, matrix, transB=1, _domain=MICROSOFT)
 
 
-def block_rows(op: Emitter, tokens: Any, weight: Any) -> Any:
+def block_rows(op: Emitter, tokens: Any, weight: Any, *, constant: bool = True) -> Any:
     """`Embedding` with a weight in blocks."""
     bits, block = block_format(op, weight)
     rows, width = op.shape(weight)
     return op.GatherBlockQuantized(
-        op.weight(weight, "codes_by_row", (rows, width * bits // 8), np.uint8),
+        op.weight(weight, "codes_by_row", (rows, width * bits // 8), np.uint8, constant=constant),
         tokens,
-        op.weight(weight, "scales", (rows, width // block), op.activations),
+        op.weight(weight, "scales", (rows, width // block), op.activations, constant=constant),
         bits=bits,
         block_size=block,
         gather_axis=0,
@@ -81,13 +90,19 @@ def float_rows(op: Emitter, tokens: Any, weight: Any) -> Any:
     rows = op.Gather(table, tokens)
     if kind == op.activations:
         return rows
-    return op.Cast(rows, to=_TYPES[op.activations.name])
+    return op.Cast(rows, to=ONNX_TYPES[op.activations.name])
 
 
-def rms_norm(op: Emitter, x: Any, weight: Any, epsilon: Any) -> Any:
+def rms_norm(op: Emitter, x: Any, weight: Any, epsilon: Any, *, constant: bool = True) -> Any:
     """`RMSNorm`; the mean is computed in float32."""
-    scale = op.weight(weight, op.activations.name, (op.width(x),), op.activations)
+    scale = norm_weight(op, x, weight, constant=constant)
     return op.SimplifiedLayerNormalization(x, scale, axis=-1, epsilon=epsilon.as_float())
+
+
+def norm_weight(op: Emitter, x: Any, weight: Any, *, constant: bool = True) -> Any:
+    """What `RMSNorm` multiplies the elements of `x` by."""
+    kind = op.activations
+    return op.weight(weight, kind.name, (op.width(x),), kind, constant=constant)
 
 
 def silu(op: Emitter, x: Any) -> Any:

@@ -89,6 +89,7 @@ def make_session(
     provider: Provider,
     libraries: Iterable[Path] = (),
     threads: int | None = None,
+    dimensions: Mapping[str, int] | None = None,
 ) -> InferenceSession:
     """Makes a session on one provider.
 
@@ -98,6 +99,7 @@ def make_session(
         provider: What is to run it.
         libraries: With the kernels of op packages.
         threads: Threads of the session; None for ONNX Runtime's own choice.
+        dimensions: Sizes of dimensions that the graph only names, for a session of fixed shapes.
 
     Raises:
         TargetError: The session would run on something else.
@@ -111,6 +113,8 @@ def make_session(
         options.register_custom_ops_library(str(library))
     for name, value in constants.items():
         options.add_initializer(name, value)
+    for name, size in (dimensions or {}).items():
+        options.add_free_dimension_override_by_name(name, size)
     with tempfile.TemporaryDirectory() as folder:
         # The runtime insists that the file exists, though each of its tensors is supplied here.
         (Path(folder) / PLACEHOLDER).touch()
@@ -118,7 +122,10 @@ def make_session(
         for key, entry in {**entries, **provider.entries}.items():
             options.add_session_config_entry(key, entry)
         session = ort.InferenceSession(
-            graph.model, options, providers=[(provider.name, dict(provider.options))]
+            graph.model,
+            options,
+            providers=[(provider.name, dict(provider.options))],
+            enable_fallback=0,  # it would print why to stdout, and take the CPU
         )
     if session.get_providers()[0] != provider.name:
         raise TargetError(f"asked ONNX Runtime for {provider.name}, got {session.get_providers()}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,3 +63,36 @@ class Runner(Protocol):
         Returns:
             Logits, shape ``[len(tokens), vocab]``.
         """
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The most likely tokens of each sequence, the most likely one first.
+
+    Attributes:
+        tokens: Their ids, ``[sequences, candidates]``.
+        logits: Their logits, which descend, ``[sequences, candidates]``. A logit that is not a
+            number counts as infinite, and so comes first.
+    """
+
+    tokens: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+
+@runtime_checkable
+class CandidateRunner(Runner, Protocol):
+    """A runner that can leave a step's logits where it has computed them."""
+
+    @property
+    def candidates(self) -> int:
+        """Tokens that `advance` tells of each sequence."""
+
+    def advance(self, tokens: Sequence[int]) -> Candidates:
+        """Appends one token to each of the first slots, like `decode`.
+
+        Returns:
+            The most likely tokens, in memory that the next call uses again.
+        """
+
+    def last_logits(self) -> NDArray[np.float32]:
+        """What `decode` would have returned in place of the last `advance`."""

@@ -93,6 +93,39 @@ class Sampler:
         tokens, probabilities = self._distribution(penalized)
         return int(tokens[_draw(probabilities, self._random.random())])
 
+    def takes(self, candidates: int) -> bool:
+        """Whether so many of the most likely tokens are enough to choose from, but for ties."""
+        return 0 < self._choices < candidates
+
+    def decided_by(self, logits: NDArray[np.float32]) -> bool:
+        """Whether no token beyond the candidates could be chosen.
+
+        Args:
+            logits: Those of candidates that it `takes`, descending, ``[candidates]``.
+        """
+        # Tokens that are as likely as the last one to choose from can be chosen as well.
+        return bool(logits[self._choices - 1] > logits[-1])
+
+    def sample_candidates(self, tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> int:
+        """Chooses the token that `sample` would choose from all logits.
+
+        Args:
+            tokens: Ids of candidates that it is `decided_by`, ``[candidates]``.
+            logits: Their logits, like `tokens`.
+
+        Raises:
+            ModelFileError: The largest logit is infinite.
+        """
+        by_id = np.argsort(tokens)
+        return int(tokens[by_id[self.sample(logits[by_id])]])
+
+    @property
+    def _choices(self) -> int:
+        """How many of the most likely tokens there are to choose from; 0 if that is not known."""
+        if self._params.repetition_penalty != 1:
+            return 0
+        return 1 if self._params.temperature == 0 else self._params.top_k
+
     def _penalized(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         penalty = self._params.repetition_penalty
         if penalty == 1 or not self._seen:

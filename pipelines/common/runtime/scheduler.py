@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipelines.common.errors import PipelineError
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.runtime.runner import CandidateRunner, Runner
 from pipelines.common.runtime.sequence import TextSequence
 
 _LOOK_AHEAD = 256
@@ -31,6 +29,7 @@ class Scheduler:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._candidate_runner = runner if isinstance(runner, CandidateRunner) else None
         self._slots: list[TextSequence | None] = [None] * runner.slots
         self._held: list[list[int]] = [[] for _ in range(runner.slots)]
 
@@ -65,7 +64,7 @@ class Scheduler:
         self._slots[slot] = sequence
         sequence.shared_tokens = shared
         sequence.timings.prefill_s = time.perf_counter() - start
-        token = _sample(sequence, logits)
+        token = _chosen(sequence, partial(sequence.sample, logits))
         sequence.timings.first_token_s = time.perf_counter() - start
         return self._accept(slot, token)
 
@@ -84,14 +83,31 @@ class Scheduler:
         """Appends its last token to each sequence; chooses the next ones."""
         start = time.perf_counter()
         fed = [sequence.tokens[-1] for sequence in active]
-        logits = self._runner.decode(fed)
-        tokens = [_sample(sequence, row) for sequence, row in zip(active, logits, strict=True)]
+        tokens = self._next_tokens(active, fed)
         seconds = time.perf_counter() - start
         for sequence, token, held in zip(active, fed, self._held, strict=False):
             held.append(token)
             sequence.timings.decode_s += seconds
             sequence.timings.decode_steps += 1
         return tokens
+
+    def _next_tokens(self, active: Sequence[TextSequence], fed: Sequence[int]) -> list[int | None]:
+        """Appends `fed` to the sequences; chooses what follows, from as few logits as will do."""
+        runner = self._candidate_runner
+        if runner is None or not all(sequence.takes(runner.candidates) for sequence in active):
+            logits = self._runner.decode(fed)
+        else:
+            best = runner.advance(fed)
+            if all(map(TextSequence.decided_by, active, best.logits)):
+                return [
+                    _chosen(sequence, partial(sequence.sample_candidates, *row))
+                    for sequence, *row in zip(active, best.tokens, best.logits, strict=True)
+                ]
+            logits = runner.last_logits()
+        return [
+            _chosen(sequence, partial(sequence.sample, row))
+            for sequence, row in zip(active, logits, strict=True)
+        ]
 
     def _accept(self, slot: int, token: int | None) -> str:
         """Gives the sequence in `slot` its token; frees the slot if that was its last."""
@@ -114,10 +130,10 @@ class Scheduler:
             self._slots[gap], self._slots[last] = self._slots[last], None
 
 
-def _sample(sequence: TextSequence, logits: NDArray[np.float32]) -> int | None:
+def _chosen(sequence: TextSequence, choose: Callable[[], int]) -> int | None:
     """The sequence's next token; None if it fails, which ends it and no other."""
     try:
-        return sequence.sample(logits)
+        return choose()
     except PipelineError as error:
         sequence.fail(error)
         return None
@@ -149,4 +165,5 @@ def _beginning(sequence: TextSequence) -> tuple[int, ...]:
 def warm_up(runner: Runner, prompt: Sequence[int]) -> None:
     """Runs the prompt and one decode step, so that what follows finds everything in place."""
     logits = runner.prefill(0, prompt)
-    runner.decode([int(logits.argmax())])
+    step = runner.advance if isinstance(runner, CandidateRunner) else runner.decode
+    step([int(logits.argmax())])

@@ -111,6 +111,18 @@ class TextSequence:
         """Chooses the next token from logits of shape ``[vocab]``."""
         return self._sampler.sample(logits)
 
+    def takes(self, candidates: int) -> bool:
+        """Whether so many of the most likely tokens are enough, see `Sampler.takes`."""
+        return self._sampler.takes(candidates)
+
+    def decided_by(self, logits: NDArray[np.float32]) -> bool:
+        """Whether candidates with these logits are all that matter, see `Sampler.decided_by`."""
+        return self._sampler.decided_by(logits)
+
+    def sample_candidates(self, tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> int:
+        """Chooses the next token from candidates, see `Sampler.sample_candidates`."""
+        return self._sampler.sample_candidates(tokens, logits)
+
     def accept(self, token: int) -> str:
         """Appends `token` and returns the text that can be printed now."""
         if token in self._end_ids:

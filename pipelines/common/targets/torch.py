@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.network import Network
 from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.op_packages.package import Layout
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.system import available_memory, processor, total_memory
 from pipelines.common.target import Availability, Device, Job
@@ -24,7 +25,15 @@ class TorchTarget:
     """Implements `pipelines.common.target.Target`.
 
     Weights are the exact float32 values of the encoding they run in.
+
+    Args:
+        device: What torch calls the device to run on: ``cpu``, ``cuda``, ``cuda:1``.
     """
+
+    layouts: Mapping[str, Layout] = {}
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
 
     def availability(self) -> Availability:
         """See `Target.availability`."""
@@ -46,15 +55,23 @@ class TorchTarget:
             module = job.program.make(job)
         parameters = dict(module.named_parameters())
         weight_bytes = 4 * sum(parameter.numel() for parameter in parameters.values())
-        job.require_memory("torch", weight_bytes, 4 * job.state_elements, job.slots)
+        available = (
+            torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else None
+        )
+        job.require_memory("torch", weight_bytes, 4 * job.state_elements, job.slots, available)
         with job.progress.phase("load", "decoding weights"), warnings.catch_warnings():
             # Mapped weights are read-only, which torch warns of; nothing here writes to them.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             weights = job.program.weights
-            tensors = {name: torch.from_numpy(weights.float32(name)) for name in parameters}
+            tensors = {
+                name: torch.from_numpy(weights.float32(name)).to(self._device)
+                for name in parameters
+            }
             module.load_state_dict(tensors, assign=True)
         rotary = rope.tables(job.frequencies, job.max_length)
-        return TorchRunner(module, job.config, rotary, job.slots, job.max_length)
+        return TorchRunner(
+            module, job.config, rotary, job.slots, job.max_length, device=self._device
+        )
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""
@@ -65,11 +82,12 @@ class TorchRunner:
     """Implements `pipelines.common.runtime.runner.Runner` around an eager decoder.
 
     Args:
-        module: The decoder with its weights.
+        module: The decoder with its weights, which are on `device`.
         config: Its dimensions.
         rotary: Tables of cosines and sines, each ``[max_length, head_dim / 2]``.
         slots: Sequences side by side.
         max_length: Tokens a slot can hold.
+        device: Where it runs.
     """
 
     batch_invariant = False  # matrix products sum in an order that depends on their shape
@@ -81,13 +99,16 @@ class TorchRunner:
         rotary: tuple[NDArray[np.float32], NDArray[np.float32]],
         slots: int,
         max_length: int,
+        *,
+        device: torch.device | str = "cpu",
     ) -> None:
         self._module = module
-        self._rotary = tuple(torch.from_numpy(table) for table in rotary)
+        self._device = device
+        self._rotary = tuple(torch.from_numpy(table).to(device) for table in rotary)
         shape = (slots, config.kv_heads, max_length, config.head_dim)
-        self._keys = [torch.zeros(shape) for _ in range(config.layers)]
-        self._values = [torch.zeros(shape) for _ in range(config.layers)]
-        self._lengths = torch.zeros(slots, dtype=torch.int32)
+        self._keys = [torch.zeros(shape, device=device) for _ in range(config.layers)]
+        self._values = [torch.zeros(shape, device=device) for _ in range(config.layers)]
+        self._lengths = torch.zeros(slots, dtype=torch.int32, device=device)
         self.slots = slots
         self.max_length = max_length
 
@@ -119,10 +140,10 @@ class TorchRunner:
         past = self._lengths[rows].clone()
         self._lengths[rows] += len(tokens[0])
         logits, keys, values = self._module(
-            torch.tensor(tokens),
+            torch.tensor(tokens, device=self._device),
             past,
             self._lengths[rows],
-            torch.tensor(wanted).expand(len(tokens), -1),
+            torch.tensor(wanted, device=self._device).expand(len(tokens), -1),
             *self._rotary,
             [key[rows] for key in self._keys],
             [value[rows] for value in self._values],
@@ -130,5 +151,5 @@ class TorchRunner:
         for half, new in ((self._keys, keys), (self._values, values)):
             for state, rows_state in zip(half, new, strict=True):
                 state[rows] = rows_state
-        result: NDArray[np.float32] = logits.numpy()
+        result: NDArray[np.float32] = logits.cpu().numpy()
         return result

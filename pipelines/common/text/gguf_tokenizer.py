@@ -95,6 +95,7 @@ def load(
     Raises:
         ModelFileError: A key is missing or of the wrong type.
         TokenizerError: The tokenizer is of an unsupported kind, damaged or contradictory.
+        OfflineError: It is not in a cache that has to hold it.
     """
     pre_tokenizer = _pre_tokenizer(metadata, source)
     key = digest("gguf vocabulary, format 1", fingerprint)
@@ -102,6 +103,7 @@ def load(
     if stored is None:
         vocabulary = _Vocabulary.read(metadata, source)
         if vocabulary.storable:
+            cache.check_may_make(f"the vocabulary of {source}")
             try:
                 cache.put("tokenizer", key, vocabulary.save, f"vocabulary of {source}")
             except CacheError as error:

@@ -151,8 +151,6 @@ def dequantize_into(
 ) -> None:
     """Decodes the rows `raw` ``[rows, row_bytes]`` into `values` ``[rows, K]``, on this thread."""
     import numpy as np
-    from gguf.constants import GGMLQuantizationType
-    from gguf.quants import dequantize as gguf_dequantize
 
     if encoding == F32:
         values[...] = raw.view(np.float32)
@@ -163,6 +161,9 @@ def dequantize_into(
         bits[...] = raw.view(np.uint16)
         bits <<= 16
     else:
+        from gguf.constants import GGMLQuantizationType
+        from gguf.quants import dequantize as gguf_dequantize
+
         # Scales that are not finite are the file's own; they decode to what they say.
         with np.errstate(over="ignore", invalid="ignore"):
             values[...] = gguf_dequantize(raw, GGMLQuantizationType(encoding.ggml_type))

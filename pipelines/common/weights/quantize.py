@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from gguf.constants import GGMLQuantizationType
-from gguf.quants import quantize as gguf_quantize
 from numpy.typing import NDArray
 
 from pipelines.common.weights.encodings import Q4_0, Q8_0, Encoding, dequantize_into
@@ -36,6 +34,9 @@ def quantize(encoding: Encoding, values: NDArray[np.float32]) -> NDArray[np.uint
 
 def quantize_rows(encoding: Encoding, values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Encodes `values` ``[rows, K]`` as ``[rows, row_bytes]``, on this thread."""
+    from gguf.constants import GGMLQuantizationType
+    from gguf.quants import quantize as gguf_quantize
+
     # Blocks of tiny or huge values overflow on the way, in ggml as here.
     with np.errstate(all="ignore"):
         return gguf_quantize(values, GGMLQuantizationType(encoding.ggml_type)).view(np.uint8)

@@ -134,6 +134,12 @@ class WeightSource:
             encoding, [(file.tensors[run.tensor].encoding, run.encoding) for run in matrices]
         )
 
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all weights in the encodings that they run in."""
+        runs = {name: [*map(str, self._run(name))] for name in self._weights}
+        return digest(self._file.fingerprint, version("gguf"), {"runs": runs})
+
     def stored(self, parameter: str) -> Encoding:
         """What the file holds a weight in."""
         return self._file.tensors[self._weights[parameter].tensor].encoding
@@ -150,6 +156,15 @@ class WeightSource:
     def float32(self, parameter: str) -> NDArray[np.float32]:
         """A weight's exact values in the encoding it runs in, in the shape of its `Weight`."""
         return self._decode(self._run(parameter)).reshape(self._weights[parameter].shape)
+
+    def convert(self) -> None:
+        """Converts what runs in another quantized encoding than it is stored in, if not done yet.
+
+        Raises:
+            OfflineError: It is not in a cache that has to hold it.
+        """
+        if self._conversions:
+            _ = self._converted
 
     def release(self, parameter: str) -> None:
         """Gives back the memory that reading a weight took; it can be read again."""
@@ -214,9 +229,7 @@ class WeightSource:
             {"conversions": [[run.tensor, run.encoding.name] for run in self._conversions]},
         )
         try:
-            folder = self._cache.get("weights", key) or self._cache.put(
-                "weights", key, self._write_converted, f"{self._file.path.name}: {self.notice}"
-            )
+            folder = self._cache.get("weights", key) or self._store_converted(key)
             with (folder / _FILE).open("rb") as file:
                 return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except (CacheError, OSError) as error:
@@ -228,6 +241,12 @@ class WeightSource:
 
         self._convert(store)
         return data
+
+    def _store_converted(self, key: str) -> Path:
+        """Makes the cache's entry; returns its folder."""
+        name = self._file.path.name
+        self._cache.check_may_make(f"what {name} runs in ({self.notice})")
+        return self._cache.put("weights", key, self._write_converted, f"{name}: {self.notice}")
 
     def _write_converted(self, folder: Path) -> None:
         with (folder / _FILE).open("wb") as file:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pipelines.common.decoder import rope
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.graph.tensors import named
-from pipelines.common.op_packages.package import LoadedPackage
-from pipelines.common.ort import failures, onnxruntime, op_errors
+from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.layouts import LAYOUTS
+from pipelines.common.ort.packages import at_work, explained, report
 from pipelines.common.ort.session import compile_graph
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.system import available_memory, processor, total_memory
@@ -22,6 +22,8 @@ runtime packs, where scales stand by themselves and multiplied with the codes' z
 
 class CpuTarget:
     """Implements `pipelines.common.target.Target`."""
+
+    layouts = LAYOUTS
 
     def availability(self) -> Availability:
         """See `Target.availability`; every machine that this runs on has a processor."""
@@ -44,7 +46,7 @@ class CpuTarget:
             graph.state_bytes * capacity(job.max_length),
             job.slots,
         )
-        _report(job, graph)
+        report(job, graph, "cpu")
         return _start(job, graph)
 
     def versions(self) -> dict[str, str]:
@@ -52,40 +54,14 @@ class CpuTarget:
         return {"onnxruntime": onnxruntime().__version__}
 
 
-def _at_work(job: Job, graph: LoweredGraph) -> list[LoadedPackage]:
-    """The op packages whose rules took a part of the graph."""
-    names = {taken.package for taken in graph.taken}
-    return [package for package in job.packages if package.name in names]
-
-
-def _report(job: Job, graph: LoweredGraph) -> None:
-    """Says which rule took what, and of packages that the user named which changed nothing."""
-    for taken in graph.taken:
-        origin = taken.package or "cpu"
-        job.progress.detail(f"{origin}: {taken.rule} took {taken.nodes} x {taken.operators}")
-    at_work = _at_work(job, graph)
-    for package in job.packages:
-        if package.named and package not in at_work:
-            job.progress.notice(
-                f"op package '{package.name}' changes nothing: none of its rules for target cpu"
-                " fits this model"
-            )
-
-
 def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
     cos, sin = rope.tables(job.frequencies, job.max_length)
     with job.progress.phase("load", "preparing weights"):
         tensors = named(job.program.tensors(graph, LAYOUTS, job.packages))
-    packages = _at_work(job, graph)
-    names = frozenset(package.name for package in packages)
-    libraries = {package.name: package.library for package in packages if package.library}
-    with job.progress.phase("compile", "compiling the graph"):
-        try:
-            compiled = compile_graph(graph, tensors, libraries.values(), job.threads)
-        except failures() as error:
-            if explained := op_errors.of_session(error, graph, names, libraries):
-                raise explained from error
-            raise
+    packages = at_work(job, graph)
+    libraries = [package.library for package in packages if package.library]
+    with job.progress.phase("compile", "compiling the graph"), explained(job, graph):
+        compiled = compile_graph(graph, tensors, libraries, job.threads)
     return CpuRunner(
         compiled.session,
         job.config,
@@ -93,6 +69,6 @@ def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
         slots=job.slots,
         max_length=job.max_length,
         lent=compiled.lent,
-        packages=names,
+        packages=frozenset(package.name for package in packages),
         batch_invariant=graph.batch_invariant,
     )

@@ -1,0 +1,72 @@
+"""``export``: a model, lowered for a target, in a folder that runs elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.common.cli.console import ConsoleProgress
+from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.formatting import human_size
+from pipelines.common.cli.options import (
+    CustomOpsPath,
+    ModelPath,
+    PipelineName,
+    QuantizationEncoding,
+    Quiet,
+    TargetName,
+    TokenizerPath,
+    Verbose,
+    model_options,
+)
+from pipelines.common.errors import UsageError
+
+
+def export(
+    ctx: typer.Context,
+    pipeline: PipelineName,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that is new, or empty.")],
+    model_path: ModelPath = None,
+    tokenizer_path: TokenizerPath = None,
+    quantization_encoding: QuantizationEncoding = "q4_0",
+    target: TargetName = "auto",
+    custom_ops_path: CustomOpsPath = None,
+    reference_weights: Annotated[
+        bool,
+        typer.Option(
+            "--reference-weights",
+            help="Leave the weights in the model file; only this program runs such a folder.",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a model into a folder that runs without this program, or with it by --model-path.
+
+    The target need not be here. Op packages, the native kernels among them, are used where they are
+    named with --custom-ops-path.
+    """
+    from pipelines.common.export.write import export as write
+    from pipelines.common.target_choice import choose_to_build
+    from pipelines.common.text_generation import GraphModel
+
+    registry = registry_of(ctx)
+    progress = ConsoleProgress(quiet=quiet, verbose=verbose)
+    options = model_options(
+        model_path=model_path,
+        tokenizer_path=tokenizer_path,
+        encoding=quantization_encoding,
+        target=choose_to_build(registry, target, progress),
+        custom_ops=custom_ops_path,
+        no_native_ops=False,
+    )
+    options = replace(options, registered_ops=False)
+    model = registry.load_pipeline(pipeline).open(options, registry, progress)
+    if not isinstance(model, GraphModel):
+        raise UsageError(f"pipeline {pipeline} runs without a graph; there is nothing to export")
+    manifest = write(model, options.target, out, reference_weights=reference_weights)
+    nbytes = sum(file.nbytes for file in manifest.files.values())
+    progress.notice(f"exported for {options.target}: {out}, {human_size(nbytes)}")

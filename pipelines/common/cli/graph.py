@@ -1,0 +1,220 @@
+"""``graph``: what is built for a model, before and after lowering."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.common.cli.console import ConsoleProgress
+from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.graph_report import report
+from pipelines.common.cli.options import (
+    AsJson,
+    CustomOpsPath,
+    ModelPath,
+    NoNativeOps,
+    PipelineName,
+    QuantizationEncoding,
+    Quiet,
+    TargetName,
+    model_options,
+)
+from pipelines.common.errors import UsageError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from pipelines.common.graph.anatomy import Anatomy
+    from pipelines.common.graph.rules import LoweredGraph
+    from pipelines.common.target import Job
+
+_CONTEXT = 1024
+_BANDWIDTH = 100e9
+
+
+def show_graph(
+    ctx: typer.Context,
+    pipeline: PipelineName,
+    model_path: ModelPath = None,
+    quantization_encoding: QuantizationEncoding = "q4_0",
+    target: TargetName = "auto",
+    custom_ops_path: CustomOpsPath = None,
+    no_native_ops: NoNativeOps = False,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help=f"Tokens in the KV state; by default {_CONTEXT}, or the model's context if that"
+            " is less.",
+            show_default=False,
+        ),
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the graph.")] = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the lowered graph for Netron, without weights."),
+    ] = None,
+    neutral_onnx: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the graph before lowering, likewise."),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show a model's graph before and after lowering: operators, bytes and FLOPs for a token.
+
+    A target that is named need not be able to run here.
+    """
+    from pipelines.common.target_choice import choose_to_build
+    from pipelines.common.text_generation import GraphModel
+
+    registry = registry_of(ctx)
+    progress = ConsoleProgress(quiet=quiet)
+    options = model_options(
+        model_path=model_path,
+        tokenizer_path=None,
+        encoding=quantization_encoding,
+        target=choose_to_build(registry, target, progress),
+        custom_ops=custom_ops_path,
+        no_native_ops=no_native_ops,
+    )
+    model = registry.load_pipeline(pipeline).open(options, registry, progress)
+    if not isinstance(model, GraphModel):
+        raise UsageError(f"pipeline '{pipeline}' computes without a graph; there is none to show")
+    if context is None:
+        context = min(_CONTEXT, model.context_length)
+    if context > model.context_length:
+        raise UsageError(
+            f"--context is {context}, but the model's context is {model.context_length} tokens"
+        )
+    job = model.job(slots=1, max_length=context)
+    lowered = model.target.lower(job)
+    neutral = _neutral(job)
+    if neutral is None and neutral_onnx is not None:
+        raise UsageError(
+            "--neutral-onnx: an exported folder has only the lowered graph; name a model file"
+        )
+    graphs = _graphs(job, neutral, lowered, context)
+    if svg is not None:
+        from pipelines.common.graph.drawing import draw
+
+        _write(svg, draw(f"{pipeline} on {options.target}", graphs).encode())
+    if onnx is not None:
+        _write(onnx, lowered.model)
+    if neutral is not None and neutral_onnx is not None:
+        import onnx_ir as ir
+
+        _write(neutral_onnx, ir.to_proto(neutral).SerializeToString())
+
+    record = {
+        "pipeline": pipeline,
+        "target": options.target,
+        "context": context,
+        "activations": lowered.activations,
+        **_describe(graphs, lowered),
+    }
+    if as_json:
+        json.dump(record, sys.stdout, indent=2)
+        print()
+    else:
+        print(report(record))
+
+
+def _neutral(job: Job) -> ir.Model | None:
+    """The graph before lowering; None for an exported folder, which has none."""
+    from pipelines.common.graph.network import Network
+
+    if not isinstance(job.program, Network):
+        return None
+    with job.progress.phase("build", "building the graph"):
+        from pipelines.common.graph.build import build
+
+        return build(partial(job.program.make, job), job.config)
+
+
+def _graphs(
+    job: Job, neutral: ir.Model | None, lowered: LoweredGraph, context: int
+) -> dict[str, Anatomy]:
+    """What there is: ``neutral`` and ``lowered``, in this order."""
+    from pipelines.common.graph import anatomy
+    from pipelines.common.graph.network import Network
+
+    layers = job.config.layers
+    graphs = {"lowered": anatomy.of_lowered(lowered, layers, context)}
+    if neutral is not None:
+        assert isinstance(job.program, Network)
+        encodings = job.program.weights.encodings
+        graphs = {"neutral": anatomy.of_neutral(neutral, encodings, layers, context), **graphs}
+    return graphs
+
+
+def _describe(graphs: Mapping[str, Anatomy], lowered: LoweredGraph) -> dict[str, Any]:
+    """Everything that is shown of the graphs, as JSON values."""
+    from pipelines.common.graph.anatomy import alike
+
+    counts = {name: graph.counts() for name, graph in graphs.items()}
+    operators = dict.fromkeys(
+        operator for count in counts.values() for operator, _ in count.most_common()
+    )
+    return {
+        "operators": [
+            {
+                "operator": operator,
+                **{
+                    name: {
+                        "nodes": counts[name][operator],
+                        "bytes": graph.cost_of_operator(operator).bytes,
+                    }
+                    for name, graph in graphs.items()
+                },
+            }
+            for operator in operators
+        ],
+        "rules": [dataclasses.asdict(taken) for taken in lowered.taken],
+        "parts": [
+            {
+                "part": _name(parts, graphs["lowered"].layers),
+                "times": len(parts),
+                **{
+                    name: dataclasses.asdict(graph.cost_of_part(parts[0]))
+                    for name, graph in graphs.items()
+                },
+            }
+            for parts in alike(list(graphs.values()))
+        ],
+        "total": {name: dataclasses.asdict(graph.cost) for name, graph in graphs.items()},
+        "tokens_per_s_at_100_gb_per_s": {
+            name: _BANDWIDTH / graph.cost.bytes for name, graph in graphs.items()
+        },
+    }
+
+
+def _name(parts: tuple[int, ...], layers: int) -> str:
+    """What people call some parts that are alike."""
+    if parts in ((0,), (layers + 1,)):
+        return "embedding" if parts == (0,) else "output"
+    if len(parts) == 1:
+        return f"layer {parts[0] - 1}"
+    if len(parts) == layers:
+        return f"each of {layers} layers"
+    starts = [part for part in parts if part - 1 not in parts]
+    ends = [part for part in parts if part + 1 not in parts]
+    runs = (
+        f"{start - 1}" if start == end else f"{start - 1}-{end - 1}"
+        for start, end in zip(starts, ends, strict=True)
+    )
+    return f"each of layers {', '.join(runs)}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; name another file") from error

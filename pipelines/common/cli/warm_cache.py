@@ -1,0 +1,117 @@
+"""``warm-cache``: makes ahead of time whatever a later run would make."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from pipelines.common.cache import Cache
+from pipelines.common.cli.console import ConsoleProgress
+from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.formatting import human_size
+from pipelines.common.cli.options import (
+    AsJson,
+    CustomOpsPath,
+    ModelPath,
+    NoNativeOps,
+    PipelineName,
+    QuantizationEncoding,
+    Quiet,
+    TargetName,
+    TokenizerPath,
+    Verbose,
+    model_options,
+)
+from pipelines.common.errors import CacheError, OfflineError, UsageError
+
+if TYPE_CHECKING:
+    from pipelines.common.progress import Progress
+    from pipelines.common.registry import Registry
+    from pipelines.common.text_generation import ModelOptions
+
+
+def warm_cache(
+    ctx: typer.Context,
+    pipeline: PipelineName,
+    model_path: ModelPath = None,
+    tokenizer_path: TokenizerPath = None,
+    quantization_encoding: QuantizationEncoding = "q4_0",
+    target: TargetName = "auto",
+    custom_ops_path: CustomOpsPath = None,
+    no_native_ops: NoNativeOps = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Build and store everything that later runs of a model need, so that --offline can be given.
+
+    The target need not be here; it is not started.
+    """
+    from pipelines.common.target_choice import choose_to_build
+
+    cache = Cache.default()
+    before = {entry.path: entry for entry in cache.entries()}
+    registry = registry_of(ctx)
+    progress = ConsoleProgress(quiet=quiet, verbose=verbose)
+    options = model_options(
+        model_path=model_path,
+        tokenizer_path=tokenizer_path,
+        encoding=quantization_encoding,
+        target=choose_to_build(registry, target, progress),
+        custom_ops=custom_ops_path,
+        no_native_ops=no_native_ops,
+    )
+    _make(registry, pipeline, options, progress)
+    try:
+        _make(registry, pipeline, replace(options, offline=True), progress)
+    except OfflineError as error:
+        # Why it could not be stored has been said: a run would go on without.
+        raise CacheError(
+            f"the cache {cache.root} does not keep what was made; make room there, or raise"
+            f" RUN_PIPELINE_CACHE_LIMIT above {human_size(cache.limit_bytes)}"
+        ) from error
+    # What a run takes from the cache is marked as used; the rest is as it was.
+    used = [entry for entry in cache.entries() if entry != before.get(entry.path)]
+    if as_json:
+        record = {
+            "pipeline": pipeline,
+            "target": options.target,
+            "cache": str(cache.root),
+            "entries": [
+                {
+                    "kind": entry.kind,
+                    "key": entry.key,
+                    "size_bytes": entry.size_bytes,
+                    "description": entry.description,
+                    "stored": entry.path not in before,
+                }
+                for entry in used
+            ],
+        }
+        json.dump(record, sys.stdout, indent=2)
+        print()
+        return
+    for entry in used:
+        state = "was there" if entry.path in before else "stored"
+        size = human_size(entry.size_bytes)
+        print(f"{entry.kind:<10} {size:>9}  {state:<9}  {entry.description}")
+
+
+def _make(registry: Registry, pipeline: str, options: ModelOptions, progress: Progress) -> None:
+    """Makes whatever a run reads from the cache, unless it is there."""
+    from pipelines.common.graph.network import Network
+    from pipelines.common.text_generation import GraphModel
+
+    model = registry.load_pipeline(pipeline).open(options, registry, progress)
+    if not isinstance(model, GraphModel):
+        raise UsageError(f"pipeline {pipeline} runs without a graph; there is nothing to store")
+    job = model.job(slots=1, max_length=model.context_length)
+    if not isinstance(job.program, Network):
+        raise UsageError("an exported folder needs nothing of the cache; name a model file")
+    with progress.shown("converting weights"):
+        job.program.weights.convert()
+    model.target.lower(job)

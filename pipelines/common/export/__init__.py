@@ -1,0 +1,1 @@
+"""Folders that hold a model lowered for one target, with its weights and its tokenizer."""

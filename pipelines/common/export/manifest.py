@@ -1,0 +1,298 @@
+"""What an exported folder says of itself: ``manifest.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.errors import ModelFileError, UsageError
+from pipelines.common.export.records import record
+from pipelines.common.graph.external import ALIGNMENT, Place
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
+from pipelines.common.weights.model_file import quoted
+
+FORMAT: Final = 1
+"""Version of the folders that this module reads and writes."""
+
+MANIFEST: Final = "manifest.json"
+GRAPH: Final = "graph.onnx"
+MODEL: Final = "model.onnx"
+WEIGHTS: Final = "weights.bin"
+TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+
+_LARGEST_MANIFEST: Final = 64 << 20
+_ELEMENT_TYPES: Final = frozenset(
+    {"bool", "float16", "float32", "float64", "bfloat16"}
+    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
+_STATE_ITEM_BITS: Final = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the folder.
+
+    Attributes:
+        nbytes: Its size.
+        blake2b: Its BLAKE2b digest of 32 bytes, in hexadecimal, as ``b2sum -l 256`` prints it.
+    """
+
+    nbytes: int
+    blake2b: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The model file that a folder was made of.
+
+    Attributes:
+        path: Where it was; the weights are read from there if the folder has none.
+        fingerprint: Its `ModelFile.fingerprint`.
+        name: What it calls itself, if it does.
+        encoding: The quantization encoding that was asked for.
+    """
+
+    path: str
+    fingerprint: str
+    name: str | None
+    encoding: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a folder that is not in its other files.
+
+    Attributes:
+        format: `FORMAT`.
+        driver: Version of the driver that wrote it.
+        pipeline: Name of the pipeline.
+        target: Name of the target that the graph is for.
+        config: The decoder's dimensions.
+        frequencies: Rotary angle a position, for each pair of a head's elements.
+        activations: See `LoweredGraph.activations`.
+        state_bytes: See `LoweredGraph.state_bytes`.
+        weights: See `LoweredGraph.weights`.
+        places: Where each of them is in the file of weights, by name; none if the weights are read
+            from the model file.
+        taken: See `LoweredGraph.taken`.
+        op_packages: Digest of each op package whose rules took a part of the graph, by name.
+        origin: The model file.
+        versions: Versions of the packages at work, by name.
+        files: The folder's other files, by name.
+    """
+
+    format: int
+    driver: str
+    pipeline: str
+    target: str
+    config: DecoderConfig
+    frequencies: tuple[float, ...]
+    activations: str
+    state_bytes: int
+    weights: tuple[LoweredWeight, ...]
+    places: dict[str, Place]
+    taken: tuple[Taken, ...]
+    op_packages: dict[str, str]
+    origin: Origin
+    versions: dict[str, str]
+    files: dict[str, StoredFile]
+
+    def graph(self, model: bytes) -> LoweredGraph:
+        """The graph that it describes, given the model itself."""
+        return LoweredGraph(model, self.weights, self.state_bytes, self.taken, self.activations)
+
+    def write(self, folder: Path) -> None:
+        """Writes it into a folder.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        text = json.dumps(dataclasses.asdict(self), indent=1)
+        (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+
+
+def describe_file(path: Path) -> StoredFile:
+    """Size and digest of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32))
+    return StoredFile(path.stat().st_size, digest.hexdigest())
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a path is a folder with a manifest."""
+    return (path / MANIFEST).exists()
+
+
+def target_for(model_path: Path | None, requested: str) -> str:
+    """What is to be run on, as `target_choice.choose` takes it: a folder is for one target only.
+
+    Args:
+        model_path: A model file or an exported folder.
+        requested: A target's name, or ``auto``.
+
+    Raises:
+        ModelFileError: It is a folder with a damaged manifest.
+        UsageError: It is a folder for another target than the one named.
+    """
+    if model_path is None or not is_exported(model_path):
+        return requested
+    target = read_manifest(model_path).target
+    if requested not in ("auto", target):
+        raise UsageError(
+            f"{model_path} was exported for target '{target}' and does not run on '{requested}';"
+            " leave out --target, or export for that one"
+        )
+    return target
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads and checks a folder's manifest, and that its files are there in their sizes.
+
+    Raises:
+        ModelFileError: The folder is no export, or one of another version; it is damaged, or files
+            are missing, of another size, or links.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise ModelFileError(
+            f"{folder} is no exported folder: it has no {MANIFEST}; name a model file, or a folder"
+            " that 'run-pipeline export' wrote"
+        )
+    try:
+        if _regular_size(path) > _LARGEST_MANIFEST:
+            raise ValueError(f"it is larger than {_LARGEST_MANIFEST >> 20} MiB")
+        document = json.loads(path.read_bytes())
+        version = document.get("format") if isinstance(document, dict) else None
+        if version != FORMAT:
+            raise ValueError(
+                f"its format is {quoted(str(version))}, this version of the driver reads {FORMAT};"
+                " export the model again"
+            )
+        manifest = record(Manifest, document)
+        for problem in _problems(manifest):
+            raise ValueError(problem)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} cannot be used: {_reason(error)}") from error
+    for name, stored in manifest.files.items():
+        _check_size(folder / name, stored)
+    return manifest
+
+
+def check_digests(folder: Path, manifest: Manifest, names: Collection[str]) -> None:
+    """Checks that files are those that were exported.
+
+    Args:
+        folder: The folder.
+        manifest: What it says of itself.
+        names: The files to check.
+
+    Raises:
+        ModelFileError: One has another content.
+    """
+    for name in names:
+        try:
+            found = describe_file(folder / name)
+        except OSError as error:
+            raise ModelFileError(f"{folder / name} cannot be read: {error.strerror}") from error
+        if found != manifest.files[name]:
+            raise ModelFileError(
+                f"{folder / name} has changed since it was exported; export the model again"
+            )
+
+
+def _problems(manifest: Manifest) -> Iterator[str]:
+    """What contradicts something else in a manifest whose types are right."""
+    yield from _problems_of_config(manifest)
+    yield from _problems_of_files(manifest)
+    config = manifest.config
+    if len(manifest.frequencies) != config.head_dim // 2 or min(manifest.frequencies) <= 0:
+        yield f"frequencies are not {config.head_dim // 2} positive numbers"
+    state = 2 * config.layers * config.kv_heads * config.head_dim
+    if manifest.state_bytes * 8 not in [state * bits for bits in _STATE_ITEM_BITS]:
+        yield f"state_bytes is {manifest.state_bytes}, which does not fit config"
+    if len({weight.name for weight in manifest.weights}) != len(manifest.weights):
+        yield "two weights have one name"
+    for weight in manifest.weights:
+        if weight.dtype not in _ELEMENT_TYPES:
+            yield f"the dtype of {quoted(weight.name)} is {quoted(weight.dtype)}, expected a number"
+        elif min(weight.shape, default=0) < 1:
+            yield f"the shape of {quoted(weight.name)} is {quoted(str([*weight.shape]))}"
+        elif manifest.places:
+            yield from _problems_of_place(manifest, weight)
+
+
+def _problems_of_config(manifest: Manifest) -> Iterator[str]:
+    config = manifest.config
+    for name, value in dataclasses.asdict(config).items():
+        if not 0 < value < (math.inf if isinstance(value, float) else 2**31):
+            yield f"config.{name} is {value}, expected a positive 32-bit number"
+    if config.head_dim % 2 or config.heads % config.kv_heads:
+        yield f"config has {config.heads} heads of {config.head_dim} on {config.kv_heads}"
+    # Before a table of that many layers is made.
+    if config.layers > len(manifest.weights):
+        yield f"config.layers is {config.layers}, but there are {len(manifest.weights)} weights"
+
+
+def _problems_of_files(manifest: Manifest) -> Iterator[str]:
+    # Known names only: no path leads anywhere else.
+    needed = {GRAPH, *TOKENIZER} | ({MODEL, WEIGHTS} if manifest.places else set())
+    for name in manifest.files.keys() ^ needed:
+        state = "missing" if name in needed else "not one of an exported folder's"
+        yield f"files: {quoted(name)} is {state}"
+    for name, stored in manifest.files.items():
+        if stored.nbytes < 1:
+            yield f"files: {quoted(name)} has {stored.nbytes} bytes"
+
+
+def _problems_of_place(manifest: Manifest, weight: LoweredWeight) -> Iterator[str]:
+    place = manifest.places.get(weight.name)
+    if place is None:
+        yield f"places: {quoted(weight.name)} is missing"
+    elif place.nbytes != weight.nbytes or place.offset % ALIGNMENT:
+        yield (
+            f"places: {quoted(weight.name)} has {place.nbytes} bytes from {place.offset}; expected"
+            f" {weight.nbytes} from a multiple of {ALIGNMENT}"
+        )
+    elif not 0 <= place.offset <= manifest.files[WEIGHTS].nbytes - place.nbytes:
+        yield f"places: {quoted(weight.name)} is outside of {WEIGHTS}"
+
+
+def _regular_size(path: Path) -> int:
+    """The size of a file that is itself in its folder.
+
+    Raises:
+        OSError: It cannot be found.
+        ValueError: It is a link, or no file.
+    """
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is a link or no file; expected the file itself")
+    return status.st_size
+
+
+def _check_size(path: Path, stored: StoredFile) -> None:
+    try:
+        nbytes = _regular_size(path)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path} cannot be used: {_reason(error)}") from error
+    if nbytes != stored.nbytes:
+        raise ModelFileError(
+            f"{path} has {nbytes} bytes, exported were {stored.nbytes}; copy the folder again"
+        )
+
+
+def _reason(error: Exception) -> str:
+    said = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"{said or type(error).__name__}"

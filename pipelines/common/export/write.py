@@ -1,0 +1,162 @@
+"""Writes a model, lowered for a target, into a folder that runs elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.metadata
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pipelines
+from pipelines.common.disk import sync
+from pipelines.common.errors import ExportError, UsageError
+from pipelines.common.export.manifest import (
+    FORMAT,
+    GRAPH,
+    MODEL,
+    TOKENIZER,
+    WEIGHTS,
+    Manifest,
+    Origin,
+    describe_file,
+)
+from pipelines.common.export.packages import package_digest
+from pipelines.common.graph.external import Place, placed, write_tensors
+from pipelines.common.graph.network import Network
+from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.graph.store import PACKAGES
+from pipelines.common.target import Job, Target
+from pipelines.common.text.tokenizer import Tokenizer
+from pipelines.common.text_generation import GraphModel
+
+
+def export(model: GraphModel, target: str, folder: Path, *, reference_weights: bool) -> Manifest:
+    """Writes the folder; it appears as a whole or not at all.
+
+    Args:
+        model: What to export, opened for that target.
+        target: The target's name.
+        folder: Where to; it must not exist, or be empty.
+        reference_weights: Whether the weights are left in the model file, to which the folder then
+            refers. Only this driver runs such a folder.
+
+    Returns:
+        What the folder says of itself.
+
+    Raises:
+        UsageError: The model is an exported folder itself.
+        ExportError: The folder cannot be written, or has something in it.
+        LoweringError: The graph has an operator that the target has no rule for.
+        TargetError: The target runs no graphs.
+    """
+    folder = folder.expanduser().resolve()
+    _check_free(folder)
+    job = model.job(slots=1, max_length=model.context_length)
+    if not isinstance(job.program, Network):
+        raise UsageError("an exported folder cannot be exported again; name its model file")
+    graph = model.target.lower(job)
+    with job.progress.phase("write", f"writing {folder.name}"), _new_folder(folder) as staging:
+        (staging / GRAPH).write_bytes(graph.model)
+        places = {} if reference_weights else _write_weights(staging, job, model.target, graph)
+        _write_tokenizer(staging, model.tokenizer)
+        manifest = Manifest(
+            format=FORMAT,
+            driver=pipelines.__version__,
+            pipeline=job.pipeline,
+            target=target,
+            config=job.config,
+            frequencies=tuple(map(float, job.frequencies)),
+            activations=graph.activations,
+            state_bytes=graph.state_bytes,
+            weights=graph.weights,
+            places=places,
+            taken=graph.taken,
+            op_packages=_packages(job, graph),
+            origin=_origin(model),
+            versions=_versions(model.target),
+            files={path.name: describe_file(path) for path in sorted(staging.iterdir())},
+        )
+        manifest.write(staging)
+    return manifest
+
+
+def _check_free(folder: Path) -> None:
+    """Makes sure that nothing is lost; what can be found out before the work is."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists():
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise ExportError(f"{folder} {what}; name another folder, or delete it first")
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `folder` when all has gone well."""
+    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
+        try:
+            yield staging
+            for path in (*staging.iterdir(), staging):
+                sync(path)
+            staging.rename(folder)
+            sync(folder.parent)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            _check_free(folder)
+        raise ExportError(
+            f"cannot write {folder}: {error.strerror or error}; make room there, or name another"
+            " folder"
+        ) from error
+
+
+def _write_weights(folder: Path, job: Job, target: Target, graph: LoweredGraph) -> dict[str, Place]:
+    """Writes the tensors, and the graph once more as a model that refers to them."""
+    with (folder / WEIGHTS).open("wb") as file:
+        places = write_tensors(job.program.tensors(graph, target.layouts, job.packages), file)
+    (folder / MODEL).write_bytes(placed(graph.model, places, WEIGHTS))
+    return places
+
+
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Writes it as model repositories carry it, see `pipelines.common.text.json_tokenizer`."""
+    bos = None if tokenizer.bos_id is None else tokenizer.backend.id_to_token(tokenizer.bos_id)
+    documents = (
+        tokenizer.backend.to_str(),
+        json.dumps({"bos_token": bos, "add_bos_token": tokenizer.adds_bos}, indent=1),
+        json.dumps({"eos_token_id": sorted(tokenizer.end_ids)}, indent=1),
+    )
+    for name, document in zip(TOKENIZER, documents, strict=True):
+        (folder / name).write_text(document, encoding="utf-8")
+
+
+def _packages(job: Job, graph: LoweredGraph) -> dict[str, str]:
+    """Digests of the op packages whose rules took a part of the graph."""
+    at_work = {taken.package for taken in graph.taken}
+    return {
+        package.name: package_digest(package.path)
+        for package in job.packages
+        if package.name in at_work
+    }
+
+
+def _origin(model: GraphModel) -> Origin:
+    described = model.describe()
+    return Origin(
+        path=str(Path(described["model"]).resolve()),
+        fingerprint=described["model_fingerprint"],
+        name=described["model_name"],
+        encoding=described["quantization_encoding"],
+    )
+
+
+def _versions(target: Target) -> dict[str, str]:
+    built_with = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"pipeline-driver": pipelines.__version__, **built_with, **target.versions()}

@@ -1,0 +1,176 @@
+"""The neutral operators in plain arithmetic, for providers that have no better operators.
+
+It takes products of matrices, sums, and a few functions of single numbers. What depends on where a
+call's tokens stand comes in as inputs of the graph, which `feeds` computes; the state has the type
+of the activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pipelines.common.graph.rules import TYPED, Emitter
+from pipelines.common.ort.emit import FLOAT, ONNX_TYPES
+
+MASKED = -1e4
+"""What is added to a score that has no say: softmax makes it 0, and float16 holds it."""
+
+
+def rms_norm(op: Emitter, x: Any, weight: Any, epsilon: Any) -> Any:
+    """`RMSNorm`; the mean is computed in float32."""
+    scale = op.weight(weight, op.activations.name, (op.width(x),), op.activations)
+    narrow = op.activations != np.float32
+    wide = op.Cast(x, to=FLOAT, _domain=TYPED) if narrow else x
+    mean = op.ReduceMean(op.Mul(wide, wide), op.Constant(value_ints=[-1]))
+    shifted = op.Add(mean, op.Constant(value_float=epsilon.as_float(), _domain=TYPED))
+    normal = op.Div(wide, op.Sqrt(shifted))
+    if narrow:
+        normal = op.Cast(normal, to=ONNX_TYPES[op.activations.name])
+    return op.Mul(normal, scale)
+
+
+def silu(op: Emitter, x: Any) -> Any:
+    """`SiLU`."""
+    return op.Mul(x, op.Sigmoid(x))
+
+
+def select(op: Emitter, x: Any, wanted: Any) -> Any:  # noqa: ARG001 - it comes in as `chosen`
+    """`Select`, a product with rows that each have a single 1."""
+    return op.MatMul(op.input("chosen", op.activations, ("batch", "wanted", "sequence")), x)
+
+
+def rope(
+    op: Emitter,
+    x: Any,
+    past: Any,  # noqa: ARG001 - cosines and sines come in by token
+    cos: Any,  # noqa: ARG001
+    sin: Any,  # noqa: ARG001
+    head_dim: Any,
+    interleaved: Any,
+) -> Any:
+    """`RoPE`: ``x cos + (x R) sin``, where R swaps the elements of each pair and negates one."""
+    import onnx_ir as ir
+
+    size = head_dim.as_int()
+    pairing = "interleaved" if interleaved.as_int() else "halves"
+    shape = ("batch", "sequence", 1, size)
+    cosines = op.input(f"cos_{pairing}", op.activations, shape)
+    sines = op.input(f"sin_{pairing}", op.activations, shape)
+    swap = op.Constant(value=ir.tensor(_swap(size, pairing).astype(op.activations)))
+    heads = op.Reshape(x, op.Constant(value_ints=[0, 0, -1, size]))
+    turned = op.Add(op.Mul(heads, cosines), op.Mul(op.MatMul(heads, swap), sines))
+    return op.Reshape(turned, op.Constant(value_ints=[0, 0, op.width(x)]))
+
+
+def attention(
+    op: Emitter,
+    query: Any,
+    key: Any,
+    value: Any,
+    past_key: Any,
+    past_value: Any,
+    past: Any,  # noqa: ARG001 - what is written and seen comes in as `place` and `mask`
+    total: Any,  # noqa: ARG001
+    head_dim: Any,
+    scale: Any,
+) -> tuple[Any, Any, Any]:
+    """`Attention`; the queries that share a head of keys are rows of one product."""
+    size = head_dim.as_int()
+    heads, kv_heads = op.width(query) // size, op.width(key) // size
+    new_key = _written(op, past_key, key, size)
+    new_value = _written(op, past_value, value, size)
+
+    # Scaled before the product: scores may be beyond what float16 holds.
+    queries = op.Mul(_by_head(op, query, size), op.Constant(value_float=scale.as_float()))
+    queries = op.Reshape(queries, op.Constant(value_ints=[0, kv_heads, -1, size]))
+    scores = op.MatMul(queries, op.Transpose(new_key, perm=[0, 1, 3, 2]))
+    mask = op.input("mask", op.activations, ("batch", 1, "sequence", "capacity"))
+    if heads > kv_heads:
+        mask = op.Concat(*[mask] * (heads // kv_heads), axis=2)
+    mixed = op.MatMul(op.Softmax(op.Add(scores, mask), axis=-1), new_value)
+    mixed = op.Reshape(mixed, op.Constant(value_ints=[0, heads, -1, size]))
+    mixed = op.Transpose(mixed, perm=[0, 2, 1, 3])
+    return op.Reshape(mixed, op.Constant(value_ints=[0, 0, heads * size])), new_key, new_value
+
+
+def feeds(
+    names: Collection[str],
+    past: NDArray[np.integer[Any]],
+    lengths: NDArray[np.integer[Any]],
+    sequence: int,
+    capacity: int,
+    wanted: NDArray[np.integer[Any]],
+    cos: NDArray[np.floating[Any]],
+    sin: NDArray[np.floating[Any]],
+    dtype: DTypeLike,
+) -> dict[str, NDArray[Any]]:
+    """What a call feeds to the inputs that the functions above have made.
+
+    Rows are padded on the right: padding is not written into the state.
+
+    Args:
+        names: Names of the graph's inputs; what is not among them is left out.
+        past: Tokens in each row's state before the call, ``[batch]``.
+        lengths: Tokens that the call appends to each, ``[batch]``, at most `sequence`.
+        sequence: Tokens of the longest row, or more.
+        capacity: Tokens that the state has room for.
+        wanted: Places in the sequence whose vectors are wanted, ``[batch, wanted]``.
+        cos: Cosines of the rotary angles, ``[positions, head_dim / 2]``.
+        sin: Sines of the rotary angles, like `cos`.
+        dtype: The type of the activations.
+
+    Returns:
+        ``keep`` ``[batch, 1, capacity, 1]``, 0 where the call writes and 1 elsewhere; ``place``
+        ``[batch, 1, capacity, sequence]``, 1 where a token is written; ``mask``
+        ``[batch, 1, sequence, capacity]``, `MASKED` where a token does not look; ``chosen``
+        ``[batch, wanted, sequence]``, 1 at the places wanted; ``cos_interleaved``, ``cos_halves``,
+        ``sin_interleaved`` and ``sin_halves`` ``[batch, sequence, 1, head_dim]``.
+    """
+    tokens, slots = np.arange(sequence), np.arange(capacity)
+    position = past[:, None] + tokens
+    total = (past + lengths)[:, None]
+    written = np.where(position < total, position, -1)
+    place = slots[:, None] == written[:, None, None]
+    seen = slots < np.minimum(position + 1, total)[:, None, :, None]
+    made: dict[str, NDArray[Any]] = {
+        "keep": ~place.any(-1, keepdims=True),
+        "place": place,
+        "mask": np.where(seen, 0, MASKED),
+        "chosen": wanted[..., None] == tokens,
+    }
+    for name, table in (("cos", cos), ("sin", sin)):
+        # Padding may stand beyond the last position; what it becomes has no meaning.
+        rows = table[np.minimum(position, len(table) - 1)][:, :, None]
+        made[f"{name}_interleaved"] = np.repeat(rows, 2, -1)
+        made[f"{name}_halves"] = np.concatenate([rows, rows], -1)
+    return {name: array.astype(dtype) for name, array in made.items() if name in names}
+
+
+def _swap(size: int, pairing: str) -> NDArray[np.int8]:
+    """A signed permutation R: of each pair ``(a, b)`` of ``x``, ``x R`` makes ``(-b, a)``."""
+    elements = np.arange(size)
+    first, second = (
+        elements.reshape(-1, 2).T if pairing == "interleaved" else elements.reshape(2, -1)
+    )
+    matrix = np.zeros((size, size), np.int8)
+    matrix[second, first] = -1
+    matrix[first, second] = 1
+    return matrix
+
+
+def _by_head(op: Emitter, x: Any, size: int) -> Any:
+    """``[batch, sequence, heads * head_dim]`` to ``[batch, heads, sequence, head_dim]``."""
+    heads = op.Reshape(x, op.Constant(value_ints=[0, 0, op.width(x) // size, size]))
+    return op.Transpose(heads, perm=[0, 2, 1, 3])
+
+
+def _written(op: Emitter, past: Any, new: Any, size: int) -> Any:
+    """A half of the state with a call's keys or values in their places, to the bit."""
+    past = op.keep_state_in(past, op.activations)
+    keep = op.input("keep", op.activations, ("batch", 1, "capacity", 1))
+    place = op.input("place", op.activations, ("batch", 1, "capacity", "sequence"))
+    return op.Add(op.Mul(past, keep), op.MatMul(place, _by_head(op, new, size)))

@@ -1,0 +1,219 @@
+"""ONNX Runtime's CoreML provider: Apple's GPU and Neural Engine, on macOS.
+
+The provider, what it takes and its options:
+https://onnxruntime.ai/docs/execution-providers/CoreML-ExecutionProvider.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.common.decoder import rope
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.errors import TargetError
+from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.op_packages.package import Layout
+from pipelines.common.ort import onnxruntime
+from pipelines.common.ort.packages import at_work, explained, report
+from pipelines.common.ort.placement import RECORDED, require_placement
+from pipelines.common.ort.session import Provider, make_session
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.system import available_memory, processor, total_memory
+from pipelines.common.target import Availability, Device, Job
+from pipelines.common.targets.coreml import weights
+from pipelines.common.targets.coreml.layouts import LARGEST, LAYOUTS
+from pipelines.common.targets.coreml.rules import RULES
+from pipelines.common.targets.coreml.runner import LENGTHS, CoreMLRunner, capacity
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+COREML = Provider(
+    "CoreMLExecutionProvider",
+    {"ModelFormat": "MLProgram", "MLComputeUnits": "ALL", "RequireStaticInputShapes": "1"},
+)
+
+MACOS = 14
+"""The first version of macOS that ONNX Runtime is built for; Core ML has float16 inputs from 13."""
+
+_ENTRIES = {
+    **RECORDED,
+    # It would make a Gemm of a product and a bias, whose weights Core ML gets as text.
+    "optimization.disable_specified_optimizers": "MatMulAddFusion",
+}
+
+
+class CoreMLTarget:
+    """Implements `pipelines.common.target.Target`.
+
+    Args:
+        provider: What computes; another one runs the very same graph, as far as it can.
+    """
+
+    def __init__(self, provider: Provider = COREML) -> None:
+        self._provider = provider
+
+    def availability(self) -> Availability:
+        """See `Target.availability`."""
+        if platform.system() != "Darwin":
+            return Availability(reason="it runs on macOS only")
+        version = platform.mac_ver()[0]
+        if int(version.partition(".")[0]) < MACOS:
+            return Availability(
+                reason=f"it needs macOS {MACOS} or later, this is {version}",
+                fix="update macOS",
+                device_found=True,
+            )
+        if not self._has_provider():
+            return Availability(
+                reason=f"this build of ONNX Runtime has no {self._provider.name}",
+                fix="pip install --force-reinstall onnxruntime",
+                device_found=True,
+            )
+        return Availability((Device(processor(), total_memory(), available_memory()),))
+
+    @property
+    def layouts(self) -> Mapping[str, Layout]:
+        """See `Target.layouts`."""
+        return LAYOUTS
+
+    def lower(self, job: Job) -> LoweredGraph:
+        """See `Target.lower`.
+
+        Raises:
+            TargetError: A dimension is larger than Core ML takes.
+        """
+        _check_dimensions(job.config, job.pipeline)
+        return job.program.lowered(job, "coreml", RULES, "float16")
+
+    def start(self, job: Job) -> Runner:
+        """See `Target.start`."""
+        if not self._has_provider():
+            raise TargetError(f"this build of ONNX Runtime has no {self._provider.name}")
+        room = capacity(job.max_length)
+        if room > LARGEST:
+            raise TargetError(
+                f"{job.max_length} tokens are more than target coreml has room for; expected a"
+                f" --max-length of at most {LARGEST}"
+            )
+        graph = self.lower(job)
+        matrices = sum(weight.nbytes for weight in graph.weights if not weight.host)
+        # Each length has weights of its own, and what a call makes of the state goes beside it.
+        job.require_memory(
+            "coreml",
+            len(LENGTHS) * matrices,
+            2 * graph.state_bytes * room,
+            job.slots,
+        )
+        report(job, graph, "coreml")
+        _tell_of_float16(job, graph, matrices)
+        with job.progress.phase("load", "preparing weights"):
+            folder = weights.stored(job, graph)
+            embed = weights.embedding(job, graph)
+        sessions = _Sessions(job, graph, folder, self._provider)
+        return CoreMLRunner(
+            sessions.make,
+            job.config,
+            embed,
+            rope.tables(job.frequencies, room),
+            slots=job.slots,
+            max_length=job.max_length,
+            packages=frozenset(package.name for package in at_work(job, graph)),
+        )
+
+    def versions(self) -> dict[str, str]:
+        """See `Target.versions`."""
+        return {"onnxruntime": onnxruntime().__version__}
+
+    def _has_provider(self) -> bool:
+        return self._provider.name in onnxruntime().get_available_providers()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sessions:
+    """Makes sessions of one graph.
+
+    Attributes:
+        job: What they are for.
+        graph: The graph.
+        folder: Has the graph with its weights, see `weights.stored`.
+        provider: What is to run them.
+    """
+
+    job: Job
+    graph: LoweredGraph
+    folder: Path
+    provider: Provider
+
+    def make(self, length: int) -> InferenceSession:
+        """The session for calls of a length.
+
+        Raises:
+            TargetError: The provider does not take every node.
+        """
+        job, room = self.job, capacity(self.job.max_length)
+        graph = dataclasses.replace(self.graph, model=(self.folder / weights.GRAPH).read_bytes())
+        packages = at_work(job, graph)
+        with (
+            job.progress.phase("compile", f"compiling the graph for calls of {length} tokens"),
+            explained(job, graph),
+        ):
+            session = make_session(
+                graph,
+                {},
+                self._provider(length, room),
+                [package.library for package in packages if package.library],
+                job.threads,
+                {
+                    "batch": 1,
+                    "sequence": length,
+                    "wanted": 1,
+                    "capacity": room,
+                    "positions": room,
+                },
+            )
+        require_placement(session, self.provider.name)
+        return session
+
+    def _provider(self, length: int, room: int) -> Provider:
+        """The provider, which finds the weights, and what it has compiled in an earlier run."""
+        entries = {
+            **_ENTRIES,
+            "session.model_external_initializers_file_folder_path": str(self.folder),
+        }
+        options = dict(self.provider.options)
+        if self.provider.name == COREML.name:
+            # Its own key knows neither shapes nor weights, nor which versions have compiled them.
+            name = f"{onnxruntime().__version__}-{platform.mac_ver()[0]}-{length}-{room}"
+            options["ModelCacheDirectory"] = str(weights.compiled(self.folder, name))
+        return Provider(self.provider.name, options, {**entries, **self.provider.entries})
+
+
+def _check_dimensions(config: DecoderConfig, pipeline: str) -> None:
+    """Checks what cannot be cut into parts."""
+    sizes = {
+        "hidden size": config.hidden_size,
+        "intermediate size": config.intermediate_size,
+        "width of all heads": config.heads * config.head_dim,
+    }
+    for what, size in sizes.items():
+        if size > LARGEST:
+            raise TargetError(
+                f"the {what} of this {pipeline} model is {size}; target coreml takes at most"
+                f" {LARGEST}, run it on another"
+            )
+
+
+def _tell_of_float16(job: Job, graph: LoweredGraph, size: int) -> None:
+    """Says what becomes of matrices in other encodings."""
+    matrices = [weight for weight in graph.weights if not weight.host and len(weight.shape) > 1]
+    others = sorted({weight.encoding for weight in matrices} - {"f16"})
+    if others:
+        job.progress.notice(
+            f"target coreml computes with float16 weights: those in {', '.join(others)} are"
+            f" converted, {size / 2**20:,.0f} MiB in all"
+        )

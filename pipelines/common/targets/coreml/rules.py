@@ -1,0 +1,45 @@
+"""How the neutral operators become standard operators that Core ML has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipelines.common.graph import patterns
+from pipelines.common.graph.rules import Emitter, Rule
+from pipelines.common.ort import arithmetic
+from pipelines.common.targets.coreml.layouts import parts
+from pipelines.common.weights.encodings import ENCODINGS
+
+EMBEDDED = "embedded"
+"""The graph's input for the vectors of a call's tokens, ``[batch, sequence, hidden_size]``."""
+
+
+def _product(op: Emitter, x: Any, weight: Any) -> Any:
+    """`Linear`; one that is too wide gives ``[parts, wanted, columns]``, which the runner joins."""
+    # The constant of a MatMul goes to Core ML's file of weights; that of a Gemm would be text.
+    rows, width = op.shape(weight)
+    count, columns = parts(rows)
+    shape = (width, columns) if count == 1 else (count, width, columns)
+    return op.MatMul(x, op.weight(weight, "transposed", shape, op.activations))
+
+
+def _outside(op: Emitter, tokens: Any, weight: Any) -> Any:  # noqa: ARG001 - the runner has them
+    """`Embedding`, whose table stays with the runner."""
+    rows, width = op.shape(weight)
+    encoding = ENCODINGS[op.encoding(weight)]
+    op.host_weight(weight, "stored", (rows, encoding.row_bytes(width)), np.uint8)
+    # An input cannot stand for a node's result by itself: it would be renamed to that.
+    return op.Identity(op.input(EMBEDDED, op.activations, ("batch", "sequence", width)))
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("MatMul", patterns.linear, _product, {"weight": tuple(ENCODINGS)}),
+    Rule("input", patterns.embedding, _outside, {"weight": tuple(ENCODINGS)}),
+    Rule("RMSNorm in arithmetic", patterns.rms_norm, arithmetic.rms_norm, {"weight": ("f32",)}),
+    Rule("SiLU in arithmetic", patterns.silu, arithmetic.silu),
+    Rule("Select in arithmetic", patterns.select, arithmetic.select),
+    Rule("RoPE in arithmetic", patterns.rope, arithmetic.rope),
+    Rule("Attention in arithmetic", patterns.attention, arithmetic.attention),
+)

@@ -1,0 +1,248 @@
+"""ONNX Runtime on NVIDIA GPUs, through its CUDA provider.
+
+Options of the provider: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from pipelines.common.errors import TargetError
+from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.op_packages.package import Layout
+from pipelines.common.ort import failures, onnxruntime, said
+from pipelines.common.ort.layouts import LAYOUTS
+from pipelines.common.ort.packages import at_work, explained, report
+from pipelines.common.ort.placement import RECORDED, require_placement, shape_nodes
+from pipelines.common.ort.session import Provider, make_session
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.target import Availability, Device, Job
+from pipelines.common.targets.cuda import driver
+from pipelines.common.targets.cuda.footprint import footprint
+from pipelines.common.targets.cuda.memory import Memory, upload
+from pipelines.common.targets.cuda.rules import activation_type, rules
+from pipelines.common.targets.cuda.runner import CudaRunner, capacity
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, OrtValue
+
+PROVIDER = "CUDAExecutionProvider"
+
+CUDA = 13
+"""The major version of CUDA that ``onnxruntime-gpu`` is built for."""
+
+LIBRARIES = ("libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10")
+"""What the provider is linked against, and does not load without."""
+
+OLDEST = (7, 5)
+"""The lowest compute capability that CUDA 13 has code for."""
+
+_DRIVER = "install NVIDIA's driver, version 580 or newer"
+_INSTALL = "pip install 'pipeline-driver[cuda]'"
+
+_FAILURE = re.compile(r"CUDA failure \d+: [^;]*|Failed to allocate memory [^;\n]*")
+"""What the runtime says of the device, amid where it says so."""
+
+_ATTENTION = 1 | 2 | 16
+"""Kernels for prompts: flash, memory-efficient, plain; cuDNN's plan anew for every length."""
+
+
+class CudaTarget:
+    """Implements `pipelines.common.target.Target`.
+
+    Args:
+        graph_capture: Whether decode steps are captured as CUDA graphs.
+        fpa_intb_gemm: Whether products with weights in blocks of 32 run in fused kernels. They take
+            weights in a form of their own, which is a second copy on the device.
+    """
+
+    def __init__(self, *, graph_capture: bool = True, fpa_intb_gemm: bool = False) -> None:
+        self._graph_capture = graph_capture
+        self._fpa_intb_gemm = fpa_intb_gemm
+
+    def availability(self) -> Availability:
+        """See `Target.availability`; ONNX Runtime is imported only where there is a GPU."""
+        try:
+            loaded = driver.Driver(driver.LIBRARY)
+        except OSError:
+            return Availability(
+                reason=f"there is no NVIDIA driver ({driver.LIBRARY})",
+                fix=f"{_DRIVER}; a container has to be given it" * (sys.platform != "darwin"),
+            )
+        try:
+            gpus, version = loaded.gpus(), loaded.cuda_version()
+        except driver.DriverError as error:
+            hidden = "CUDA_VISIBLE_DEVICES" in os.environ
+            return Availability(
+                reason=f"the NVIDIA driver offers no GPU: {error}",
+                fix="unset CUDA_VISIBLE_DEVICES, or name a GPU in it" if hidden else "",
+            )
+        reason, fix = _missing(gpus, version)
+        if reason:
+            return Availability(reason=reason, fix=fix, device_found=True)
+        return Availability(tuple(map(_device, gpus)))
+
+    @property
+    def layouts(self) -> Mapping[str, Layout]:
+        """See `Target.layouts`."""
+        return LAYOUTS
+
+    def lower(self, job: Job) -> LoweredGraph:
+        """See `Target.lower`."""
+        activations = activation_type(job.program.encodings)
+        own = rules(activations, packed=self._fpa_intb_gemm)
+        return job.program.lowered(job, "cuda", own, activations)
+
+    def start(self, job: Job) -> Runner:
+        """See `Target.start`."""
+        free = self._free_memory(job.device)
+        # What is too large at the least is refused before a graph is built for it. Rules of op
+        # packages may keep the state in halves of float32.
+        exact = activation_type(job.program.encodings) == "float32" and not job.packages
+        least = (4 if exact else 2) * job.state_elements
+        job.require_memory("cuda", job.program.weight_bytes, least, slots=1, available=free)
+        graph = self.lower(job)
+        job.require_memory(
+            "cuda",
+            footprint(job, graph),
+            graph.state_bytes * capacity(job.max_length),
+            job.slots,
+            available=free,
+        )
+        report(job, graph, "cuda")
+        with _in_use(job.device):
+            return self._load(job, graph)
+
+    def versions(self) -> dict[str, str]:
+        """See `Target.versions`."""
+        return {"onnxruntime": onnxruntime().__version__}
+
+    def _free_memory(self, number: int) -> int:
+        """Free bytes of a device that can be run on."""
+        found = self.availability()
+        if not found.here:
+            raise TargetError(f"target cuda cannot run here: {found.reason}")
+        if not 0 <= number < len(found.devices):
+            raise TargetError(f"target cuda has no device {number}, only {len(found.devices)}")
+        device = found.devices[number]
+        if device.free is None:
+            raise TargetError(
+                f"device {number}, {device.name}, takes no other process: its memory is full, or"
+                " one has it for itself"
+            )
+        return device.free
+
+    def _load(self, job: Job, graph: LoweredGraph) -> CudaRunner:
+        memory = Memory("cuda", job.device)
+        with job.progress.phase("load", "copying weights to the device"):
+            tensors = upload(job.program.tensors(graph, LAYOUTS, job.packages), memory)
+        with job.progress.phase("compile", "compiling the graph"), explained(job, graph):
+            session = self._compile(job, graph, tensors)
+        return CudaRunner(session, job, graph, tensors, memory, graph_capture=self._graph_capture)
+
+    def _compile(
+        self, job: Job, graph: LoweredGraph, tensors: dict[str, OrtValue]
+    ) -> InferenceSession:
+        """A session with the constants among the tensors, which are taken out of them."""
+        value = onnxruntime().OrtValue
+        # Only a tensor that does not own its memory is taken as a constant.
+        constants = {
+            weight.name: value.from_dlpack(tensors.pop(weight.name))
+            for weight in graph.weights
+            if weight.constant
+        }
+        libraries = [package.library for package in at_work(job, graph) if package.library]
+
+        def session(*, graph_capture: bool) -> InferenceSession:
+            provider = self._provider(job.device, graph_capture=graph_capture)
+            made = make_session(graph, constants, provider, libraries, job.threads)
+            require_placement(made, PROVIDER, shape_nodes(graph.model))
+            return made
+
+        try:
+            return session(graph_capture=self._graph_capture)
+        except failures() as error:
+            if "graph capture" in str(error):
+                session(graph_capture=False)  # tells which nodes are elsewhere
+                raise TargetError(f"the step cannot be captured: {said(error)}") from error
+            raise
+
+    def _provider(self, device: int, *, graph_capture: bool) -> Provider:
+        options = {
+            "device_id": str(device),
+            "enable_cuda_graph": str(int(graph_capture)),
+            "use_tf32": "0",  # it would round the factors of float32 products to ten bits
+            "sdpa_kernel": str(_ATTENTION),
+            "arena_extend_strategy": "kSameAsRequested",
+        }
+        entries = {**RECORDED, "ep.cuda.fpa_intb_gemm": str(int(self._fpa_intb_gemm))}
+        return Provider(PROVIDER, options, entries)
+
+
+@contextmanager
+def _in_use(device: int) -> Iterator[None]:
+    """Wherein a device is used; that it fails, or is full after all, is told in one line."""
+    raised: tuple[type[Exception], ...] = (RuntimeError, *failures())
+    try:
+        yield
+    except raised as error:
+        if failure := _FAILURE.search(str(error)):
+            raise TargetError(f"target cuda, device {device}: {failure[0].strip()}") from error
+        raise
+
+
+def _device(gpu: driver.Gpu) -> Device:
+    major, minor = gpu.capability
+    return Device(f"{gpu.name} (compute capability {major}.{minor})", gpu.memory, gpu.free)
+
+
+def _missing(gpus: Iterable[driver.Gpu], version: tuple[int, int]) -> tuple[str, str]:
+    """What is missing where there are GPUs, and what to do about it; empty if nothing is."""
+    if version[0] < CUDA:
+        major, minor = version
+        return (
+            f"the NVIDIA driver is too old: it knows CUDA {major}.{minor}, ONNX Runtime is built"
+            f" for CUDA {CUDA}",
+            _DRIVER,
+        )
+    if all(gpu.capability < OLDEST for gpu in gpus):
+        major, minor = OLDEST
+        return f"CUDA {CUDA} needs a GPU of compute capability {major}.{minor} or more", ""
+    ort = onnxruntime()
+    if PROVIDER not in ort.get_available_providers():
+        if platform.machine() not in ("x86_64", "AMD64"):
+            return f"there is no onnxruntime-gpu for {platform.machine()}", ""
+        return (
+            "the installed ONNX Runtime is built for the CPU",
+            # Both builds are in one folder: of the two, parts of either may be there.
+            f"pip uninstall --yes onnxruntime onnxruntime-gpu && {_INSTALL}",
+        )
+    if missing := _missing_libraries(ort):
+        return (
+            f"CUDA {CUDA} is not installed: there is no {', '.join(missing)}",
+            _INSTALL,
+        )
+    return "", ""
+
+
+def _missing_libraries(ort: ModuleType) -> list[str]:
+    with redirect_stdout(io.StringIO()):  # it prints what it does not find
+        ort.preload_dlls()
+    return [name for name in LIBRARIES if not _loads(name)]
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,320 @@
+"""Runs a compiled graph over weights and a KV state in a device's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pipelines.common.decoder import rope
+from pipelines.common.graph.rules import LoweredGraph, element_type
+from pipelines.common.ort import arithmetic, op_errors
+from pipelines.common.ort.session import input_types
+from pipelines.common.runtime.runner import Candidates
+from pipelines.common.target import Job
+from pipelines.common.targets.cuda.candidates import CandidateSearch
+from pipelines.common.targets.cuda.memory import Copies, Memory, run, write
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, OrtValue
+
+PREFILL_CHUNK = 512
+"""Most tokens of a prompt that are computed together: bounds the activations' memory."""
+
+_PLACES = {"tokens", "past", "total", "last", "wanted", "rows"}
+"""Inputs that say what a call's tokens are and where they stand, see `CudaRunner._inputs`."""
+
+
+def capacity(max_length: int) -> int:
+    """Tokens that the KV state of a slot has room for: kernels may work on 16 at a time."""
+    return -(-max_length // 16) * 16
+
+
+class CudaRunner:
+    """Implements `pipelines.common.runtime.runner.CandidateRunner`.
+
+    Weights, keys and values ``[slots, kv_heads, capacity, head_dim]`` and logits stay on the
+    device, at addresses that never change. A step sends tokens and lengths there, and has the most
+    likely tokens back. Each number of sequences has a graph of its own where steps are captured.
+
+    Args:
+        session: The compiled graph.
+        job: What it was compiled for.
+        graph: The graph.
+        tensors: Its weights that are no constants, by name.
+        memory: The device's, where they are.
+        graph_capture: Whether steps are captured as CUDA graphs, and the session made for it.
+    """
+
+    batch_invariant = False  # kernels sum in an order that depends on the batch
+
+    def __init__(
+        self,
+        session: InferenceSession,
+        job: Job,
+        graph: LoweredGraph,
+        tensors: Mapping[str, OrtValue],
+        memory: Memory,
+        *,
+        graph_capture: bool,
+    ) -> None:
+        self._session = session
+        self._config = job.config
+        self._memory = memory
+        self._graph_capture = graph_capture
+        self._packages = {taken.package for taken in graph.taken}
+        self._shapes = {weight.name: weight.shape for weight in graph.weights}
+        self._types = input_types(session)
+        self._unread = _unread(graph)
+        self._activations = element_type(graph.activations)
+        self.slots = job.slots
+        self.max_length = job.max_length
+
+        config = job.config
+        positions = capacity(job.max_length)
+        self._tables = rope.tables(job.frequencies, positions)
+        rotary = {
+            name: memory.holding(table.astype(self._types[name]))
+            for name, table in zip(("cos", "sin"), self._tables, strict=True)
+            if name in self._types
+        }
+        self._fixed = {**tensors, **rotary}
+        self._slot_shape = (config.kv_heads, positions, config.head_dim)
+        self._state = {
+            name: memory.allocate((job.slots, *self._slot_shape), self._types[name])
+            for name in (f"{half}.{n}" for half in ("key", "value") for n in range(config.layers))
+        }
+        self._arithmetic = self._types.keys() - self._fixed.keys() - self._state.keys() - _PLACES
+        self._copies = Copies(memory)
+        self._clear()
+
+        self._lengths = np.zeros(job.slots, np.int32)
+        self._prompt = _Call(self)
+        self._steps: dict[int, _Call] = {}
+        self._step_logits = memory.allocate((job.slots, 1, config.vocabulary), np.float32)
+        self._search = CandidateSearch(
+            memory, self._step_logits.data_ptr(), config.vocabulary, graph_capture=graph_capture
+        )
+        self._advanced = 0
+
+    @property
+    def candidates(self) -> int:
+        """Tokens that `advance` tells of each sequence, see `CandidateRunner.candidates`."""
+        return self._search.count
+
+    def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
+        """Writes `tokens` into `slot`, see `Runner.prefill`."""
+        for first in range(0, len(tokens), PREFILL_CHUNK):
+            chunk = tokens[first : first + PREFILL_CHUNK]
+            logits = self._compute(slot, chunk, start + first, [len(chunk) - 1])
+        self._lengths[slot] = start + len(tokens)
+        return logits.numpy()[0]
+
+    def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Appends a token to each of the first slots, see `Runner.decode`."""
+        self._step(tokens)
+        return self.last_logits()
+
+    def advance(self, tokens: Sequence[int]) -> Candidates:
+        """Appends a token to each of the first slots, see `CandidateRunner.advance`."""
+        self._step(tokens)
+        return self._search.search(len(tokens))
+
+    def last_logits(self) -> NDArray[np.float32]:
+        """All logits of the last step, see `CandidateRunner.last_logits`."""
+        shape = (self._advanced, self._config.vocabulary)
+        return self._copies.out(self._step_logits.data_ptr(), shape, np.float32)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Makes the first tokens of one slot those of another, see `Runner.copy`.
+
+        All of the slot is copied: it is one run of bytes, its first tokens are one for each head.
+        """
+        for name in self._state:
+            size = self._slot_bytes(name)
+            self._copies.within(self._address(name, source), self._address(name, target), size)
+        self._lengths[target] = length
+
+    def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Logits after every token, see `Runner.score`."""
+        parts = []
+        for first in range(0, len(tokens), PREFILL_CHUNK):
+            chunk = tokens[first : first + PREFILL_CHUNK]
+            parts.append(self._compute(0, chunk, first, range(len(chunk))).numpy())
+        self._lengths[0] = len(tokens)
+        return np.concatenate(parts)
+
+    def _compute(
+        self, slot: int, tokens: Sequence[int], start: int, wanted: Sequence[int]
+    ) -> OrtValue:
+        """Runs a part of a prompt; logits at the places `wanted`, ``[wanted, vocabulary]``."""
+        logits = self._memory.allocate((len(wanted), self._config.vocabulary), np.float32)
+        self._prompt.bind_state(slot, 1)
+        self._prompt.bind_logits(logits.data_ptr(), 1, len(wanted))
+        self._prompt.run(np.array([tokens]), np.array([start]), np.array([wanted]))
+        return logits
+
+    def _step(self, tokens: Sequence[int]) -> None:
+        """Appends a token to each of the first slots; the logits stay on the device."""
+        count = len(tokens)
+        if count not in self._steps:
+            step = _Call(self)
+            step.bind_state(0, count)
+            step.bind_logits(self._step_logits.data_ptr(), count, 1)
+            self._steps[count] = step
+        self._steps[count].run(
+            np.array(tokens)[:, None],
+            self._lengths[:count].copy(),
+            np.zeros((count, 1), np.int64),
+            count if self._graph_capture else None,
+        )
+        self._lengths[:count] += 1
+        self._advanced = count
+
+    def _inputs(
+        self, tokens: NDArray[Any], past: NDArray[Any], wanted: NDArray[Any]
+    ) -> dict[str, NDArray[Any]]:
+        """What a call sends to the device: those of these inputs that the graph has.
+
+        Args:
+            tokens: ``[batch, sequence]``.
+            past: Tokens in each slot before the call, ``[batch]``.
+            wanted: Places in the sequence whose logits are wanted, ``[batch, wanted]``.
+        """
+        batch, sequence = tokens.shape
+        total = past + sequence
+        inputs = {
+            "tokens": tokens,
+            "past": past,
+            "total": total,
+            "last": total - 1,
+            "wanted": wanted,
+            "rows": wanted + sequence * np.arange(batch)[:, None],
+        }
+        if self._arithmetic:
+            inputs |= arithmetic.feeds(
+                self._arithmetic,
+                past,
+                np.full(batch, sequence),
+                sequence,
+                self._slot_shape[1],
+                wanted,
+                *self._tables,
+                self._activations,
+            )
+        return {
+            name: array.astype(self._types[name], copy=False)
+            for name, array in inputs.items()
+            if name in self._types
+        }
+
+    def _clear(self) -> None:
+        """Fills the state with zeros: a kernel that multiplies what it masks has to find numbers.
+
+        Those of one slot cross to the device, once.
+        """
+        zeros = self._memory.holding(np.zeros(max(map(self._slot_bytes, self._state)), np.uint8))
+        for name in self._state:
+            for slot in range(self.slots):
+                target = self._address(name, slot)
+                self._copies.within(zeros.data_ptr(), target, self._slot_bytes(name))
+
+    def _slot_bytes(self, name: str) -> int:
+        """Bytes of one slot of a half of the state."""
+        return int(self._state[name].tensor_size_in_bytes()) // self.slots
+
+    def _address(self, name: str, slot: int) -> int:
+        """Where a slot begins in a half of the state."""
+        return int(self._state[name].data_ptr()) + slot * self._slot_bytes(name)
+
+
+class _Call:
+    """The graph's inputs and outputs, bound to memory of the device.
+
+    It can be run again and again, and be bound to other slots and logits between runs. As long as
+    the shapes stay the same, so do all addresses.
+
+    Args:
+        runner: Has the session, its weights and its state.
+    """
+
+    def __init__(self, runner: CudaRunner) -> None:
+        self._runner = runner
+        self._binding = runner._session.io_binding()
+        self._slots: tuple[int, int] | None = None
+        self._sent: dict[str, tuple[OrtValue, NDArray[Any]]] = {}
+        for name, value in runner._fixed.items():
+            shape = runner._shapes.get(name) or value.shape()  # tied weights may differ in theirs
+            self._bind_input(name, value.data_ptr(), shape)
+
+    def bind_state(self, first: int, count: int) -> None:
+        """Has the call work on `count` slots."""
+        if self._slots == (first, count):
+            return
+        self._slots = (first, count)
+        for name in self._runner._state:
+            address = self._runner._address(name, first)
+            shape = (count, *self._runner._slot_shape)
+            self._bind_input(name, address, shape)
+            self._bind_output(f"new_{name}", address, self._runner._types[name], shape)
+
+    def bind_logits(self, address: int, batch: int, wanted: int) -> None:
+        """Says where the logits go, ``[batch, wanted, vocabulary]`` float32."""
+        shape = (batch, wanted, self._runner._config.vocabulary)
+        self._bind_output("logits", address, np.float32, shape)
+
+    def run(
+        self,
+        tokens: NDArray[Any],
+        past: NDArray[Any],
+        wanted: NDArray[Any],
+        graph: int | None = None,
+    ) -> None:
+        """Computes the logits of `tokens` on top of `past` ones.
+
+        Args:
+            tokens: ``[batch, sequence]``.
+            past: ``[batch]``.
+            wanted: ``[batch, wanted]``.
+            graph: See `pipelines.common.targets.cuda.memory.run`.
+
+        Raises:
+            TargetError: An operator of an op package fails.
+        """
+        for name, array in self._runner._inputs(tokens, past, wanted).items():
+            self._send(name, array)
+        try:
+            run(self._runner._session, self._binding, graph)
+        except RuntimeError as error:  # this call has none of the runtime's own classes
+            if explained := op_errors.of_run(error, self._runner._packages):
+                raise explained from error
+            raise
+
+    def _send(self, name: str, array: NDArray[Any]) -> None:
+        """Puts an input on the device, where it is not there already."""
+        value, sent = self._sent.get(name, (None, None))
+        if value is None or sent is None or sent.shape != array.shape:
+            value = self._runner._memory.allocate(array.shape, array.dtype)
+            self._bind_input(name, value.data_ptr(), array.shape)
+        elif name in self._runner._unread or np.array_equal(sent, array):
+            return
+        write(value, array)
+        self._sent[name] = value, array
+
+    def _bind_input(self, name: str, address: int, shape: Sequence[int]) -> None:
+        dtype = self._runner._types[name]
+        self._runner._memory.bind(self._binding.bind_input, name, address, dtype, shape)
+
+    def _bind_output(self, name: str, address: int, dtype: DTypeLike, shape: Sequence[int]) -> None:
+        self._runner._memory.bind(self._binding.bind_output, name, address, dtype, shape)
+
+
+def _unread(graph: LoweredGraph) -> set[str]:
+    """Names of inputs that have to be there, but rules have left no node that looks at them."""
+    import onnx
+
+    lowered = onnx.load_from_string(graph.model).graph
+    read = {name for node in lowered.node for name in node.input}
+    return {value.name for value in lowered.input} - read
