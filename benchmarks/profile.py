@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,28 +26,43 @@ from pipelines.common.text_generation import ModelOptions
 
 
 def profile(options: ModelOptions, prompt_tokens: int, steps: int, folder: Path) -> list[Any]:
-    """Events of a prompt and `steps` decode steps, each after a run that warms up.
-
-    The cpu target leaves no way in for profiling: its session is caught when it is made.
-    """
-    sessions: list[Any] = []
-
-    class ProfiledSession(onnxruntime.InferenceSession):  # type: ignore[misc]
-        def __init__(self, model: bytes, options: Any, **more: Any) -> None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(folder / "profile")
-            super().__init__(model, options, **more)
-            sessions.append(self)
-
+    """Events of a prompt and `steps` decode steps, each after a run that warms up."""
     registry = Registry.discover()
-    with mock.patch.object(onnxruntime, "InferenceSession", ProfiledSession):
+    with profiled(folder) as sessions:
         model = registry.load_pipeline("llama3").open(options, registry, Progress())
         runner = model.start(slots=1, max_length=prompt_tokens + steps + 1)
     for _ in range(2):
         runner.prefill(0, list(range(prompt_tokens)))
     for _ in range(steps + 1):
         runner.decode([0])
-    events: list[Any] = json.loads(Path(sessions[0].end_profiling()).read_text(encoding="utf-8"))
+    return events_of(sessions[0])
+
+
+@contextmanager
+def profiled(folder: Path) -> Iterator[list[Any]]:
+    """Has sessions that are made in the block profiled, and lists them.
+
+    Targets leave no way in for profiling: their sessions are caught when they are made.
+
+    Args:
+        folder: Where the runtime writes its figures.
+    """
+    sessions: list[Any] = []
+
+    class ProfiledSession(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, model: bytes, options: Any, **more: Any) -> None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(folder / f"profile-{len(sessions)}")
+            super().__init__(model, options, **more)
+            sessions.append(self)
+
+    with mock.patch.object(onnxruntime, "InferenceSession", ProfiledSession):
+        yield sessions
+
+
+def events_of(session: Any) -> list[Any]:
+    """Ends the profiling of a session; what it has seen."""
+    events: list[Any] = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return events
 
 
