@@ -13,7 +13,7 @@ from benchmarks.gpu_part import Part, Recorder, Settings
 from benchmarks.gpu_profile import record_kernels
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.pipeline import DecoderModel
-from pipelines.common.graph.anatomy import of_lowered
+from pipelines.common.graph.view.anatomy import of_lowered
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.runtime.sampling import SamplingParams
 from pipelines.common.runtime.scheduler import Scheduler

@@ -39,6 +39,7 @@ from pipelines.common.hookspecs import (
     WeightFormatRecord,
 )
 from pipelines.common.importing import import_from
+from pipelines.common.op_packages import NATIVE
 
 if TYPE_CHECKING:
     from pipelines.common.op_packages.package import LoadedPackage
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
     from pipelines.common.weights.model_file import ModelFile
 
 ENTRY_POINT_GROUP = "run_pipeline.plugins"
-
-NATIVE = "native"
-"""The op package that ships with the project and can be left out."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _FUNCTION_NAME = re.compile(r"[\w.]+:\w+")

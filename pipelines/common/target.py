@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import MemoryLimitError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
@@ -28,6 +29,10 @@ class Program(Protocol):
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights in those encodings, a shared one counted once."""
+
+    @property
+    def cache(self) -> Cache:
+        """Where a target keeps what it makes of it."""
 
     @property
     def fingerprint(self) -> str:
@@ -180,6 +185,15 @@ class Target(Protocol):
         Raises:
             LoweringError: The graph has an operator that this target has no rule for.
             TargetError: The target runs no graphs.
+        """
+
+    def prepare(self, job: Job) -> None:
+        """Makes what `start` takes from the cache, and stores it; the target need not be here.
+
+        Raises:
+            CacheError: It cannot be stored.
+            LoweringError: See `lower`.
+            TargetError: See `lower`.
         """
 
     def start(self, job: Job) -> Runner:

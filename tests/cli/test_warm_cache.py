@@ -54,6 +54,17 @@ def test_offline_needs_what_warm_cache_stores_and_nothing_else(cli, tmp_path):
     assert other.error.endswith(" --quantization-encoding q8_0")
 
 
+def test_what_a_target_stores_beside_the_graph_is_stored_too(cli):
+    """The target need not be here."""
+    warmed = cli("warm-cache", "llama3", "--target", "coreml", "--json", "--quiet")
+    assert warmed.code == 0, warmed.err
+    entries = json.loads(warmed.out)["entries"]
+    assert [e["kind"] for e in entries if e["description"] == "llama3 for coreml"] == [
+        "weights",
+        "graph",
+    ]
+
+
 def test_a_cache_that_keeps_nothing_is_an_error(cli, monkeypatch):
     def make(_registry, _pipeline, options, _progress):
         if options.offline:

@@ -12,11 +12,11 @@ import onnx_ir as ir
 import pytest
 
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.graph import anatomy
-from pipelines.common.graph.anatomy import Anatomy, alike
 from pipelines.common.graph.build import build
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import LoweredGraph, Rule
+from pipelines.common.graph.view import anatomy
+from pipelines.common.graph.view.anatomy import Anatomy, alike
 from pipelines.common.importing import import_from
 from pipelines.common.ops import DOMAIN
 from pipelines.common.targets.coreml.rules import RULES as COREML

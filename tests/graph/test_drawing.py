@@ -9,9 +9,9 @@ import onnx_ir as ir
 import pytest
 from test_anatomy import CONTEXT, LAYERS, encodings, of_target
 
-from pipelines.common.graph import anatomy
-from pipelines.common.graph.anatomy import Anatomy
-from pipelines.common.graph.drawing import draw
+from pipelines.common.graph.view import anatomy
+from pipelines.common.graph.view.anatomy import Anatomy
+from pipelines.common.graph.view.drawing import draw
 from pipelines.common.ops import DOMAIN
 from pipelines.common.weights.encodings import Q8_0
 

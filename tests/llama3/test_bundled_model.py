@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from every_target import HERE
 from tiny_models import in_transformers, open_model
 
 from pipelines.common.progress import Progress
@@ -43,7 +44,7 @@ def runner(target: str, encoding: str = "float32") -> Runner:
     return open_model(None, target=target, encoding=encoding).start(slots=1, max_length=80)
 
 
-@pytest.mark.parametrize("target", ["torch", "cpu"])
+@pytest.mark.parametrize("target", HERE)
 def test_greedy_text_in_float32_is_that_of_transformers(
     continuations: list[list[int]], target: str
 ) -> None:

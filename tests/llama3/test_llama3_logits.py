@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from every_target import HERE, float32_tolerance
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 from tiny_models import (
@@ -107,12 +108,12 @@ def scored(path: Path, target: str, encoding: str = "float32") -> NDArray[np.flo
     return runner.score(TOKENS)
 
 
-@pytest.mark.parametrize("target", ["torch", "cpu"])
+@pytest.mark.parametrize("target", HERE)
 def test_float32(case: Case, target: str) -> None:
     """Of the state dict that was written, and of the file as `transformers` reads it."""
-    result = scored(case.path, target)
-    np.testing.assert_allclose(result, case.in_memory, atol=1e-4)
-    np.testing.assert_allclose(result, case.from_file, atol=1e-4)
+    result, tolerance = scored(case.path, target), float32_tolerance(target)
+    np.testing.assert_allclose(result, case.in_memory, atol=tolerance)
+    np.testing.assert_allclose(result, case.from_file, atol=tolerance)
 
 
 def test_scaling_makes_a_difference() -> None:
@@ -134,9 +135,10 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Case(path, logits(llama(), TOKENS), logits(in_transformers(path), TOKENS))
 
 
-@pytest.mark.parametrize("target", ["torch", "cpu"])
+@pytest.mark.parametrize("target", HERE)
 def test_any_encoding_decoded_to_float32(stored: Case, target: str) -> None:
-    np.testing.assert_allclose(scored(stored.path, target), stored.from_file, atol=1e-4)
+    tolerance = float32_tolerance(target)
+    np.testing.assert_allclose(scored(stored.path, target), stored.from_file, atol=tolerance)
 
 
 def test_as_stored_on_torch(stored: Case) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from every_target import HERE, float32_tolerance
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
@@ -16,7 +17,7 @@ MAX_LENGTH = 64
 TOKENS = random_tokens(48)
 OTHERS = random_tokens(48, seed=1)
 
-CASES = [("torch", "F32"), ("cpu", "F32"), ("cpu", "Q8_0"), ("cpu", "Q4_0")]
+CASES = [*((target, "F32") for target in HERE), ("cpu", "Q8_0"), ("cpu", "Q4_0")]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=" ".join)
@@ -36,7 +37,7 @@ def case(
     )
     runner = open_model(path, target=target, encoding="auto").start(slots=3, max_length=MAX_LENGTH)
     rounds = target == "cpu" and encoding.startswith("Q")
-    return runner, 0.15 if rounds else 1e-4
+    return runner, 0.15 if rounds else float32_tolerance(target)
 
 
 def scored(runner: Runner, tokens: list[int]) -> NDArray[np.float32]:

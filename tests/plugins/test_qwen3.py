@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -11,10 +12,18 @@ import torch
 import transformers
 
 from pipelines.common.errors import ModelFileError
+from pipelines.common.ort.layouts import LAYOUTS
+from pipelines.common.ort.session import CPU, make_session
 from pipelines.common.progress import Progress
 from pipelines.common.registry import Registry
+from pipelines.common.runtime.runner import Runner
+from pipelines.common.target import Job
+from pipelines.common.targets.coreml import CoreMLTarget
+from pipelines.common.targets.cuda import CudaTarget
+from pipelines.common.targets.cuda.memory import Memory, upload
+from pipelines.common.targets.cuda.runner import CudaRunner
 from pipelines.common.text.tokenizer import byte_alphabet
-from pipelines.common.text_generation import ModelOptions
+from pipelines.common.text_generation import GraphModel, ModelOptions
 
 NAMES = {
     "self_attn.q_proj": "attn_q",
@@ -114,6 +123,46 @@ def test_logits_are_those_of_transformers(
 
     runner.prefill(0, tokens[:-1])
     np.testing.assert_allclose(runner.decode(tokens[-1:])[0], expected[-1], atol=1e-4, rtol=0)
+
+
+def on_coreml(job: Job) -> Runner:
+    return CoreMLTarget(CPU).start(job)
+
+
+def on_cuda(job: Job) -> Runner:
+    memory = Memory("cpu", 0)
+    graph = CudaTarget().lower(job)
+    tensors = upload(job.program.tensors(graph, LAYOUTS), memory)
+    session = make_session(graph, {}, CPU)
+    return CudaRunner(session, job, graph, tensors, memory, graph_capture=False)
+
+
+@pytest.mark.parametrize(
+    ("start", "encoding", "tolerance"),
+    [(on_coreml, "float32", 0.1), (on_cuda, "float32", 1e-4)],
+    ids=["coreml", "cuda"],
+)
+def test_graphs_for_other_targets_on_the_cpu_provider(
+    start: Callable[[Job], Runner],
+    encoding: str,
+    tolerance: float,
+    judge: transformers.Qwen3ForCausalLM,
+    model_file: Path,
+) -> None:
+    """Normalized heads and rotated halves, lowered as Llama's network is; coreml is in float16."""
+    registry = Registry.discover()
+    options = ModelOptions(model_path=model_file, encoding=encoding, native_ops=False)
+    model = registry.load_pipeline("qwen3").open(options, registry, Progress())
+    assert isinstance(model, GraphModel)
+    tokens = model.tokenizer.encode("The quick brown fox jumps over 13 lazy dogs.")
+    with torch.no_grad():
+        expected = judge(torch.tensor([tokens])).logits[0].numpy()
+    assert np.abs(np.diff(expected, axis=0)).max(-1).min() > 10 * tolerance
+    runner = start(model.job(slots=1, max_length=64))
+    logits = runner.prefill(0, tokens[:-1])
+    np.testing.assert_allclose(logits, expected[-2], atol=tolerance, rtol=0)
+    logits = runner.decode(tokens[-1:])[0]
+    np.testing.assert_allclose(logits, expected[-1], atol=tolerance, rtol=0)
 
 
 def test_neighbours_change_nothing_with_the_native_kernels(model_file: Path) -> None:

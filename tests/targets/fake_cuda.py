@@ -43,7 +43,6 @@ int cuDevicePrimaryCtxRetain(void **made, int device) {
     *made = context;
     return setting("FAKE_CUDA_RETAIN", 0);
 }
-int cuDevicePrimaryCtxRelease_v2(int device) { return current; }
 int cuCtxPushCurrent_v2(void *pushed) { current++; return pushed == context ? 0 : 201; }
 int cuCtxPopCurrent_v2(void **popped) { current--; *popped = context; return 0; }
 int cuMemGetInfo_v2(size_t *available, size_t *total) {

@@ -63,19 +63,23 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_devices_are_described(
     machine: Callable[..., Availability], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = machine(GPUS=2, FREE_MIB=1024, CAPABILITY=89)
+    found = machine(GPUS=2, CAPABILITY=89)
     assert found.here
     assert [device.name for device in found.devices] == [
         "Imaginary GPU (compute capability 8.9)"
     ] * 2
-    assert {(device.memory, device.free) for device in found.devices} == {(8 * GIB, GIB)}
+    assert {device.memory for device in found.devices} == {8 * GIB}
     assert capsys.readouterr() == ("", "")  # what the runtime prints about libraries is kept back
 
 
-def test_a_device_that_lets_nobody_in_is_listed(machine: Callable[..., Availability]) -> None:
-    (device,) = machine(RETAIN=2).devices
-    assert device.free is None
-    assert device.memory == 8 * GIB
+def test_free_memory_is_asked_of_one_device(
+    machine: Callable[..., Availability], library: Path
+) -> None:
+    assert machine(FREE_MIB=1024, RETAIN=2).here  # looking at it takes nothing of it
+    with pytest.raises(driver.DriverError, match="CUDA error 2"):
+        driver.Driver(str(library)).free_memory(0)
+    machine(RETAIN=0)
+    assert driver.Driver(str(library)).free_memory(0) == GIB
 
 
 @pytest.mark.parametrize(

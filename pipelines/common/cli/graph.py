@@ -31,8 +31,8 @@ from pipelines.common.errors import UsageError
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from pipelines.common.graph.anatomy import Anatomy
     from pipelines.common.graph.rules import LoweredGraph
+    from pipelines.common.graph.view.anatomy import Anatomy
     from pipelines.common.target import Job
 
 _CONTEXT = 1024
@@ -72,6 +72,7 @@ def show_graph(
 
     A target that is named need not be able to run here.
     """
+    from pipelines.common.export.manifest import target_for
     from pipelines.common.target_choice import choose_to_build
     from pipelines.common.text_generation import GraphModel
 
@@ -81,7 +82,7 @@ def show_graph(
         model_path=model_path,
         tokenizer_path=None,
         encoding=quantization_encoding,
-        target=choose_to_build(registry, target, progress),
+        target=choose_to_build(registry, target_for(model_path, target), progress),
         custom_ops=custom_ops_path,
         no_native_ops=no_native_ops,
     )
@@ -103,7 +104,7 @@ def show_graph(
         )
     graphs = _graphs(job, neutral, lowered, context)
     if svg is not None:
-        from pipelines.common.graph.drawing import draw
+        from pipelines.common.graph.view.drawing import draw
 
         _write(svg, draw(f"{pipeline} on {options.target}", graphs).encode())
     if onnx is not None:
@@ -143,8 +144,8 @@ def _graphs(
     job: Job, neutral: ir.Model | None, lowered: LoweredGraph, context: int
 ) -> dict[str, Anatomy]:
     """What there is: ``neutral`` and ``lowered``, in this order."""
-    from pipelines.common.graph import anatomy
     from pipelines.common.graph.network import Network
+    from pipelines.common.graph.view import anatomy
 
     layers = job.config.layers
     graphs = {"lowered": anatomy.of_lowered(lowered, layers, context)}
@@ -157,7 +158,7 @@ def _graphs(
 
 def _describe(graphs: Mapping[str, Anatomy], lowered: LoweredGraph) -> dict[str, Any]:
     """Everything that is shown of the graphs, as JSON values."""
-    from pipelines.common.graph.anatomy import alike
+    from pipelines.common.graph.view.anatomy import alike
 
     counts = {name: graph.counts() for name, graph in graphs.items()}
     operators = dict.fromkeys(

@@ -114,4 +114,4 @@ def _make(registry: Registry, pipeline: str, options: ModelOptions, progress: Pr
         raise UsageError("an exported folder needs nothing of the cache; name a model file")
     with progress.shown("converting weights"):
         job.program.weights.convert()
-    model.target.lower(job)
+    model.target.prepare(job)

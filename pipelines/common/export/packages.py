@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.export.manifest import Manifest
+from pipelines.common.op_packages import NATIVE
 from pipelines.common.op_packages.manifest import LIBRARY_SUFFIXES
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
@@ -59,6 +60,11 @@ def load_packages(
         )
     if not manifest.op_packages:
         return ()
+    if NATIVE in manifest.op_packages and not options.native_ops:
+        raise OpPackageError(
+            f"{folder} was exported with op package '{NATIVE}'; leave out --no-native-ops, or"
+            " export again without it"
+        )
     wanted = tuple(named.get(name, Path(name)) for name in manifest.op_packages)
     try:
         packages = registry.load_op_packages(

@@ -43,6 +43,10 @@ class TorchTarget:
         """See `Target.lower`."""
         raise TargetError("target torch runs the network itself and has no graph; name another")
 
+    def prepare(self, job: Job) -> None:
+        """See `Target.prepare`."""
+        self.lower(job)
+
     def start(self, job: Job) -> Runner:
         """See `Target.start`; there is nothing to lower."""
         if not isinstance(job.program, Network):

@@ -90,6 +90,10 @@ class CoreMLTarget:
         _check_dimensions(job.config, job.pipeline)
         return job.program.lowered(job, "coreml", RULES, "float16")
 
+    def prepare(self, job: Job) -> None:
+        """See `Target.prepare`; what Core ML compiles is left to the first run."""
+        weights.stored(job, self.lower(job))
+
     def start(self, job: Job) -> Runner:
         """See `Target.start`."""
         if not self._has_provider():

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.cache import Cache, digest
+from pipelines.common.cache import digest
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.graph.store import describe
@@ -33,8 +33,9 @@ def stored(job: Job, graph: LoweredGraph) -> Path:
 
     Raises:
         CacheError: The cache cannot be written, or the disk is full.
+        OfflineError: They are not in a cache that has to hold them.
     """
-    cache = Cache.default()
+    cache = job.program.cache
     sources = [
         Path(layouts.__file__),
         *(file for p in at_work(job, graph) for file in _files(p.path)),
@@ -55,8 +56,10 @@ def stored(job: Job, graph: LoweredGraph) -> Path:
             places = write_tensors(made, file)
         (folder / GRAPH).write_bytes(placed(graph.model, places, WEIGHTS))
 
-    found = cache.get("weights", key)
-    return found or cache.put("weights", key, write, f"{job.pipeline} for coreml")
+    if (found := cache.get("weights", key)) is not None:
+        return found
+    cache.check_may_make(f"the float16 weights of {job.pipeline} for coreml")
+    return cache.put("weights", key, write, f"{job.pipeline} for coreml")
 
 
 def compiled(folder: Path, name: str) -> Path:

@@ -33,6 +33,10 @@ class CpuTarget:
         """See `Target.lower`."""
         return job.program.lowered(job, "cpu", RULES, "float32")
 
+    def prepare(self, job: Job) -> None:
+        """See `Target.prepare`."""
+        self.lower(job)
+
     def start(self, job: Job) -> Runner:
         """See `Target.start`."""
         # What is too large at the least is refused before a graph is built for it. Rules of op

@@ -102,6 +102,10 @@ class CudaTarget:
         own = rules(activations, packed=self._fpa_intb_gemm)
         return job.program.lowered(job, "cuda", own, activations)
 
+    def prepare(self, job: Job) -> None:
+        """See `Target.prepare`."""
+        self.lower(job)
+
     def start(self, job: Job) -> Runner:
         """See `Target.start`."""
         free = self._free_memory(job.device)
@@ -133,13 +137,13 @@ class CudaTarget:
             raise TargetError(f"target cuda cannot run here: {found.reason}")
         if not 0 <= number < len(found.devices):
             raise TargetError(f"target cuda has no device {number}, only {len(found.devices)}")
-        device = found.devices[number]
-        if device.free is None:
+        try:
+            return driver.Driver(driver.LIBRARY).free_memory(number)
+        except driver.DriverError as error:
             raise TargetError(
-                f"device {number}, {device.name}, takes no other process: its memory is full, or"
-                " one has it for itself"
-            )
-        return device.free
+                f"device {number}, {found.devices[number].name}, takes no other process: its memory"
+                f" is full, or one has it for itself: {error}"
+            ) from error
 
     def _load(self, job: Job, graph: LoweredGraph) -> CudaRunner:
         memory = Memory("cuda", job.device)
@@ -202,7 +206,7 @@ def _in_use(device: int) -> Iterator[None]:
 
 def _device(gpu: driver.Gpu) -> Device:
     major, minor = gpu.capability
-    return Device(f"{gpu.name} (compute capability {major}.{minor})", gpu.memory, gpu.free)
+    return Device(f"{gpu.name} (compute capability {major}.{minor})", gpu.memory)
 
 
 def _missing(gpus: Iterable[driver.Gpu], version: tuple[int, int]) -> tuple[str, str]:

@@ -29,13 +29,11 @@ class Gpu:
         name: What its maker calls it.
         capability: Its compute capability, major and minor.
         memory: Bytes of its memory.
-        free: Bytes of it that nobody uses; None where it lets nobody in.
     """
 
     name: str
     capability: tuple[int, int]
     memory: int
-    free: int | None
 
 
 class Driver:
@@ -82,22 +80,23 @@ class Driver:
             self._integer("cuDeviceGetAttribute", attribute, device)
             for attribute in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR)
         )
-        return Gpu(name.value.decode(), (major, minor), memory.value, self._free(device))
+        return Gpu(name.value.decode(), (major, minor), memory.value)
 
-    def _free(self, device: int) -> int | None:
-        """Free memory of a GPU, beside what a context takes; only one that is current is told."""
+    def free_memory(self, number: int) -> int:
+        """Bytes of a GPU's memory that nobody uses, beside what a context takes.
+
+        The context stays for whatever runs on the GPU next: to make one takes tenths of a second.
+
+        Raises:
+            DriverError: It lets nobody in: it is full, or kept by a process that shares it with no
+                other.
+        """
         context = ctypes.c_void_p()
-        try:
-            self._call("cuDevicePrimaryCtxRetain", byref(context), device)
-        except DriverError:
-            return None  # full, or kept by a process that shares it with no other
-        try:
-            self._call("cuCtxPushCurrent_v2", context)
-            free, total = ctypes.c_size_t(), ctypes.c_size_t()
-            self._call("cuMemGetInfo_v2", byref(free), byref(total))
-            self._call("cuCtxPopCurrent_v2", byref(context))
-        finally:
-            self._call("cuDevicePrimaryCtxRelease_v2", device)
+        self._call("cuDevicePrimaryCtxRetain", byref(context), self._integer("cuDeviceGet", number))
+        self._call("cuCtxPushCurrent_v2", context)
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cuMemGetInfo_v2", byref(free), byref(total))
+        self._call("cuCtxPopCurrent_v2", byref(context))
         return free.value
 
     def _integer(self, function: str, *arguments: Any) -> int:

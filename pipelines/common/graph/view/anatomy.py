@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from pipelines.common.graph.parts import find_parts, is_state
 from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.graph.view.parts import find_parts, is_state
 from pipelines.common.ops import DOMAIN
 from pipelines.common.weights.encodings import Encoding
 
@@ -82,7 +82,7 @@ class Node:
 
     Attributes:
         operator: Its name, behind its domain and a colon if it is not one of ONNX's own.
-        part: Number of the part that it belongs to, see `pipelines.common.graph.parts`.
+        part: Number of the part that it belongs to, see `pipelines.common.graph.view.parts`.
         inputs: Names of what it reads, weights included.
         outputs: Names of what it makes.
         tensors: The weights that it reads.

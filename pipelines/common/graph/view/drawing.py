@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from pipelines.common.graph import svg
-from pipelines.common.graph.anatomy import Anatomy, Node, Tensor
-from pipelines.common.graph.layered import lay_out
-from pipelines.common.graph.parts import is_state
+from pipelines.common.graph.view import svg
+from pipelines.common.graph.view.anatomy import Anatomy, Node, Tensor
+from pipelines.common.graph.view.layered import lay_out
+from pipelines.common.graph.view.parts import is_state
 from pipelines.common.ops import DOMAIN
 
 _LINE, _PADDING = 15.0, 8.0

@@ -1,0 +1,1 @@
+"""What a graph consists of, and its picture."""
