@@ -141,11 +141,11 @@ def test_sums_are_made_where_they_are_normalized(cases: dict[str, Case], name: s
 
 def test_each_encoding_has_its_operator(cases: dict[str, Case]) -> None:
     mixed = cases["mixed"].graph
-    assert operators(mixed)["MatMulNBits"] == 14
-    assert operators(mixed)["FusedMatMul"] == 1  # q4_1
+    assert operators(mixed)["MatMulNBits"] == 15
+    assert operators(mixed)["FusedMatMul"] == 1  # the offsets of q4_1
     assert operators(cases["f16"].graph)["FusedMatMul"] == 15
     assert {weight.layout for weight in mixed.weights} == {
-        *("codes", "codes_by_row", "scales", "float16")
+        *("codes", "codes_by_row", "scales", "offsets", "float16")
     }
 
 
@@ -154,7 +154,7 @@ def test_weights_are_inputs_unless_they_are_packed(cases: dict[str, Case]) -> No
     assert not any(weight.constant for weight in case.graph.weights)
     packed = CudaTarget(fpa_intb_gemm=True).lower(case.job)
     constants = [weight for weight in packed.weights if weight.constant]
-    assert len({weight.parameter for weight in constants}) == 13  # neither the q4_1 nor the q6_k
+    assert len({weight.parameter for weight in constants}) == 14  # all but the q6_k
     more = footprint(case.job, packed) - footprint(case.job, case.graph)
     assert more == sum(weight.nbytes for weight in constants)
 

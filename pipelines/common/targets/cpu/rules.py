@@ -16,15 +16,7 @@ def _block_product(op: Emitter, x: Any, weight: Any) -> Any:
 
 
 def _block_product_with_offsets(op: Emitter, x: Any, weight: Any) -> Any:
-    """What the codes leave out, an offset a block, times the sum of the block's activations."""
-    rows, width = op.shape(weight)
-    blocks = op.Reshape(x, op.Constant(value_ints=[0, 0, -1, 32]))
-    sums = op.ReduceSum(blocks, op.Constant(value_ints=[-1]), keepdims=0)
-    offsets = op.weight(weight, "offsets", (rows, width // 32), constant=False)
-    return op.Add(
-        _block_product(op, x, weight),
-        op.FusedMatMul(sums, offsets, transB=1, _domain=emit.MICROSOFT),
-    )
+    return op.Add(_block_product(op, x, weight), emit.offset_product(op, x, weight))
 
 
 def _block_rows_with_offsets(op: Emitter, tokens: Any, weight: Any) -> Any:

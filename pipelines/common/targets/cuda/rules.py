@@ -45,10 +45,12 @@ def rules(activations: str, *, packed: bool) -> tuple[Rule, ...]:
             kernels (``ep.cuda.fpa_intb_gemm``).
     """
     product = partial(_block_product, packed=packed)
+    with_offsets = partial(_block_product_with_offsets, packed=packed)
+    name = f"{'packed ' * packed}MatMulNBits"  # cached graphs are told apart by the rules' names
     return (
-        # Cached graphs are told apart by the names of the rules.
-        Rule(f"{'packed ' * packed}MatMulNBits", patterns.linear, product, {"weight": _BLOCKS}),
-        Rule("FusedMatMul", patterns.linear, emit.float_product, {"weight": (*_FLOATS, "q4_1")}),
+        Rule(name, patterns.linear, product, {"weight": _BLOCKS}),
+        Rule(f"{name} with offsets", patterns.linear, with_offsets, {"weight": ("q4_1",)}),
+        Rule("FusedMatMul", patterns.linear, emit.float_product, {"weight": _FLOATS}),
         Rule("GatherBlockQuantized", patterns.embedding, _block_rows, {"weight": _BLOCKS}),
         Rule("Gather", patterns.embedding, emit.float_rows, {"weight": (*_FLOATS, "q4_1")}),
         Rule(
@@ -67,6 +69,11 @@ def rules(activations: str, *, packed: bool) -> tuple[Rule, ...]:
 def _block_product(op: Emitter, x: Any, weight: Any, *, packed: bool) -> Any:
     _, block = emit.block_format(op, weight)
     return emit.block_product(op, x, weight, constant=packed and block == 32)
+
+
+def _block_product_with_offsets(op: Emitter, x: Any, weight: Any, *, packed: bool) -> Any:
+    product = _block_product(op, x, weight, packed=packed)
+    return op.Add(product, emit.offset_product(op, x, weight))
 
 
 def _residual_norm_pattern(
