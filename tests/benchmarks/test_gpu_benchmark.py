@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from benchmarks.gpu import _findings, dry_settings, plan, run
-from benchmarks.gpu_model import Steps, open_model
-from benchmarks.gpu_parity import difference
-from benchmarks.gpu_part import Part, Recorder, Settings, perform
-from benchmarks.gpu_profile import Kernel, record_kernels, summed
-from benchmarks.gpu_speed import prompt_flops
-from benchmarks.gpu_tables import print_tables
+from benchmarks.gpu_parts.model import Steps, open_model
+from benchmarks.gpu_parts.parity import difference
+from benchmarks.gpu_parts.part import Part, Recorder, Settings, perform
+from benchmarks.gpu_parts.profile import Kernel, record_kernels, summed
+from benchmarks.gpu_parts.speed import prompt_flops
+from benchmarks.gpu_parts.tables import print_tables
 from pipelines.common.runtime.runner import Candidates
 
 Found = list[dict[str, Any]]

@@ -76,7 +76,7 @@ class CudaTarget:
         except OSError:
             return Availability(
                 reason=f"there is no NVIDIA driver ({driver.LIBRARY})",
-                fix=f"{_DRIVER}; a container has to be given it" * (sys.platform != "darwin"),
+                fix=f"{_DRIVER}; start containers with the GPU" * (sys.platform != "darwin"),
             )
         try:
             gpus, version = loaded.gpus(), loaded.cuda_version()

@@ -7,7 +7,7 @@ import sys
 import time
 
 from benchmarks.engine import ROOT
-from benchmarks.gpu_part import Part, Recorder, Settings
+from benchmarks.gpu_parts.part import Part, Recorder, Settings
 
 _TOKENS = 32
 _LIMIT_S = 60

@@ -17,8 +17,8 @@ import numpy as np
 import torch  # noqa: F401 - brings CUDA's libraries, wherever they are installed
 from onnx import helper, numpy_helper
 
-from benchmarks.gpu_model import make_target
-from benchmarks.gpu_part import Part, Recorder, Settings
+from benchmarks.gpu_parts.model import make_target
+from benchmarks.gpu_parts.part import Part, Recorder, Settings
 from benchmarks.random_gguf import SHAPES, Shape
 from benchmarks.report import median
 from pipelines.common.errors import TargetError

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from benchmarks.gpu_part import Part, Recorder, Settings
+from benchmarks.gpu_parts.part import Part, Recorder, Settings
 from benchmarks.models import Model
 from pipelines.common.decoder.pipeline import DecoderModel
 from pipelines.common.progress import Progress

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.gpu_part import Part, Recorder, Settings
+from benchmarks.gpu_parts.part import Part, Recorder, Settings
 from benchmarks.report import machine as host
 from benchmarks.report import median
 from pipelines.common.ort import onnxruntime

@@ -135,43 +135,43 @@ def perform(part: Part, settings: Settings, recorder: Recorder) -> None:
 
 
 def _machine() -> Work:
-    from benchmarks.gpu_machine import machine
+    from benchmarks.gpu_parts.machine import machine
 
     return machine
 
 
 def _model() -> Work:
-    from benchmarks.gpu_model import make
+    from benchmarks.gpu_parts.model import make
 
     return make
 
 
 def _speed() -> Work:
-    from benchmarks.gpu_speed import speed
+    from benchmarks.gpu_parts.speed import speed
 
     return speed
 
 
 def _parity() -> Work:
-    from benchmarks.gpu_parity import parity
+    from benchmarks.gpu_parts.parity import parity
 
     return parity
 
 
 def _products() -> Work:
-    from benchmarks.gpu_products import products
+    from benchmarks.gpu_parts.products import products
 
     return products
 
 
 def _command() -> Work:
-    from benchmarks.gpu_command import command
+    from benchmarks.gpu_parts.command import command
 
     return command
 
 
 def _operators() -> Work:
-    from benchmarks.gpu_profile import operators
+    from benchmarks.gpu_parts.profile import operators
 
     return operators
 

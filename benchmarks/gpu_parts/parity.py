@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.gpu_model import make_target, open_model, random_tokens
-from benchmarks.gpu_part import Part, Recorder, Settings
+from benchmarks.gpu_parts.model import make_target, open_model, random_tokens
+from benchmarks.gpu_parts.part import Part, Recorder, Settings
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.targets.torch import TorchTarget
 

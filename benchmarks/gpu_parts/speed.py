@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_model import Steps, make_target, open_model, random_tokens
-from benchmarks.gpu_part import Part, Recorder, Settings
-from benchmarks.gpu_profile import record_kernels
+from benchmarks.gpu_parts.model import Steps, make_target, open_model, random_tokens
+from benchmarks.gpu_parts.part import Part, Recorder, Settings
+from benchmarks.gpu_parts.profile import record_kernels
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.pipeline import DecoderModel
 from pipelines.common.graph.view.anatomy import of_lowered

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_model import Steps, start
-from benchmarks.gpu_part import Part, Recorder, Settings
+from benchmarks.gpu_parts.model import Steps, start
+from benchmarks.gpu_parts.part import Part, Recorder, Settings
 from benchmarks.profile import events_of, milliseconds, profiled
 
 _ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
