@@ -15,6 +15,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from tiny_models import llama, open_model, random_tokens, write_gguf
 
@@ -52,7 +53,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
         graphs.append(LoweredGraph(b"graph %d" % len(graphs), (weight,), 96, (taken,)))
         return graphs[-1]
 
-    monkeypatch.setattr(build, "build", lambda *_: None)
+    empty = ir.Model(ir.Graph([], [], nodes=[], name="empty"), ir_version=10)
+    monkeypatch.setattr(build, "build", lambda *_: empty)
     monkeypatch.setattr(lower, "lower", make)
     return graphs
 
@@ -136,6 +138,35 @@ def test_other_activations_have_entries_of_their_own(job: Job, made: list[Lowere
     assert graphs == made
 
 
+def test_one_network_is_built_once_for_all_that_it_is_lowered_for(
+    job: Job, made: list[LoweredGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(job, "cpu")
+    monkeypatch.setattr(build, "build", lambda *_: pytest.fail("it is built again"))
+    get(job, "cuda")
+    other = dataclasses.replace(job, program=network(cache_of(job), runs_in=F32))
+    get(other, "cpu")
+    assert len(made) == 3
+    assert job.progress.from_cache == {"build"}
+
+
+def test_sources_of_the_network_are_those_of_every_graph_made_of_it(
+    job: Job, made: list[LoweredGraph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a process took the network from the cache and never loaded them."""
+    source = tmp_path / "some_model.py"
+    source.write_text("A = 1\n")
+    module = ModuleType("some_model")
+    module.__file__ = str(source)
+    monkeypatch.setitem(sys.modules, "some_model", module)
+    get(job, "cpu")
+    monkeypatch.delitem(sys.modules, "some_model")
+    get(job, "cuda")
+    source.write_text("A = 2\n")
+    get(job, "cuda")
+    assert len(made) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -150,8 +181,8 @@ def test_a_damaged_entry_is_made_anew_with_a_notice(
     job: Job, made: list[LoweredGraph], name: str, damage: Callable[[bytes], bytes]
 ) -> None:
     get(job)
-    (entry,) = cache_of(job).entries()
-    file = entry.path / name
+    (lowered,) = (entry for entry in cache_of(job).entries() if " for " in entry.description)
+    file = lowered.path / name
     file.write_bytes(damage(file.read_bytes()))
     assert get(job) == made[1]
     (notice,) = job.progress.messages  # type: ignore[attr-defined]
@@ -184,7 +215,7 @@ def test_a_source_that_has_changed_makes_an_entry_stale(
     assert get(job) == made[1]
     assert get(job) == made[1]
     assert len(made) == 2
-    assert len(cache_of(job).entries()) == 1
+    assert len(cache_of(job).entries()) == 2  # before lowering and after
 
 
 def test_an_op_package_that_moved_is_another(job: Job, made: list[LoweredGraph]) -> None:
@@ -221,7 +252,7 @@ def test_unwritable_cache_costs_one_notice(
     cache = Cache(tmp_path / "file" / "cache")
     job = dataclasses.replace(job, program=network(cache))
     assert get(job) == made[0]
-    (notice,) = job.progress.messages  # type: ignore[attr-defined]
+    (notice,) = set(job.progress.messages)  # type: ignore[attr-defined]
     assert "\n" not in notice
     assert str(cache.root) in notice
 

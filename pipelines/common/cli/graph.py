@@ -6,7 +6,6 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,10 +133,10 @@ def _neutral(job: Job) -> ir.Model | None:
 
     if not isinstance(job.program, Network):
         return None
-    with job.progress.phase("build", "building the graph"):
-        from pipelines.common.graph.build import build
+    from pipelines.common.graph.store import neutral_graph
 
-        return build(partial(job.program.make, job), job.config)
+    model, _ = neutral_graph(job.program, job)
+    return model
 
 
 def _graphs(

@@ -1,9 +1,10 @@
-"""Keeps lowered graphs, so that later runs import neither torch nor the exporter.
+"""Keeps graphs, so that later runs import neither torch nor the exporter.
 
-An entry's key holds the decoder's dimensions, what every weight runs in, the target, its rules and
-those of op packages, and the versions of the packages at work. The entry itself lists the source
-files that were loaded when it was made, with their hashes: one that has changed since, a plugin's
-`model.py` or a rule, makes it stale.
+The neutral graph of a network is kept, and what has been made of it: a graph for a target. A key
+holds the decoder's dimensions and the versions of the packages at work; that of a lowered graph
+also what every weight runs in, the target, its rules and those of op packages. The entry itself
+lists the source files that were loaded when it was made, with their hashes: one that has changed
+since, a plugin's `model.py` or a rule, makes it stale.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ import importlib.metadata
 import json
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.common.cache import digest
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, Taken
 from pipelines.common.importing import PREFIX
-from pipelines.common.progress import Progress
 from pipelines.common.target import Job
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from pipelines.common.graph.network import Network
+
+T = TypeVar("T")
 
 PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript")
 """Packages whose versions have a say in the graph."""
@@ -48,31 +52,58 @@ def lowered_graph(
         activations: The type of the activations.
     """
     rules = [*(rule for package in job.packages for rule in package.rules(target)), *rules]
-    key = _key(network, job, target, rules, activations)
-    found = network.cache.get("graph", key)
-    if found is not None:
-        with job.progress.phase("lower", "reading the lowered graph"):
-            graph = _read(found, job.progress)
-        if graph is not None:
-            job.progress.from_cache |= {"build", "lower"}
-            job.progress.seconds.setdefault("build", 0.0)
-            return graph
+    key = digest(
+        {
+            **_origin(network, job),
+            "encodings": {name: str(runs) for name, runs in network.weights.encodings.items()},
+            "target": target,
+            "activations": activations,
+            "packages": [[package.name, str(package.path)] for package in job.packages],
+            "rules": [[rule.package, rule.name] for rule in rules],
+        }
+    )
+    with job.progress.phase("lower", "reading the lowered graph"):
+        kept = _find(network, job, key, described)
+    if kept is not None:
+        job.progress.from_cache |= {"build", "lower"}
+        job.progress.seconds.setdefault("build", 0.0)
+        return kept
 
     network.cache.check_may_make(f"the graph of {job.pipeline} for {target}")
-    graph = _make(network, job, target, rules, activations)
+    model, sources = neutral_graph(network, job)
+    with job.progress.phase("lower", f"lowering the graph for {target}"):
+        from pipelines.common.graph.lower import lower
 
-    def write(folder: Path) -> None:
-        (folder / _MODEL).write_bytes(graph.model)
-        index = {**describe(graph), "sources": _loaded_sources(network)}
-        (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
-
-    try:
-        if found is not None:
-            network.cache.discard("graph", key)
-        network.cache.put("graph", key, write, f"{job.pipeline} for {target}")
-    except CacheError as error:
-        job.progress.notice(str(error))
+        graph = lower(model, rules, network.weights.encodings, target, activations)
+    index = {**describe(graph), "sources": {**sources, **_loaded_sources(network)}}
+    _keep(network, job, key, graph.model, index, f"{job.pipeline} for {target}")
     return graph
+
+
+def neutral_graph(network: Network, job: Job) -> tuple[ir.Model, dict[str, str]]:
+    """The neutral graph of a network, from the cache or newly made.
+
+    Returns:
+        The graph, and hashes of the source files that it was made from, by path.
+    """
+    declaring = [package for package in job.packages if package.contents.operators is not None]
+    packages = [[package.name, str(package.path)] for package in declaring]
+    key = digest({"neutral": True, **_origin(network, job), "packages": packages})
+    with job.progress.phase("build", "building the graph"):
+        kept = _find(network, job, key, _neutral)
+        if kept is not None:
+            job.progress.from_cache.add("build")
+            return kept
+        import onnx_ir as ir
+
+        from pipelines.common.graph.build import build
+
+        model = build(partial(network.make, job), job.config)
+        content = ir.to_proto(model).SerializeToString()
+        sources = _loaded_sources(network)
+        index = {"model": _digest(content), "sources": sources}
+        _keep(network, job, key, content, index, f"{job.pipeline} before lowering")
+        return model, sources
 
 
 def describe(graph: LoweredGraph) -> dict[str, Any]:
@@ -103,48 +134,60 @@ def described(model: bytes, index: Mapping[str, Any]) -> LoweredGraph:
     return LoweredGraph(model, weights, index["state_bytes"], taken, index["activations"])
 
 
-def _make(
-    network: Network, job: Job, target: str, rules: Sequence[Rule], activations: str
-) -> LoweredGraph:
-    with job.progress.phase("build", "building the graph"):
-        from pipelines.common.graph.build import build
+def _neutral(model: bytes, index: Mapping[str, Any]) -> tuple[ir.Model, dict[str, str]]:
+    """The neutral graph of an entry, and the sources it was made from; see `described`."""
+    import onnx
+    import onnx_ir as ir
 
-        model = build(partial(network.make, job), job.config)
-    with job.progress.phase("lower", f"lowering the graph for {target}"):
-        from pipelines.common.graph.lower import lower
-
-        return lower(model, rules, network.weights.encodings, target, activations)
+    if _digest(model) != index["model"]:
+        raise ValueError("the model is not the one that is described")
+    return ir.from_proto(onnx.load_from_string(model)), index["sources"]
 
 
-def _key(network: Network, job: Job, target: str, rules: Sequence[Rule], activations: str) -> str:
-    return digest(
-        {
-            "pipeline": job.pipeline,
-            "network": network.function,
-            "config": dataclasses.asdict(job.config),
-            "encodings": {name: str(runs) for name, runs in network.weights.encodings.items()},
-            "target": target,
-            "activations": activations,
-            "packages": [[package.name, str(package.path)] for package in job.packages],
-            "rules": [[rule.package, rule.name] for rule in rules],
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "python": sys.version,
-        }
-    )
+def _origin(network: Network, job: Job) -> dict[str, Any]:
+    """What a network's graph depends on, whatever it is lowered for."""
+    return {
+        "pipeline": job.pipeline,
+        "network": network.function,
+        "config": dataclasses.asdict(job.config),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": sys.version,
+    }
 
 
-def _read(folder: Path, progress: Progress) -> LoweredGraph | None:
-    """The graph of an entry, or None if it is damaged or a source it was made from has changed."""
+def _find(
+    network: Network, job: Job, key: str, read: Callable[[bytes, Mapping[str, Any]], T]
+) -> T | None:
+    """What an entry holds; None if there is none, it is damaged, or made from other sources."""
+    folder = network.cache.get("graph", key)
+    if folder is None:
+        return None
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         for source, expected in index["sources"].items():
             if _hash(Path(source)) != expected:
-                progress.detail(f"{source} has changed since the graph was cached")
+                job.progress.detail(f"{source} has changed since the graph was cached")
                 return None
-        return described((folder / _MODEL).read_bytes(), index)
+        return read((folder / _MODEL).read_bytes(), index)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        progress.notice(f"the cached graph {folder} is damaged and is made anew: {error!r}")
+        job.progress.notice(f"the cached graph {folder} is damaged and is made anew: {error!r}")
         return None
+
+
+def _keep(
+    network: Network, job: Job, key: str, model: bytes, index: Mapping[str, Any], description: str
+) -> None:
+    """Stores an entry, in the place of one that is out of date."""
+
+    def write(folder: Path) -> None:
+        (folder / _MODEL).write_bytes(model)
+        (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
+
+    try:
+        network.cache.discard("graph", key)
+        network.cache.put("graph", key, write, description)
+    except CacheError as error:
+        job.progress.notice(str(error))
 
 
 def _loaded_sources(network: Network) -> dict[str, str]:
