@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from built_once import built_once
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 from operator_graphs import Matrix, Operator, compute, lowered
@@ -20,6 +19,7 @@ from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
 
 from pipelines.common import ops
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.graph.build import build
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.importing import import_from
@@ -69,10 +69,11 @@ class Case:
         return CudaRunner(session, self.job, self.graph, tensors, memory, graph_capture=False)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def build_once() -> Iterator[Callable[..., ir.Model]]:
-    with built_once() as build:
-        yield build
+@pytest.fixture(scope="module")
+def qwen3() -> onnx.ModelProto:
+    """The neutral graph of Qwen 3; lowering would use it up."""
+    network = import_from(Path(__file__).parents[2] / "plugins" / "qwen3" / "model.py")
+    return ir.to_proto(build(lambda: network.build(QWEN3), QWEN3))
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +106,9 @@ def test_provider_has_every_operator_with_its_types(cases: dict[str, Case], name
 
 
 @pytest.mark.parametrize("kind", [F32, F16, BF16, Q4_0])
-def test_provider_has_what_qwen3_is_made_of(
-    build_once: Callable[..., ir.Model], kind: Encoding
-) -> None:
+def test_provider_has_what_qwen3_is_made_of(qwen3: onnx.ModelProto, kind: Encoding) -> None:
     """Between projection and rotation its heads are normalized."""
-    qwen3 = import_from(Path(__file__).parents[2] / "plugins" / "qwen3" / "model.py")
-    neutral = build_once(lambda: qwen3.build(QWEN3), QWEN3)
+    neutral = ir.from_proto(qwen3)
     encodings = {
         value.name: kind if len(value.shape) == 2 else F32
         for value in neutral.graph.inputs

@@ -16,7 +16,6 @@ from typing import Any
 
 import fake_cuda
 import pytest
-from built_once import built_once
 from gguf import GGMLQuantizationType as Type
 from tiny_models import MIXED, llama, open_model, write_gguf
 
@@ -111,10 +110,9 @@ def models(tmp_path_factory: pytest.TempPathFactory, package: Path) -> dict[str,
         ("mixed", CudaTarget(fpa_intb_gemm=True), []),
         ("f32", CudaTarget(), [package]),
     ]
-    with built_once():
-        for name, target, packages in to_lower:
-            opened = open_model(paths[name], encoding="auto", custom_ops=packages)
-            target.lower(opened.job(slots=2, max_length=40))
+    for name, target, packages in to_lower:
+        opened = open_model(paths[name], encoding="auto", custom_ops=packages)
+        target.lower(opened.job(slots=2, max_length=40))
     return paths
 
 
