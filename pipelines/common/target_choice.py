@@ -26,15 +26,11 @@ def choose(registry: Registry, requested: str, device: int, progress: Progress) 
         UsageError: No target has that name.
         TargetError: It cannot run here, or has no such device.
     """
-    if requested not in (AUTO, *registry.targets):
-        raise unknown_name("target", requested, [AUTO, *registry.targets])
+    _check_name(registry, requested)
     if requested != AUTO:
         availability = _look(registry, requested)
         if not availability.here:
-            advice = f"; {availability.fix}" if availability.fix else ""
-            raise TargetError(
-                f"target '{requested}' cannot run here: {availability.reason}{advice}"
-            )
+            raise TargetError(f"target '{requested}' cannot run here: {_why_not(availability)}")
         _check_device(requested, availability, device)
         return requested
     for name in _by_preference(registry):
@@ -43,7 +39,7 @@ def choose(registry: Registry, requested: str, device: int, progress: Progress) 
             _check_device(name, availability, device)
             return name
         if availability.device_found:
-            progress.notice(f"target '{name}' is passed over: {availability.reason}")
+            progress.notice(f"target '{name}' is passed over: {_why_not(availability)}")
     raise TargetError("no target can run here; 'run-pipeline targets' says what is missing")
 
 
@@ -54,10 +50,8 @@ def choose_to_build(registry: Registry, requested: str, progress: Progress) -> s
         UsageError: No target has that name.
         TargetError: None can run here, for ``auto``.
     """
-    if requested == AUTO:
-        return choose(registry, AUTO, 0, progress)
-    registry.target(requested)
-    return requested
+    _check_name(registry, requested)
+    return choose(registry, AUTO, 0, progress) if requested == AUTO else requested
 
 
 def looked_at(registry: Registry) -> dict[str, Availability]:
@@ -81,6 +75,15 @@ def _look(registry: Registry, name: str) -> Availability:
         needed = " ".join(missing)
         return Availability(reason=f"{needed} is not installed", fix=f"pip install {needed}")
     return registry.load_target(name).availability()
+
+
+def _check_name(registry: Registry, requested: str) -> None:
+    if requested not in (AUTO, *registry.targets):
+        raise unknown_name("target", requested, [AUTO, *registry.targets])
+
+
+def _why_not(availability: Availability) -> str:
+    return "; ".join(filter(None, (availability.reason, availability.fix)))
 
 
 def _check_device(name: str, availability: Availability, device: int) -> None:
