@@ -172,7 +172,7 @@ def test_a_file_that_cannot_be_written(graph, tmp_path, option):
 def test_a_pipeline_without_a_graph(cli):
     outcome = cli("graph", "echo")
     assert outcome.code == 2
-    assert outcome.error == "pipeline 'echo' computes without a graph; there is none to show"
+    assert outcome.error == "pipeline echo runs without a graph; there is nothing to show"
 
 
 def test_the_guide_shows_what_is_printed(cli):

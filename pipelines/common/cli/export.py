@@ -22,7 +22,6 @@ from pipelines.common.cli.options import (
     Verbose,
     model_options,
 )
-from pipelines.common.errors import UsageError
 
 
 def export(
@@ -44,14 +43,14 @@ def export(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write a model into a folder that runs without this program, or with it by --model-path.
+    """Export a model to a folder that runs alone.
 
-    The target need not be here. Op packages, the native kernels among them, are used where they are
+    It runs without this program, or with it by --model-path. The target need not be here. Op packages, the native kernels among them, are used where they are
     named with --custom-ops-path.
     """
+    from pipelines.common.cli.graph_model import open_graph_model
     from pipelines.common.export.write import export as write
     from pipelines.common.target_choice import choose_to_build
-    from pipelines.common.text_generation import GraphModel
 
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet, verbose=verbose)
@@ -64,9 +63,7 @@ def export(
         no_native_ops=False,
     )
     options = replace(options, registered_ops=False)
-    model = registry.load_pipeline(pipeline).open(options, registry, progress)
-    if not isinstance(model, GraphModel):
-        raise UsageError(f"pipeline {pipeline} runs without a graph; there is nothing to export")
+    model = open_graph_model(registry, pipeline, options, progress, "export")
     manifest = write(model, options.target, out, reference_weights=reference_weights)
     nbytes = sum(file.nbytes for file in manifest.files.values())
     progress.notice(f"exported for {options.target}: {out}, {human_size(nbytes)}")

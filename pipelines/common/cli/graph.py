@@ -67,13 +67,13 @@ def show_graph(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show a model's graph before and after lowering: operators, bytes and FLOPs for a token.
+    """Show what is built for a model on a target.
 
-    A target that is named need not be able to run here.
+    That is operators, bytes and FLOPs for a token, before lowering and after it. A target that is named need not be able to run here.
     """
+    from pipelines.common.cli.graph_model import open_graph_model
     from pipelines.common.export.manifest import target_for
     from pipelines.common.target_choice import choose_to_build
-    from pipelines.common.text_generation import GraphModel
 
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet)
@@ -85,9 +85,7 @@ def show_graph(
         custom_ops=custom_ops_path,
         no_native_ops=no_native_ops,
     )
-    model = registry.load_pipeline(pipeline).open(options, registry, progress)
-    if not isinstance(model, GraphModel):
-        raise UsageError(f"pipeline '{pipeline}' computes without a graph; there is none to show")
+    model = open_graph_model(registry, pipeline, options, progress, "show")
     if context is None:
         context = min(_CONTEXT, model.context_length)
     if context > model.context_length:

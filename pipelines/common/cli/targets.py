@@ -21,7 +21,11 @@ def list_targets(
     ctx: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
 ) -> None:
-    """Show what models can run on here; for the other targets, why not and what would help."""
+    """Show what models can run on here.
+
+    Each target is listed with its versions and devices; those that cannot run with the reason, and
+    with what would help.
+    """
     from pipelines.common.target_choice import looked_at, preferred
 
     registry = registry_of(ctx)

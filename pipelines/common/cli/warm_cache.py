@@ -47,9 +47,9 @@ def warm_cache(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Build and store everything that later runs of a model need, so that --offline can be given.
+    """Build ahead what later runs of a model need.
 
-    The target need not be here; it is not started.
+    All of it is stored, so that they can be given --offline. The target need not be here; it is not started.
     """
     from pipelines.common.target_choice import choose_to_build
 
@@ -103,12 +103,10 @@ def warm_cache(
 
 def _make(registry: Registry, pipeline: str, options: ModelOptions, progress: Progress) -> None:
     """Makes whatever a run reads from the cache, unless it is there."""
+    from pipelines.common.cli.graph_model import open_graph_model
     from pipelines.common.graph.network import Network
-    from pipelines.common.text_generation import GraphModel
 
-    model = registry.load_pipeline(pipeline).open(options, registry, progress)
-    if not isinstance(model, GraphModel):
-        raise UsageError(f"pipeline {pipeline} runs without a graph; there is nothing to store")
+    model = open_graph_model(registry, pipeline, options, progress, "store")
     job = model.job(slots=1, max_length=model.context_length)
     if not isinstance(job.program, Network):
         raise UsageError("an exported folder needs nothing of the cache; name a model file")
