@@ -45,8 +45,8 @@ def export(
 ) -> None:
     """Export a model to a folder that runs alone.
 
-    It runs without this program, or with it by --model-path. The target need not be here. Op packages, the native kernels among them, are used where they are
-    named with --custom-ops-path.
+    It runs without this program, or with it by --model-path. The target need not be here. Op
+    packages, the native kernels among them, are used where they are named with --custom-ops-path.
     """
     from pipelines.common.cli.graph_model import open_graph_model
     from pipelines.common.export.write import export as write

@@ -69,7 +69,8 @@ def show_graph(
 ) -> None:
     """Show what is built for a model on a target.
 
-    That is operators, bytes and FLOPs for a token, before lowering and after it. A target that is named need not be able to run here.
+    That is operators, bytes and FLOPs for a token, before lowering and after it. A target that is
+    named need not be able to run here.
     """
     from pipelines.common.cli.graph_model import open_graph_model
     from pipelines.common.export.manifest import target_for

@@ -49,7 +49,8 @@ def warm_cache(
 ) -> None:
     """Build ahead what later runs of a model need.
 
-    All of it is stored, so that they can be given --offline. The target need not be here; it is not started.
+    All of it is stored, so that they can be given --offline. The target need not be here; it is not
+    started.
     """
     from pipelines.common.target_choice import choose_to_build
 
