@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from notices import Notices
 
 from pipelines.common.errors import TargetError, UsageError
-from pipelines.common.progress import Progress
 from pipelines.common.registry import Registry
 from pipelines.common.target import Availability, Device
 from pipelines.common.target_choice import choose, choose_to_build, looked_at, preferred
@@ -31,15 +31,6 @@ def register_targets():
 def load():
     return SimpleNamespace(availability=lambda: {found!r}, versions=lambda: {{"thing": "1.2"}})
 """
-
-
-class Notices(Progress):
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[str] = []
-
-    def notice(self, message: str) -> None:
-        self.messages.append(message)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models
+from notices import Notices
 
 from pipelines.common.errors import (
     ExportError,
@@ -36,15 +37,6 @@ PACKAGE = OpPackage(
     rules={"cpu": [Rule("Sigmoid", patterns.silu, lambda op, x: op.Mul(x, op.Sigmoid(x)))]},
 )
 """
-
-
-class Notices(Progress):
-    def __init__(self):
-        super().__init__()
-        self.said = []
-
-    def notice(self, message):
-        self.said.append(message)
 
 
 def logits(model):
@@ -96,12 +88,12 @@ def test_the_graph_is_for_its_own_target_alone(exported):
 def test_a_folder_keeps_its_encodings_and_says_so_where_others_are_asked_for(exported):
     notices = Notices()
     tiny_models.open_model(exported, encoding="q4_0", progress=notices)
-    assert notices.said == [
+    assert notices.messages == [
         f"{exported} keeps the encodings of its export, --quantization-encoding auto"
     ]
-    notices.said.clear()
+    notices.messages.clear()
     tiny_models.open_model(exported, encoding="auto", progress=notices)
-    assert notices.said == []
+    assert notices.messages == []
 
 
 def test_a_folder_is_no_model_file_to_export(exported, tmp_path):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from notices import Notices
 from tiny_models import llama, open_model, random_tokens, write_gguf
 
 from pipelines.common.cache import Cache
@@ -27,19 +28,9 @@ from pipelines.common.graph.network import Network
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.importing import PREFIX
 from pipelines.common.op_packages.package import LoadedPackage, OpPackage
-from pipelines.common.progress import Progress
 from pipelines.common.target import Job
 from pipelines.common.weights.encodings import F32, Q4_0, Encoding
 from pipelines.llama3 import model as llama3_model
-
-
-class Notices(Progress):
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[str] = []
-
-    def notice(self, message: str) -> None:
-        self.messages.append(message)
 
 
 @pytest.fixture

@@ -6,25 +6,14 @@ import numpy as np
 import pytest
 import torch
 from every_target import HERE
+from notices import Notices
 from tiny_models import in_transformers, open_model
 
-from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
 from pipelines.llama3.pipeline import BUNDLED
 
 PROMPTS = ["I believe the meaning of life is", "Once upon a time", "Question: What is 3 + 4?"]
 NEW_TOKENS = 40
-
-
-class Notices(Progress):
-    """Keeps what the user is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[str] = []
-
-    def notice(self, message: str) -> None:
-        self.messages.append(message)
 
 
 @pytest.fixture(scope="module")

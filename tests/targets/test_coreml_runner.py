@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from notices import Notices
 from numpy.typing import NDArray
 from tiny_models import Type, open_model, write_gguf
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -29,17 +30,6 @@ VOCABULARY = 16_400
 """Wide enough that the logits come in two parts."""
 
 MAX_LENGTH = 300
-
-
-class Notices(Progress):
-    """Keeps what the user is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[str] = []
-
-    def notice(self, message: str) -> None:
-        self.messages.append(message)
 
 
 @pytest.fixture(params=[CPU, COREML] if HERE else [CPU], ids=lambda provider: provider.name)

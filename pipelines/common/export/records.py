@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from types import NoneType, UnionType
@@ -61,15 +62,21 @@ def _read(kind: Any, value: object, where: str) -> Any:
 
 def _dataclass(kind: Any, value: object, where: str) -> Any:
     fields: Mapping[str, object] = _of_type(dict, value, where, dict)
-    types = get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    for name in names:
+    types = _types(kind)
+    for name in types:
         if name not in fields:
             raise ValueError(f"{_inside(where, name)} is missing")
     for name in fields:
-        if name not in names:
+        if name not in types:
             raise ValueError(f"{_inside(where, name)} is not known")
-    return kind(**{name: _read(types[name], fields[name], _inside(where, name)) for name in names})
+    return kind(**{name: _read(types[name], fields[name], _inside(where, name)) for name in types})
+
+
+@functools.cache
+def _types(kind: Any) -> dict[str, Any]:
+    """Types of a dataclass's fields, by name; to work them out takes longer than to read one."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _number(value: object, where: str) -> float:

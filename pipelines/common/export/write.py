@@ -29,6 +29,7 @@ from pipelines.common.graph.external import Place, placed, write_tensors
 from pipelines.common.graph.network import Network
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.graph.store import PACKAGES
+from pipelines.common.ort.packages import at_work
 from pipelines.common.target import Job, Target
 from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.text_generation import GraphModel
@@ -139,12 +140,7 @@ def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 
 def _packages(job: Job, graph: LoweredGraph) -> dict[str, str]:
     """Digests of the op packages whose rules took a part of the graph."""
-    at_work = {taken.package for taken in graph.taken}
-    return {
-        package.name: package_digest(package.path)
-        for package in job.packages
-        if package.name in at_work
-    }
+    return {package.name: package_digest(package.path) for package in at_work(job, graph)}
 
 
 def _origin(model: GraphModel) -> Origin:

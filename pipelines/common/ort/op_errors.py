@@ -8,7 +8,8 @@ and stays as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
@@ -57,6 +58,24 @@ def of_run(error: Exception, packages: Collection[str]) -> TargetError | None:
         return None
     operator, package, message = running.groups()
     return TargetError(f"operator {operator} of op package '{package}' failed: {message}")
+
+
+@contextmanager
+def explained_run(packages: Collection[str]) -> Iterator[None]:
+    """Wherein a graph is run: what the runtime raises is explained where it can be.
+
+    Args:
+        packages: Names of the packages whose rules made some of the graph's nodes.
+
+    Raises:
+        TargetError: One of their kernels failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # a bound run has none of the runtime's own classes
+        if explanation := of_run(error, packages):
+            raise explanation from error
+        raise
 
 
 def _names(graph: LoweredGraph, domain: str, operator: str) -> list[str]:

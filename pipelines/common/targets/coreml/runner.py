@@ -144,12 +144,8 @@ class CoreMLRunner:
             bind(binding.bind_input, name, array)
         for name, array in outputs.items():
             bind(binding.bind_output, name, array)
-        try:
+        with op_errors.explained_run(self._packages):
             session.run_with_iobinding(binding)
-        except RuntimeError as error:  # this call has none of the runtime's own classes
-            if explained := op_errors.of_run(error, self._packages):
-                raise explained from error
-            raise
         self._states[slot] = [new, past]
         self._lengths[slot] += len(tokens)
         return logits.reshape(-1)[: self._config.vocabulary]

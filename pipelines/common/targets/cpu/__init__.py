@@ -9,11 +9,12 @@ from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.packages import at_work, explained, report
 from pipelines.common.ort.session import compile_graph
+from pipelines.common.ort.state import capacity
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.system import available_memory, processor, total_memory
 from pipelines.common.target import Availability, Device, Job
 from pipelines.common.targets.cpu.rules import RULES
-from pipelines.common.targets.cpu.runner import CpuRunner, capacity
+from pipelines.common.targets.cpu.runner import CpuRunner
 
 _COPIES = {"codes": 2, "scales": 3}
 """How often a layout is in memory while the session is made: as it is handed over, and in what the

@@ -11,17 +11,10 @@ from numpy.typing import NDArray
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.ort import op_errors
 from pipelines.common.ort.session import bind, input_types
+from pipelines.common.ort.state import PREFILL_CHUNK, capacity
 
 if TYPE_CHECKING:
     import onnxruntime
-
-PREFILL_CHUNK = 512
-"""Most tokens of a prompt that are computed together: bounds the activations' memory."""
-
-
-def capacity(max_length: int) -> int:
-    """Tokens that the KV state of a slot has room for: kernels may work on 16 at a time."""
-    return -(-max_length // 16) * 16
 
 
 class CpuRunner:
@@ -163,9 +156,5 @@ class _Call:
         self.tokens[:] = tokens
         self.past[:] = past
         self.total[:] = past + tokens.shape[1]
-        try:
+        with op_errors.explained_run(self._packages):
             self._session.run_with_iobinding(self._binding)
-        except RuntimeError as error:  # this call has none of the runtime's own classes
-            if explained := op_errors.of_run(error, self._packages):
-                raise explained from error
-            raise

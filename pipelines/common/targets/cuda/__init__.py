@@ -24,16 +24,15 @@ from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.packages import at_work, explained, report
 from pipelines.common.ort.placement import RECORDED, require_placement, shape_nodes
 from pipelines.common.ort.session import Provider, make_session
+from pipelines.common.ort.state import capacity
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.target import Availability, Device, Job
 from pipelines.common.targets.cuda import driver
-from pipelines.common.targets.cuda.footprint import footprint
-from pipelines.common.targets.cuda.memory import Memory, upload
-from pipelines.common.targets.cuda.rules import activation_type, rules
-from pipelines.common.targets.cuda.runner import CudaRunner, capacity
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
+
+    from pipelines.common.targets.cuda.runner import CudaRunner
 
 PROVIDER = "CUDAExecutionProvider"
 
@@ -98,6 +97,8 @@ class CudaTarget:
 
     def lower(self, job: Job) -> LoweredGraph:
         """See `Target.lower`."""
+        from pipelines.common.targets.cuda.rules import activation_type, rules
+
         activations = activation_type(job.program.encodings)
         own = rules(activations, packed=self._fpa_intb_gemm)
         return job.program.lowered(job, "cuda", own, activations)
@@ -108,6 +109,10 @@ class CudaTarget:
 
     def start(self, job: Job) -> Runner:
         """See `Target.start`."""
+        # Not before: ``auto`` looks at this target in every run.
+        from pipelines.common.targets.cuda.footprint import footprint
+        from pipelines.common.targets.cuda.rules import activation_type
+
         free = self._free_memory(job.device)
         # What is too large at the least is refused before a graph is built for it. Rules of op
         # packages may keep the state in halves of float32.
@@ -146,6 +151,9 @@ class CudaTarget:
             ) from error
 
     def _load(self, job: Job, graph: LoweredGraph) -> CudaRunner:
+        from pipelines.common.targets.cuda.memory import Memory, upload
+        from pipelines.common.targets.cuda.runner import CudaRunner
+
         memory = Memory("cuda", job.device)
         with job.progress.phase("load", "copying weights to the device"):
             tensors = upload(job.program.tensors(graph, LAYOUTS, job.packages), memory)

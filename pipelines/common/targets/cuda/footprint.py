@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipelines.common.graph.rules import LoweredGraph, element_type
+from pipelines.common.ort.state import PREFILL_CHUNK, capacity
 from pipelines.common.target import Job
-from pipelines.common.targets.cuda.runner import PREFILL_CHUNK, capacity
 
 _LIBRARIES = 256 << 20
 """Bytes that cuBLAS and the provider's kernels take for themselves; an allowance."""

@@ -12,6 +12,7 @@ from pipelines.common.decoder import rope
 from pipelines.common.graph.rules import LoweredGraph, element_type
 from pipelines.common.ort import arithmetic, op_errors
 from pipelines.common.ort.session import input_types
+from pipelines.common.ort.state import PREFILL_CHUNK, capacity
 from pipelines.common.runtime.runner import Candidates
 from pipelines.common.target import Job
 from pipelines.common.targets.cuda.candidates import CandidateSearch
@@ -20,16 +21,8 @@ from pipelines.common.targets.cuda.memory import Copies, Memory, run, write
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
 
-PREFILL_CHUNK = 512
-"""Most tokens of a prompt that are computed together: bounds the activations' memory."""
-
 _PLACES = {"tokens", "past", "total", "last", "wanted", "rows"}
 """Inputs that say what a call's tokens are and where they stand, see `CudaRunner._inputs`."""
-
-
-def capacity(max_length: int) -> int:
-    """Tokens that the KV state of a slot has room for: kernels may work on 16 at a time."""
-    return -(-max_length // 16) * 16
 
 
 class CudaRunner:
@@ -285,12 +278,8 @@ class _Call:
         """
         for name, array in self._runner._inputs(tokens, past, wanted).items():
             self._send(name, array)
-        try:
+        with op_errors.explained_run(self._runner._packages):
             run(self._runner._session, self._binding, graph)
-        except RuntimeError as error:  # this call has none of the runtime's own classes
-            if explained := op_errors.of_run(error, self._runner._packages):
-                raise explained from error
-            raise
 
     def _send(self, name: str, array: NDArray[Any]) -> None:
         """Puts an input on the device, where it is not there already."""
