@@ -39,9 +39,10 @@ from pipelines.common.hookspecs import (
     WeightFormatRecord,
 )
 from pipelines.common.importing import import_from
-from pipelines.common.op_packages import NATIVE
+from pipelines.common.op_packages import NATIVE, find
 
 if TYPE_CHECKING:
+    from pipelines.common.op_packages.find import FoundPackage
     from pipelines.common.op_packages.package import LoadedPackage
     from pipelines.common.progress import Progress
     from pipelines.common.target import Target
@@ -225,34 +226,50 @@ class Registry:
         known = ", ".join(s for e in self.weight_formats.values() for s in e.record.suffixes)
         raise ModelFileError(f"{path} is of no known format: expected a name ending in {known}")
 
-    def op_package_path(self, reference: str) -> Path:
-        """The path of an op package that is given by its registered name or by its path."""
-        entry = self.op_packages.get(reference)
-        return (entry.record.path if entry else Path(reference).expanduser()).resolve()
+    def typed_op_package(self, reference: str) -> FoundPackage:
+        """The op package that the user means by a registered name or a path."""
+        (package,) = find.typed([reference], self._registered_op_packages())
+        return package
 
-    def load_op_package(self, reference: str) -> LoadedPackage:
-        """An op package with its library, given by its registered name or by its path.
+    def typed_op_packages(self, options: ModelOptions) -> tuple[FoundPackage, ...]:
+        """Those that the user named for a model, the last one first.
+
+        Raises:
+            OpPackageError: Two have one name.
+        """
+        references = [str(path) for path in reversed(options.custom_ops)]
+        return find.typed(references, self._registered_op_packages())
+
+    def registered_op_package(self, name: str) -> FoundPackage | None:
+        """The op package that is registered under a name; None if there is none."""
+        return next((p for p in self._registered_op_packages() if p.name == name), None)
+
+    def load_op_package(self, package: FoundPackage, target: str | None = None) -> LoadedPackage:
+        """Loads an op package that was found.
+
+        Args:
+            package: What `typed_op_package` or `registered_op_package` has found.
+            target: What is to run; the library is left alone if the package has no rules for it.
+                None loads it in any case.
 
         Raises:
             OpPackageError: It cannot be used.
         """
         from pipelines.common.op_packages.load import load_package
 
-        return load_package(
-            self.op_package_path(reference),
-            name=reference if reference in self.op_packages else None,
-            targets=self.targets,
-            strict=self._strict,
-        )
+        return load_package(package, targets=self.targets, target=target, strict=self._strict)
+
+    def _registered_op_packages(self) -> tuple[FoundPackage, ...]:
+        return find.registered(entry.record for entry in self.op_packages.values())
 
     def op_packages_with(self, operator: str) -> dict[str, list[str]]:
         """The registered op packages with a rule for an operator: their names, and the targets."""
         from pipelines.common.graph.trace import trace
 
         found = {}
-        for name in self.op_packages:
+        for package in self._registered_op_packages():
             try:
-                rules = self.load_op_package(name).contents.rules
+                rules = self.load_op_package(package).contents.rules
             except OpPackageError:  # what cannot be loaded cannot help either
                 continue
             if targets := [
@@ -260,7 +277,7 @@ class Registry:
                 for target, of_target in rules.items()
                 if any(operator in trace(rule.pattern).operators.split(" + ") for rule in of_target)
             ]:
-                found[name] = targets
+                found[package.name] = targets
         return found
 
     def load_op_packages(
@@ -280,37 +297,25 @@ class Registry:
             OpPackageError: One that the user named cannot be used, or two have one name.
         """
         from pipelines.common.op_packages.conflicts import conflicts
-        from pipelines.common.op_packages.load import load_package
 
-        references = [str(path) for path in reversed(options.custom_ops)]
-        by_path = {self.op_package_path(reference): reference for reference in references}
-        load = partial(
-            load_package, targets=self.targets, target=options.target, strict=self._strict
-        )
-        named = [
-            load(path, name=reference if reference in self.op_packages else None)
-            for path, reference in by_path.items()
-        ]
+        typed = self.typed_op_packages(options)
+        named = [self.load_op_package(package, options.target) for package in typed]
         for line in conflicts(named, options.target):
             progress.notice(line)
-        packages = named.copy()
-        for entry in reversed(self.op_packages.values() if options.registered_ops else ()):
-            record = entry.record
-            path = record.path.resolve()
-            if path in by_path or (record.name == NATIVE and not options.native_ops):
+        packages, found = named.copy(), [*typed]
+        registered = self._registered_op_packages() if options.registered_ops else ()
+        for package in reversed(registered):
+            if any(package.path == other.path for other in typed) or (
+                package.name == NATIVE and not options.native_ops
+            ):
                 continue
             try:
-                packages.append(load(path, name=record.name, named=False))
+                packages.append(self.load_op_package(package, options.target))
             except OpPackageError as error:
-                progress.notice(_left_out(record, error))
-        by_name: dict[str, LoadedPackage] = {}
-        for package in packages:
-            other = by_name.setdefault(package.name, package)
-            if other is not package:
-                raise OpPackageError(
-                    f"two op packages are called '{package.name}': {other.path} and {package.path};"
-                    " rename one of them"
-                )
+                progress.notice(_left_out(package.name, error))
+            else:
+                found.append(package)
+        find.check_names(found)
         return tuple(packages)
 
     def _records_of(self, plugin: Plugin) -> Iterator[Record]:
@@ -385,16 +390,16 @@ def _check(record: Any, hook: str, kind: type[Record]) -> None:
         raise ValueError(f"{hook}: '{function}' of '{record.name}' is not 'module:function'")
 
 
-def _left_out(record: OpPackageRecord, error: OpPackageError) -> str:
+def _left_out(name: str, error: OpPackageError) -> str:
     """What the user is told when a registered op package cannot be used."""
     from pipelines.common.op_packages.load import LibraryNotBuiltError
 
-    if record.name == NATIVE and isinstance(error, LibraryNotBuiltError):
+    if name == NATIVE and isinstance(error, LibraryNotBuiltError):
         return (
             "native CPU kernels are not built, so the stock operators run: prompts take 2.6 times"
             " as long, and memory is doubled; with a C++ compiler: run-pipeline ops build native"
         )
-    return f"op package '{record.name}' is left out: {error}"
+    return f"op package '{name}' is left out: {error}"
 
 
 def _function(lazy: Lazy[F], entry: Entry[Any]) -> F:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pipelines.common.cache import Cache
+from pipelines.common.op_packages.find import FoundPackage
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
@@ -73,6 +74,15 @@ class Lookup(Protocol):
         self, options: ModelOptions, progress: Progress
     ) -> tuple[LoadedPackage, ...]:
         """The op packages of a run, see `Registry.load_op_packages`."""
+
+    def typed_op_packages(self, options: ModelOptions) -> tuple[FoundPackage, ...]:
+        """Those that the user named, see `Registry.typed_op_packages`."""
+
+    def registered_op_package(self, name: str) -> FoundPackage | None:
+        """The one of that registered name, see `Registry.registered_op_package`."""
+
+    def load_op_package(self, package: FoundPackage, target: str | None = None) -> LoadedPackage:
+        """Loads one that was found, see `Registry.load_op_package`."""
 
     def op_packages_with(self, operator: str) -> dict[str, list[str]]:
         """Op packages with a rule for an operator, see `Registry.op_packages_with`."""

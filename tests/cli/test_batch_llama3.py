@@ -44,7 +44,8 @@ ROWS = [
 def native_library():
     """The kernels have to be there; the installation builds them where there is a compiler."""
     try:
-        Registry.discover().load_op_package("native")
+        registry = Registry.discover()
+        registry.load_op_package(registry.typed_op_package("native"))
     except OpPackageError as error:
         pytest.skip(f"the native kernels cannot be used: {error}")
 

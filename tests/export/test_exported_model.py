@@ -158,7 +158,7 @@ def test_a_folder_runs_with_the_op_packages_of_its_export(gguf_file, package, tm
     opened = tiny_models.open_model(out, custom_ops=[package])
     np.testing.assert_array_equal(logits(opened), logits(model))
     assert opened.describe()["op_packages"] == ["spelled_silu"]
-    with pytest.raises(OpPackageError, match=r"'spelled_silu': no such op package: .*; name it"):
+    with pytest.raises(OpPackageError, match=r"package 'spelled_silu', and none of that name"):
         logits(tiny_models.open_model(out))
     package.write_text(PACKAGE + "# another\n")
     with pytest.raises(OpPackageError, match=r"is not the one that .* was exported with"):

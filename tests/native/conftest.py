@@ -10,6 +10,7 @@ from pipelines.common.registry import Registry
 def native_library() -> None:
     """The kernels have to be there; the installation builds them where there is a compiler."""
     try:
-        Registry.discover().load_op_package("native")
+        registry = Registry.discover()
+        registry.load_op_package(registry.typed_op_package("native"))
     except OpPackageError as error:
         pytest.skip(f"the native kernels cannot be used: {error}")

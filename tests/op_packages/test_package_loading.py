@@ -12,6 +12,7 @@ from libraries import SILU, SUFFIX, Messages, compile_library
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.hookspecs import OpPackageRecord
+from pipelines.common.op_packages.find import FoundPackage, typed
 from pipelines.common.op_packages.load import load_package
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.registry import Entry, Registry
@@ -38,7 +39,8 @@ def write(folder: Path, files: Mapping[str, str]) -> Path:
 
 
 def load(path: Path, target: str | None = "cpu") -> LoadedPackage:
-    return load_package(path, targets=TARGETS, target=target)
+    (package,) = typed([str(path)], ())
+    return load_package(package, targets=TARGETS, target=target)
 
 
 def refused(path: Path) -> str:
@@ -124,7 +126,7 @@ def test_strict_raises_what_the_module_raised(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text("1 / 0")
     with pytest.raises(ZeroDivisionError):
-        load_package(path, targets=TARGETS, strict=True)
+        load_package(FoundPackage("broken", path, typed=True), targets=TARGETS, strict=True)
 
 
 def test_what_is_no_package(tmp_path: Path) -> None:
@@ -312,6 +314,17 @@ class TestOfARun:
     def test_a_package_goes_by_its_name_too(self, registry: Registry, tmp_path: Path) -> None:
         path = self.make(tmp_path / "file.py")
         self.register(registry, "called", path)
-        assert registry.op_package_path("called") == path
-        assert registry.op_package_path(str(path)) == path
-        assert registry.load_op_package("called").name == "called"
+        called = registry.typed_op_package("called")
+        assert called == FoundPackage("called", path, typed=True)
+        assert registry.typed_op_package(str(path)) == FoundPackage("file", path, typed=True)
+        assert registry.load_op_package(called).name == "called"
+
+    def test_a_name_is_no_path_where_registered_ones_are_looked_up(
+        self, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = self.make(tmp_path / "file.py")
+        self.register(registry, "called", path)
+        monkeypatch.chdir(tmp_path)
+        assert registry.registered_op_package("called") == FoundPackage("called", path, typed=False)
+        for name in ("file.py", "file", str(path), "./called", "~", ""):
+            assert registry.registered_op_package(name) is None

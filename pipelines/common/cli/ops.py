@@ -49,7 +49,7 @@ def list_rules(
         record: dict[str, Any] = {"package": reference, "rules": [], "problem": None}
         records.append(record)
         try:
-            package = registry.load_op_package(reference)
+            package = registry.load_op_package(registry.typed_op_package(reference))
         except OpPackageError as error:
             if packages:
                 raise
@@ -85,7 +85,8 @@ def check_package(ctx: typer.Context, package: Package, as_json: AsJson = False)
     """Run a package's rules for the CPU on examples, against the reference of each operator."""
     from pipelines.common.op_packages.check import check
 
-    loaded = registry_of(ctx).load_op_package(package)
+    registry = registry_of(ctx)
+    loaded = registry.load_op_package(registry.typed_op_package(package))
     with ConsoleProgress().shown(f"Checking {loaded.name}"):
         results = list(check(loaded))
     if as_json:
@@ -111,7 +112,7 @@ def build_package(ctx: typer.Context, package: Package) -> None:
     """Compile a package's library; needs CMake and a C++ compiler."""
     from pipelines.common.op_packages.build import build
 
-    path = registry_of(ctx).op_package_path(package)
+    path = registry_of(ctx).typed_op_package(package).path
     with ConsoleProgress().shown(f"Compiling {path.name}"):
         library = build(path)
     print(f"built {library}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -213,7 +214,7 @@ class ExportedModel:
     @cached_property
     def packages(self) -> tuple[LoadedPackage, ...]:
         """The op packages that its graph was made with."""
-        return load_packages(self.folder, self.manifest, self.options, self.registry, self.progress)
+        return load_packages(self.folder, self.manifest, self.options, self.registry)
 
     def start(self, *, slots: int, max_length: int) -> Runner:
         """Makes a runner on the folder's target, see `Target.start`."""
@@ -292,18 +293,22 @@ def _referenced(
     progress: Progress,
     cache: Cache,
 ) -> WeightSource:
-    """The weights of a folder that leaves them in the model file."""
+    """The weights of a folder that leaves them in the model file, which the user is told of."""
     path = Path(manifest.origin.path)
-    if not path.exists():
+    taken = f"{folder} takes its weights from {path}"
+    try:
+        # Before it is opened: a device or a pipe that the folder names is not even touched.
+        regular = path.is_absolute() and stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError) as error:  # of a path that cannot be one
         raise ModelFileError(
-            f"{folder} takes its weights from {path}, which is not there; bring it back, or export"
-            " without --reference-weights"
-        )
+            f"{taken}, which is not there; bring it back, or export without --reference-weights"
+        ) from error
+    if not regular:
+        raise ModelFileError(f"{taken}, which is no model file; expected the whole path of one")
+    progress.notice(taken)
     file = registry.opener(path)(path)
     if file.fingerprint != manifest.origin.fingerprint:
-        raise ModelFileError(
-            f"{folder} takes its weights from {path}, which has changed; export the model again"
-        )
+        raise ModelFileError(f"{taken}, which has changed; export the model again")
     weights = table(manifest.config, file.tensors.keys())
     check_table(file, weights, ignored=(rope.FACTORS,))
     return WeightSource(file, weights, manifest.origin.encoding, cache, warn=progress.notice)

@@ -13,6 +13,7 @@ from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import KEPT, Emitter, Rule
 from pipelines.common.graph.trace import trace
 from pipelines.common.importing import import_from
+from pipelines.common.op_packages.find import FoundPackage
 from pipelines.common.op_packages.library import check_library, registered
 from pipelines.common.op_packages.manifest import Manifest, read_manifest
 from pipelines.common.op_packages.package import LoadedPackage, OpPackage
@@ -26,29 +27,25 @@ _DOMAIN = "pipelines"
 
 
 def load_package(
-    path: Path,
+    package: FoundPackage,
     *,
-    name: str | None = None,
     targets: Collection[str],
     target: str | None = None,
-    named: bool = True,
     strict: bool = False,
 ) -> LoadedPackage:
     """Loads a package and checks it.
 
     Args:
-        path: The folder or file.
-        name: What it is called; by default the path's stem.
+        package: Where it is.
         targets: Names of all targets there are.
         target: What is to run; the library is left alone if the package has no rules for it. None
             loads it in any case.
-        named: Whether the user named the path.
         strict: Whether what its module raises comes through, instead of being one line.
 
     Raises:
         OpPackageError: It cannot be used.
     """
-    name = name or path.stem
+    name, path = package.name, package.path
     manifest = read_manifest(path)
     build = f"run-pipeline ops build {path}"
     if manifest.module is not None:
@@ -67,7 +64,7 @@ def load_package(
         target: tuple(replace(rule, package=name) for rule in rules)
         for target, rules in contents.rules.items()
     }
-    return LoadedPackage(name, path, replace(contents, rules=rules), library, named)
+    return LoadedPackage(name, path, replace(contents, rules=rules), library, package.typed)
 
 
 def _library(name: str, manifest: Manifest, build: str) -> Path:

@@ -46,7 +46,7 @@ class LoadedPackage:
         path: The folder or file.
         contents: What its module says; for a bare library, rules for the operators it has.
         library: The shared library with its kernels, if it has one.
-        named: Whether the user named its path, rather than a plugin or the project.
+        named: Whether the user named it, rather than a plugin or the project.
     """
 
     name: str

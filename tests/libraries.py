@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.common.progress import Progress
 
-HEADERS = Path(__file__).parents[2] / "custom_ops" / "include"
+HEADERS = Path(__file__).parents[1] / "custom_ops" / "include"
 SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
 
