@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 
 import gguf
 import numpy as np
@@ -99,6 +100,24 @@ def test_a_tokenizer_that_cannot_be_used_is_no_reason_to_fail(cli, tmp_path):
     outcome = cli("inspect", path, "--json")
     assert outcome.code == 0
     assert "no-such-kind" in json.loads(outcome.out)["tokenizer"]["unusable"]
+
+
+def test_what_cannot_be_run_or_read_is_listed(cli, write_model):
+    """An encoding that ggml has removed, and text in another encoding than UTF-8."""
+    path = write_model(tokenizer=False)
+    data = path.read_bytes().replace(b"bell", b"b\xe9ll")
+    shape = struct.pack("<IQQ", 2, 64, 4)
+    q4_0, q4_0_4_8 = (b"q.weight" + shape + struct.pack("<I", number) for number in (2, 32))
+    path.write_bytes(data.replace(q4_0, q4_0_4_8))
+    record = json.loads(cli("inspect", path, "--json").out)
+    assert record["metadata"]["odd.text"].startswith(r"b\xe9ll")
+    assert (record["tensors"][2]["encoding"], record["tensors"][2]["supported"]) == (
+        "q4_0_4_8",
+        False,
+    )
+    out = cli("inspect", path).out
+    (line,) = [line for line in out.splitlines() if "q.weight" in line]
+    assert line.split(maxsplit=5)[4:] == ["q4_0_4_8", "144 B  (cannot be run)"]
 
 
 @pytest.mark.parametrize(

@@ -31,14 +31,43 @@ def random_rows(encoding: Encoding, shape: tuple[int, int], seed: int = 0) -> ND
     return generator.integers(0, 256, (rows, encoding.row_bytes(k)), np.uint8)
 
 
+REMOVED = {
+    4: "q4_2",
+    5: "q4_3",
+    31: "q4_0_4_4",
+    32: "q4_0_4_8",
+    33: "q4_0_8_8",
+    36: "iq4_nl_4_4",
+    37: "iq4_nl_4_8",
+    38: "iq4_nl_8_8",
+}
+"""Numbers that ggml.h has in comments: https://github.com/ggml-org/ggml/blob/master/include/ggml.h"""
+
+
 def test_sizes_and_names_are_ggmls() -> None:
-    for encoding in GGML_TYPES.values():
-        ggml = gguf.GGMLQuantizationType(encoding.ggml_type)
-        assert encoding.name == ggml.name.lower()
-        assert (encoding.block_size, encoding.block_bytes) == gguf.GGML_QUANT_SIZES[ggml]
-    # Those two hold activations while ggml computes; they are in no file.
-    absent = {gguf.GGMLQuantizationType.Q8_1, gguf.GGMLQuantizationType.Q8_K}
-    assert GGML_TYPES.keys() == set(gguf.GGML_QUANT_SIZES) - absent
+    # The package has q8_1 with scales of four bytes, as it was before 2024, and no q2_0 yet.
+    others = {"q8_1": (32, 36), "q2_0": (64, 18)}
+    current = {n: encoding for n, encoding in GGML_TYPES.items() if not encoding.successor}
+    for number, encoding in current.items():
+        sizes = others.get(encoding.name)
+        if sizes is None:
+            ggml = gguf.GGMLQuantizationType(number)
+            assert encoding.name == ggml.name.lower()
+            sizes = gguf.GGML_QUANT_SIZES[ggml]
+        assert (encoding.block_size, encoding.block_bytes) == sizes
+        assert encoding.ggml_type == number
+    assert current.keys() >= set(gguf.GGML_QUANT_SIZES)
+
+
+@pytest.mark.parametrize("number", REMOVED)
+def test_what_ggml_has_removed_is_known_by_name(number: int) -> None:
+    removed = GGML_TYPES[number]
+    assert removed.name == REMOVED[number]
+    assert not removed.supported
+    assert removed.advice.startswith(f"{removed} was removed from ggml, {removed.successor} took")
+    # A file in what took its place would have to run.
+    named = removed.advice.rpartition(" in ")[2].lower().split(" or ")
+    assert named == ([removed.successor] if removed.successor in ENCODINGS else [*ENCODINGS])
 
 
 def test_only_listed_encodings_are_supported() -> None:

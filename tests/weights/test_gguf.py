@@ -143,17 +143,22 @@ def test_reads_empty_arrays_up_to_the_end_of_the_file(tmp_path: Path, kind: int)
     assert open_gguf(write(tmp_path, data)).metadata["none"] == []
 
 
-@pytest.mark.parametrize("alignment", [8, 4096])
+@pytest.mark.parametrize("alignment", [1, 2, 4, 8, 4096])
 def test_reads_other_alignments(tmp_path: Path, alignment: int) -> None:
+    """Any power of two, as llama.cpp does; tensors are handed out as in any other file."""
+    start = max(alignment, 8)
     data = forge(
         [pair("general.alignment", UINT32, u32(alignment))],
-        [info("b", (4,), offset=alignment), info("a", (2,))],
-        DATA[:8].ljust(alignment, b"\0") + DATA,
+        [info("b", (4,), offset=start), info("a", (2,))],
+        DATA[:8].ljust(start, b"\0") + DATA,
         alignment=alignment,
     )
     file = open_gguf(write(tmp_path, data))
-    assert file.raw("a").tobytes() == DATA[:8]
-    assert file.raw("b").tobytes() == DATA[:16]
+    for name, content in (("a", DATA[:8]), ("b", DATA[:16])):
+        raw = file.raw(name)
+        assert raw.tobytes() == content
+        assert raw.ctypes.data % 8 == 0
+        assert not raw.flags.writeable
 
 
 def test_lists_a_tensor_that_cannot_be_run_and_refuses_its_data(tmp_path: Path) -> None:
@@ -161,15 +166,34 @@ def test_lists_a_tensor_that_cannot_be_run_and_refuses_its_data(tmp_path: Path) 
     file = open_gguf(path)
     assert file.tensors["w"].encoding.name == "q5_k"
     assert file.tensors["w"].nbytes == 352
-    with pytest.raises(ModelFileError, match=r"'w' is encoded as q5_k, .*supported are f32, f16"):
+    with pytest.raises(ModelFileError, match=r"'w' is .*: q5_k cannot be run; use a .* F32 or F16"):
         file.raw("w")
 
 
-def test_names_the_string_of_an_array_that_is_not_utf8(tmp_path: Path) -> None:
-    words = pair("words", ARRAY, array(STRING, 2, text("good") + text(b"\xff")))
-    file = open_gguf(write(tmp_path, forge([words])))
+def test_text_in_another_encoding_is_shown_with_escapes(tmp_path: Path) -> None:
+    """Wherever there can be text; but nothing is made of strings that cannot be read."""
+    pairs = [
+        pair("author", STRING, text(b"Andr\xe9")),
+        pair(b"k\xff", UINT8, b"\7"),
+        pair("words", ARRAY, array(STRING, 2, text("good") + text(b"\xff"))),
+    ]
+    file = open_gguf(write(tmp_path, forge(pairs, [info(b"t\xfe")], DATA)))
+    assert dict(file.metadata) == {
+        "author": r"Andr\xe9",
+        r"k\xff": 7,
+        "words": ["good", r"\xff"],
+    }
+    assert file.metadata.string("author") == r"Andr\xe9"
+    assert [*file.tensors] == [r"t\xfe"]
     with pytest.raises(ModelFileError, match="'words' is damaged: string 1 is not UTF-8"):
         file.metadata.strings("words")
+
+
+def test_booleans_are_true_where_they_are_not_zero(tmp_path: Path) -> None:
+    """As llama.cpp reads them."""
+    pairs = [pair("one", BOOL, b"\xff"), pair("more", ARRAY, array(BOOL, 3, b"\0\1\2"))]
+    metadata = open_gguf(write(tmp_path, forge(pairs))).metadata
+    assert dict(metadata) == {"one": True, "more": [False, True, True]}
 
 
 ONE = info("a", (8,))
@@ -179,7 +203,12 @@ MALFORMED = {
     "text": (b"Once upon a time", "not a GGUF file: starts with b'Once'"),
     "one byte": (b"G", "not a GGUF file: starts with b'G'"),
     "magic only": (b"GGUF", "truncated or damaged: version"),
-    "version 1": (forge(version=1), "GGUF version 1, expected version 2 or 3"),
+    "Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n",
+        "not a GGUF file: it is Git LFS's pointer to one; fetch that with git lfs pull",
+    ),
+    "ggjt": (b"tjgg\3\0\0\0", "not a GGUF file: it is of ggml's formats before that; convert"),
+    "version 1": (forge(version=1), "version 1, expected version 2 or 3; convert the model again"),
     "version 4": (forge(version=4), "GGUF version 4"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
     "counts cut": (forge()[:12], "number of tensors takes 8 bytes, 4 are left"),
@@ -198,22 +227,15 @@ MALFORMED = {
         forge([pair("k" * 65536, UINT8, b"\0")]),
         "a metadata key takes 65536 bytes, expected at most 65535",
     ),
-    "key not UTF-8": (forge([pair(b"\xc3(", UINT8, b"\0")]), "a metadata key at byte 32 is not"),
     "key twice": (forge([pair("k", UINT8, b"\0")] * 2), "metadata key 'k' twice"),
     "key with a line break": (
         forge([pair("two\nlines", UINT8, b"\0")] * 2),
         r"metadata key 'two\\nlines' twice",
     ),
     "unknown type": (forge([pair("k", 13, bytes(8))]), "'k' has the unknown type 13"),
-    "value not UTF-8": (forge([pair("k", STRING, text(b"\xff"))]), "'k' at byte 45 is not UTF-8"),
     "string longer than the file": (
         forge([pair("k", STRING, struct.pack("<Q", HUGE))]),
         f"'k' takes {HUGE} bytes",
-    ),
-    "boolean of 2": (forge([pair("k", BOOL, b"\2")]), "'k' is the boolean 2"),
-    "booleans of 2": (
-        forge([pair("k", ARRAY, array(BOOL, 2, b"\1\2"))]),
-        "'k' holds the boolean 2",
     ),
     "array of 2^63 numbers": (
         forge([pair("k", ARRAY, array(UINT64, HUGE, b""))]),
@@ -244,7 +266,7 @@ MALFORMED = {
             forge([pair("general.alignment", UINT32, u32(alignment))], [ONE], DATA),
             f"alignment of {alignment}, expected a power of two",
         )
-        for alignment in (0, 4, 24, 33, 2**32 - 1)
+        for alignment in (0, 24, 33, 2**32 - 1)
     },
     "alignment beyond the file": (
         forge([pair("general.alignment", UINT32, u32(2**31))], [ONE], DATA),
@@ -273,7 +295,7 @@ MALFORMED = {
     ),
     "unknown encoding": (
         forge(tensors=[info("a", encoding=99)], data=DATA),
-        "'a' has the unknown encoding 99",
+        "'a' is in encoding number 99, which is newer than this program",
     ),
     "row not whole blocks": (
         forge(tensors=[info("a", (48, 2), Q4_0)], data=DATA),
@@ -303,7 +325,6 @@ MALFORMED = {
         forge(tensors=[info("a"), info("a", offset=32)], data=DATA),
         "tensor 'a' twice",
     ),
-    "tensor name not UTF-8": (forge(tensors=[info(b"\xff")], data=DATA), "a tensor name at byte"),
     "tensor name longer than the file": (
         forge(tensors=[struct.pack("<Q", HUGE) + bytes(30)], data=DATA),
         "a tensor name takes",

@@ -16,10 +16,10 @@ VALUES: dict[str, Any] = {
     "number": 0.5,
     "boolean": True,
     "string": "llama",
-    "strings": MetadataArray(str, 2, lambda: ["a", "b"]),
-    "integers": MetadataArray(int, 3, lambda: [1, 2, 3]),
-    "numbers": MetadataArray(float, 1, lambda: [0.5]),
-    "booleans": MetadataArray(bool, 1, lambda: [True]),
+    "strings": MetadataArray(str, 2, lambda _: ["a", "b"]),
+    "integers": MetadataArray(int, 3, lambda _: [1, 2, 3]),
+    "numbers": MetadataArray(float, 1, lambda _: [0.5]),
+    "booleans": MetadataArray(bool, 1, lambda _: [True]),
     "nan": float("nan"),
     "infinity": float("inf"),
 }
@@ -58,6 +58,39 @@ def test_getters_take_their_own_type_only(metadata: Metadata, kind: str, key: st
         getter(metadata, kind)(key, None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "stored", "meant"),
+    [
+        ("integer", 2048.0, 2048),
+        ("integer", -1.0, -1),
+        ("number", 500000, 500000),
+        ("boolean", 0, False),
+        ("boolean", 1, True),
+    ],
+)
+def test_a_number_may_be_stored_in_another_type(kind: str, stored: Any, meant: Any) -> None:
+    read = getter(Metadata(Path("model.gguf"), {"k": stored}), kind)("k")
+    assert (read, type(read)) == (meant, type(meant))
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        ("integer", 0.5),
+        ("integer", float("inf")),
+        ("integer", True),
+        ("integer", "32"),
+        ("number", True),
+        ("boolean", 2),
+        ("boolean", 1.0),
+        ("boolean", "true"),
+    ],
+)
+def test_nothing_is_made_of_what_means_something_else(kind: str, stored: Any) -> None:
+    with pytest.raises(ModelFileError, match="metadata key 'k' is the "):
+        getter(Metadata(Path("model.gguf"), {"k": stored}), kind)("k")
+
+
 @pytest.mark.parametrize("kind", ACCEPTED)
 def test_missing_keys_give_the_default_or_an_error(metadata: Metadata, kind: str) -> None:
     assert getter(metadata, kind)("absent", None) is None
@@ -92,7 +125,7 @@ def test_descriptions(metadata: Metadata) -> None:
 
 
 def test_describing_does_not_decode() -> None:
-    def decode() -> list[str]:
+    def decode(_errors: str) -> list[str]:
         raise AssertionError
 
     assert Metadata(Path("m"), {"k": MetadataArray(str, 9, decode)}).describe("k")

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from forged_gguf import Q5_K, gguf, info
 
+from pipelines.common.cache import Cache
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights.gguf import GGUFFile, open_gguf
+from pipelines.common.weights.source import WeightSource
 from pipelines.common.weights.table import Weight, check_table
 
 TABLE = [
@@ -57,9 +59,34 @@ def test_names_all_that_is_wrong(tmp_path: Path) -> None:
     assert failure(file, table) == (
         "does not fit the model: missing tensors: norm; "
         "tensors of the wrong shape: embd is [8, 4], expected [4, 8]; "
-        "tensors in unsupported encodings: coded is q5_k; "
-        r"unexpected tensors: 'odd\nname'"
+        r"unexpected tensors: 'odd\nname'; "
+        "q5_k cannot be run; use a file of the model in "
+        "F32 or F16 or BF16 or Q8_0 or Q4_0 or Q4_1 or Q6_K (here: coded)"
     )
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "same"),
+    [
+        ((8, 1), (8,), True),
+        ((8, 1, 1, 1), (8,), True),
+        ((8, 4, 1), (4, 8), True),
+        ((1, 8), (8,), False),
+        ((1, 8), (8, 1), True),
+    ],
+)
+def test_outer_dimensions_of_one_make_no_difference(
+    tmp_path: Path, stored: tuple[int, ...], wanted: tuple[int, ...], same: bool
+) -> None:
+    """As in ggml, where every tensor has four dimensions; those of a file are innermost first."""
+    file = opened(tmp_path, info("norm", stored))
+    table = [Weight("norm.weight", "norm", wanted, "vector")]
+    if same:
+        check_table(file, table)
+        values = WeightSource(file, table, "auto", Cache(tmp_path), warn=pytest.fail)
+        assert values.float32("norm.weight").shape == wanted
+    else:
+        assert "wrong shape" in failure(file, table)
 
 
 def test_long_lists_are_cut(tmp_path: Path) -> None:

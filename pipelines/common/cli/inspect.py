@@ -144,18 +144,20 @@ def _for_people(record: dict[str, Any]) -> str:
     for key, value in (record["tokenizer"] or {"none": "the file has no tokenizer"}).items():
         lines.append(f"  {key} = {_short(value)}")
     lines += ["", f"Tensors ({totals['tensors']})"]
-    width = max((len(tensor["name"]) for tensor in record["tensors"]), default=0)
+    width, wide = (
+        max((len(tensor[column]) for tensor in record["tensors"]), default=0)
+        for column in ("name", "encoding")
+    )
     for tensor in record["tensors"]:
         shape = " x ".join(map(str, tensor["shape"]))
         note = "" if tensor["supported"] else "  (cannot be run)"
         size = human_size(tensor["bytes"])
-        lines.append(
-            f"  {tensor['name']:<{width}}  {shape:>15}  {tensor['encoding']:<5} {size:>9}{note}"
-        )
+        encoding = f"{tensor['encoding']:<{wide}}"
+        lines.append(f"  {tensor['name']:<{width}}  {shape:>15}  {encoding}  {size:>9}{note}")
     lines += ["", "Totals"]
     for encoding, total in totals["by_encoding"].items():
         count, size = human_count(total["parameters"]), human_size(total["bytes"])
-        lines.append(f"  {encoding:<5} {count:>9} parameters  {size:>9}")
+        lines.append(f"  {encoding:<{wide}}  {count:>9} parameters  {size:>9}")
     return "\n".join(map(printable, lines))
 
 

@@ -39,17 +39,28 @@ class Encoding:
         ggml_type: ggml's number for it, as stored in GGUF files.
         block_size: Elements in a block.
         block_bytes: Bytes of a block.
+        successor: What is used in its place, where ggml has given it up; else empty.
     """
 
     name: str
     ggml_type: int
     block_size: int
     block_bytes: int
+    successor: str = ""
 
     @property
     def supported(self) -> bool:
         """Whether tensors in this encoding can be run, not only listed."""
         return self.name in ENCODINGS
+
+    @property
+    def advice(self) -> str:
+        """Why tensors in it cannot be run, and what to do, for one that is not `supported`."""
+        reason = "cannot be run"
+        if self.successor:
+            reason = f"was removed from ggml, {self.successor} took its place"
+        runs = [self.successor] if self.successor in ENCODINGS else ENCODINGS
+        return f"{self} {reason}; use a file of the model in {' or '.join(map(str.upper, runs))}"
 
     def row_bytes(self, k: int) -> int:
         """Bytes of a row of `k` elements.
@@ -97,10 +108,12 @@ GGML_TYPES: Mapping[int, Encoding] = {
         # Known by size only, so that files holding them can be checked and listed.
         Encoding("q5_0", 6, 32, 22),
         Encoding("q5_1", 7, 32, 24),
+        Encoding("q8_1", 9, 32, 36),
         Encoding("q2_k", 10, 256, 84),
         Encoding("q3_k", 11, 256, 110),
         Encoding("q4_k", 12, 256, 144),
         Encoding("q5_k", 13, 256, 176),
+        Encoding("q8_k", 15, 256, 292),
         Encoding("iq2_xxs", 16, 256, 66),
         Encoding("iq2_xs", 17, 256, 74),
         Encoding("iq3_xxs", 18, 256, 98),
@@ -120,6 +133,16 @@ GGML_TYPES: Mapping[int, Encoding] = {
         Encoding("mxfp4", 39, 32, 17),
         Encoding("nvfp4", 40, 64, 36),
         Encoding("q1_0", 41, 128, 18),
+        Encoding("q2_0", 42, 64, 18),
+        # ggml has these numbers no longer. The last six were rows of blocks, interleaved.
+        Encoding("q4_2", 4, 16, 10, successor="q4_0"),
+        Encoding("q4_3", 5, 16, 12, successor="q4_1"),
+        Encoding("q4_0_4_4", 31, 32, 18, successor="q4_0"),
+        Encoding("q4_0_4_8", 32, 32, 18, successor="q4_0"),
+        Encoding("q4_0_8_8", 33, 32, 18, successor="q4_0"),
+        Encoding("iq4_nl_4_4", 36, 32, 18, successor="iq4_nl"),
+        Encoding("iq4_nl_4_8", 37, 32, 18, successor="iq4_nl"),
+        Encoding("iq4_nl_8_8", 38, 32, 18, successor="iq4_nl"),
     )
 }
 """Every encoding a GGUF file may name, by ggml's number."""

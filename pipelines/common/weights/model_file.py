@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Scalar: TypeAlias = bool | int | float | str
 
+FOREIGN: Final = "backslashreplace"
+"""How text that is not UTF-8 is decoded where it is only shown: with an escape for each byte."""
+
 _REQUIRED: Final[Any] = object()
 _NAMES: Final[Mapping[type[Scalar], str]] = {
     bool: "boolean",
@@ -63,19 +66,24 @@ class MetadataArray:
     Attributes:
         element: What it holds.
         length: How many.
-        decode: Makes a fresh list of them; raises `ValueError` for text that is not UTF-8.
+        decode: Makes a fresh list of them. It is told what to do with text that is not UTF-8, as
+            `bytes.decode` is: with "strict" it raises `ValueError`.
     """
 
     element: type[Scalar]
     length: int
-    decode: Callable[[], list[Any]]
+    decode: Callable[[str], list[Any]]
 
 
 class Metadata(Mapping[str, Any]):
     """Key-value pairs of a model file; arrays read as lists, decoded at each look-up.
 
-    The typed getters return a value of the type that they are named after. They raise
-    `ModelFileError` when the value is of another type, or is missing and no `default` is given.
+    Text in another encoding than UTF-8 has escapes in it (`FOREIGN`), but for `strings`, which is
+    for those that something is made of: it refuses such text.
+
+    The typed getters return a value of the type that they are named after, also where the file has
+    the same number in another type. They raise `ModelFileError` when the value is something else,
+    or is missing and no `default` is given.
     """
 
     def __init__(self, path: Path, values: Mapping[str, Scalar | MetadataArray]) -> None:
@@ -84,14 +92,7 @@ class Metadata(Mapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         value = self._values[key]
-        if not isinstance(value, MetadataArray):
-            return value
-        try:
-            return value.decode()
-        except ValueError as error:
-            raise ModelFileError(
-                f"{self._path}: metadata key {quoted(key)} is damaged: {error}"
-            ) from error
+        return value.decode(FOREIGN) if isinstance(value, MetadataArray) else value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -110,22 +111,19 @@ class Metadata(Mapping[str, Any]):
 
     def integer(self, key: str, default: T = _REQUIRED) -> int | T:
         """An integer."""
-        return self._scalar(key, default, (int,), "an integer")
+        return self._scalar(key, default, _integer, "an integer")
 
     def number(self, key: str, default: T = _REQUIRED) -> float | T:
-        """A finite number, stored as integer or floating point."""
-        value = self._scalar(key, default, (int, float), "a finite number")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self._wrong(key, "a finite number")
-        return value
+        """A finite number."""
+        return self._scalar(key, default, _number, "a finite number")
 
     def boolean(self, key: str, default: T = _REQUIRED) -> bool | T:
         """A boolean."""
-        return self._scalar(key, default, (bool,), "a boolean")
+        return self._scalar(key, default, _boolean, "a boolean")
 
     def string(self, key: str, default: T = _REQUIRED) -> str | T:
         """A string."""
-        return self._scalar(key, default, (str,), "a string")
+        return self._scalar(key, default, _string, "a string")
 
     def strings(self, key: str, default: T = _REQUIRED) -> list[str] | T:
         """An array of strings."""
@@ -139,14 +137,16 @@ class Metadata(Mapping[str, Any]):
         """An array of integers or floating-point numbers, which need not be finite."""
         return self._array(key, default, (int, float), "an array of numbers")
 
-    def _scalar(self, key: str, default: T, types: tuple[type, ...], expected: str) -> Any | T:
+    def _scalar(
+        self, key: str, default: T, convert: Callable[[Any], Any], expected: str
+    ) -> Any | T:
         value = self._values.get(key)
         if value is None:
             return self._default(key, default, expected)
-        # Exact types: a bool is an int to isinstance.
-        if type(value) not in types:
+        converted = convert(value)
+        if converted is None:
             raise self._wrong(key, expected)
-        return value
+        return converted
 
     def _array(self, key: str, default: T, types: tuple[type, ...], expected: str) -> Any | T:
         value = self._values.get(key)
@@ -154,7 +154,12 @@ class Metadata(Mapping[str, Any]):
             return self._default(key, default, expected)
         if not isinstance(value, MetadataArray) or value.element not in types:
             raise self._wrong(key, expected)
-        return self[key]
+        try:
+            return value.decode("strict")
+        except ValueError as error:
+            raise ModelFileError(
+                f"{self._path}: metadata key {quoted(key)} is damaged: {error}"
+            ) from error
 
     def _default(self, key: str, default: T, expected: str) -> T:
         if default is _REQUIRED:
@@ -202,6 +207,29 @@ class ModelFile(Protocol):
 
     def release(self, name: str) -> None:
         """Gives back the memory that reading a tensor's bytes took; they can be read again."""
+
+
+# Exact types in what follows: a bool is an int to isinstance.
+
+
+def _integer(value: Any) -> int | None:
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
+def _number(value: Any) -> float | None:
+    return value if type(value) in (int, float) and math.isfinite(value) else None
+
+
+def _boolean(value: Any) -> bool | None:
+    if type(value) is int and value in (0, 1):
+        return bool(value)
+    return value if type(value) is bool else None
+
+
+def _string(value: Any) -> str | None:
+    return value if type(value) is str else None
 
 
 def quoted(text: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Literal, TypeAlias
 
 from pipelines.common.errors import ModelFileError
+from pipelines.common.weights.encodings import Encoding
 from pipelines.common.weights.model_file import ModelFile, quoted
 
 Kind: TypeAlias = Literal["linear", "embedding", "head", "vector"]
@@ -46,15 +48,15 @@ def check_table(file: ModelFile, table: Sequence[Weight], *, ignored: Collection
     """
     missing: list[str] = []
     misshaped: list[str] = []
-    unsupported: list[str] = []
+    unsupported: dict[Encoding, list[str]] = {}
     for weight in table:
         info = file.tensors.get(weight.tensor)
         if info is None:
             missing.append(weight.tensor)
-        elif info.shape != weight.shape:
+        elif _without_ones(info.shape) != _without_ones(weight.shape):
             misshaped.append(f"{weight.tensor} is {[*info.shape]}, expected {[*weight.shape]}")
         elif not info.encoding.supported:
-            unsupported.append(f"{weight.tensor} is {info.encoding}")
+            unsupported.setdefault(info.encoding, []).append(weight.tensor)
     known = {weight.tensor for weight in table} | set(ignored)
     unexpected = [quoted(name) for name in file.tensors if name not in known]
     problems = [
@@ -62,13 +64,18 @@ def check_table(file: ModelFile, table: Sequence[Weight], *, ignored: Collection
         for what, items in (
             ("missing tensors", missing),
             ("tensors of the wrong shape", misshaped),
-            ("tensors in unsupported encodings", unsupported),
             ("unexpected tensors", unexpected),
         )
         if items
     ]
+    problems += [f"{of.advice} (here: {_some(items)})" for of, items in unsupported.items()]
     if problems:
         raise ModelFileError(f"{file.path}: does not fit the model: {'; '.join(problems)}")
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without outer dimensions of one, which ggml makes no difference by."""
+    return tuple(dropwhile(lambda size: size == 1, shape))
 
 
 def _some(items: Sequence[str]) -> str:
