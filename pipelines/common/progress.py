@@ -14,9 +14,11 @@ class Progress:
         seconds: Wall-clock seconds by phase name (``build``, ``lower``, ``compile``, ``load``),
             summed when a phase runs more than once.
         from_cache: Names of the phases whose result was read from the cache.
+        verbose: Whether details are shown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, verbose: bool = False) -> None:
+        self.verbose = verbose
         self.seconds: dict[str, float] = {}
         self.from_cache: set[str] = set()
 

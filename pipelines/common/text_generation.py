@@ -46,9 +46,15 @@ class ModelOptions:
     registered_ops: bool = True
     offline: bool = False
 
-    def cache(self, pipeline: str) -> Cache:
-        """The user's cache, which has to hold everything if they are offline."""
-        return Cache.default(filled_by=self._warm_cache(pipeline) if self.offline else None)
+    def cache(self, pipeline: str, notice: Callable[[str], None]) -> Cache:
+        """The user's cache, which has to hold everything if they are offline.
+
+        Args:
+            pipeline: Name of the pipeline.
+            notice: Told, in one line, what was found to be damaged.
+        """
+        filled_by = self._warm_cache(pipeline) if self.offline else None
+        return Cache.default(filled_by=filled_by, notice=notice)
 
     def _warm_cache(self, pipeline: str) -> str:
         """The command that stores everything that a run with these options needs."""

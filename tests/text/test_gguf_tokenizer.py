@@ -217,7 +217,7 @@ def test_without_a_cache_there_is_a_notice(llama3_gguf: Path, tmp_path: Path) ->
     tokenizer = gguf_tokenizer.load(
         file.metadata,
         Cache(tmp_path / "file"),
-        file.fingerprint,
+        file.metadata_digest,
         source="m.gguf",
         notice=notices.append,
     )

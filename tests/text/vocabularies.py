@@ -184,7 +184,7 @@ def load_gguf(path: Path, cache: Cache | None = None) -> Tokenizer:
     return gguf_tokenizer.load(
         file.metadata,
         cache or Cache(path.parent / "cache"),
-        file.fingerprint,
+        file.metadata_digest,
         source=path.name,
         notice=pytest.fail,
     )

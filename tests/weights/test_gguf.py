@@ -33,6 +33,7 @@ from forged_gguf import gguf as forge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.common.cache import Cache
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights.gguf import open_gguf
 
@@ -364,21 +365,43 @@ def test_a_large_value_is_refused_before_it_is_read(tmp_path: Path) -> None:
 
 
 def test_fingerprint_tells_files_apart(tmp_path: Path) -> None:
-    def fingerprint(data: bytes, time_ns: int = 0) -> str:
-        path = write(tmp_path, data)
-        os.utime(path, ns=(time_ns, time_ns))
-        return open_gguf(path).fingerprint
+    cache = Cache(tmp_path / "cache")
+
+    def fingerprint(data: bytes) -> str:
+        return open_gguf(write(tmp_path, data)).fingerprint(cache.digests)
 
     original = fingerprint(forge([pair("k", UINT8, b"\1")], [ONE], DATA))
     assert fingerprint(forge([pair("k", UINT8, b"\1")], [ONE], DATA)) == original
     others = {
-        fingerprint(forge([pair("k", UINT8, b"\1")], [ONE], DATA), time_ns=1),
         fingerprint(forge([pair("k", UINT8, b"\1")], [ONE], DATA + b"\0")),
         fingerprint(forge([pair("k", UINT8, b"\2")], [ONE], DATA)),
         fingerprint(forge([pair("k", UINT8, b"\1")], [ONE], b"\xff" + DATA[1:])),
+        fingerprint(forge([pair("k", UINT8, b"\1")], [ONE], DATA[:-1] + b"\xff")),
         fingerprint(forge([pair("k", UINT8, b"\1")], [info("b")], DATA)),
     }
     assert len(others - {original}) == 5
+
+
+def test_a_fingerprint_is_of_the_file_that_was_opened(tmp_path: Path) -> None:
+    """Another one may have taken its name since."""
+    cache = Cache(tmp_path / "cache")
+    file = open_gguf(write(tmp_path, forge([pair("k", UINT8, b"\1")], [ONE], DATA)))
+    before = file.fingerprint(cache.digests)
+    (tmp_path / "other").write_bytes(forge([pair("k", UINT8, b"\2")], [ONE], DATA))
+    (tmp_path / "other").replace(file.path)
+    assert file.fingerprint(cache.digests) == before
+    assert open_gguf(file.path).fingerprint(cache.digests) != before
+
+
+def test_the_digest_of_metadata_is_of_nothing_else(tmp_path: Path) -> None:
+    def metadata_digest(data: bytes) -> str:
+        return open_gguf(write(tmp_path, data)).metadata_digest
+
+    pairs = [pair("k", UINT8, b"\1"), pair("text", STRING, text("some text"))]
+    original = metadata_digest(forge(pairs, [ONE], DATA))
+    assert metadata_digest(forge(pairs, [info("b")], DATA + b"\0")) == original
+    assert metadata_digest(forge(pairs[:1], [ONE], DATA)) != original
+    assert metadata_digest(forge([pair("k", UINT8, b"\2"), pairs[1]], [ONE], DATA)) != original
 
 
 SMALL = forge(
@@ -430,7 +453,7 @@ def test_any_file_opens_or_is_refused(
         for name, tensor in file.tensors.items():
             if tensor.encoding.supported:
                 assert file.raw(name).nbytes == tensor.nbytes
-        assert file.fingerprint
+        assert file.metadata_digest
         dict(file.metadata)
     except ModelFileError as error:
         assert "\n" not in str(error)

@@ -9,6 +9,7 @@ import tracemalloc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from pipelines.common.cache import Cache
 from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.weights import parallel
+from pipelines.common.weights import source as source_module
 from pipelines.common.weights.encodings import ENCODINGS, dequantize
 from pipelines.common.weights.gguf import open_gguf
 from pipelines.common.weights.source import REQUESTS, WeightSource, run_encoding
@@ -228,10 +230,40 @@ def test_cached_weights_are_not_used_for_anything_else(
     source: Opener, tmp_path: Path, change: str
 ) -> None:
     source("f16", "q4_0").raw("linear")
-    if change == "file":
-        os.utime(tmp_path / "f16.gguf", ns=(0, 0))
+    if change == "file":  # in the middle of a matrix, in place, and with the time set back
+        path = tmp_path / "f16.gguf"
+        status = path.stat()
+        with path.open("rb+") as file:
+            file.seek(status.st_size // 2)
+            file.write(b"\x00\x3c")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     source("f16", "q4_0" if change == "file" else "q8_0").raw("linear")
     assert len(Cache(tmp_path / "cache").entries()) == 2
+
+
+def test_touching_a_file_changes_nothing(source: Opener, tmp_path: Path) -> None:
+    expected = source("f16", "q4_0").raw("linear").tobytes()
+    os.utime(tmp_path / "f16.gguf", ns=(0, 0))
+    assert source("f16", "q4_0").raw("linear").tobytes() == expected
+    assert len(Cache(tmp_path / "cache").entries()) == 1
+
+
+def test_a_file_that_changes_while_it_is_converted_is_refused(
+    source: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = source("f16", "q4_0")
+    convert_rows = source_module.convert_rows
+
+    def convert(*args: Any) -> NDArray[np.uint8]:
+        with (tmp_path / "f16.gguf").open("rb+") as file:
+            file.seek(-2, os.SEEK_END)
+            file.write(b"\x00\x3c")
+        return convert_rows(*args)
+
+    monkeypatch.setattr(source_module, "convert_rows", convert)
+    with pytest.raises(ModelFileError, match=r"f16\.gguf: has changed while it was read"):
+        weights.raw("linear")
+    assert Cache(tmp_path / "cache").entries() == []
 
 
 def test_decoding_is_not_cached(source: Opener, tmp_path: Path) -> None:

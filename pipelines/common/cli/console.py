@@ -27,9 +27,8 @@ class ConsoleProgress(Progress):
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
-        super().__init__()
+        super().__init__(verbose=verbose)
         self.quiet = quiet
-        self._verbose = verbose
         self._spinning = False
         self._said: set[str] = set()
 
@@ -41,7 +40,7 @@ class ConsoleProgress(Progress):
 
     def detail(self, message: str) -> None:
         """Writes `message` if verbose."""
-        if self._verbose:
+        if self.verbose:
             say(message)
 
     @contextmanager

@@ -114,7 +114,11 @@ def _tokenizer(file: ModelFile) -> dict[str, Any] | None:
         return None
     try:
         return gguf_tokenizer.load(
-            file.metadata, Cache.default(), file.fingerprint, source=file.path.name, notice=say
+            file.metadata,
+            Cache.default(notice=say),
+            file.metadata_digest,
+            source=file.path.name,
+            notice=say,
         ).describe()
     except PipelineError as error:
         return {"unusable": str(error)}

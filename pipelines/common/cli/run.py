@@ -97,8 +97,9 @@ def run(
         print(json.dumps(record, ensure_ascii=False))
     elif sys.stdout.isatty():
         print()
-    for key, value in model.describe().items():
-        progress.detail(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
+    if progress.verbose:  # a description has the digest of the model file, which takes reading it
+        for key, value in model.describe().items():
+            progress.detail(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
     if figures:
         print(report(metrics), file=sys.stderr)
     return sequence

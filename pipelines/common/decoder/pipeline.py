@@ -77,7 +77,7 @@ class DecoderPipeline:
         config = DecoderConfig.from_file(file, architecture)
         table = self.weights(config, file.tensors.keys())
         check_table(file, table, ignored=(rope.FACTORS,))
-        cache = options.cache(self.name)
+        cache = options.cache(self.name, progress.notice)
         weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
         if options.tokenizer_path is not None:
             tokenizer = json_tokenizer.load(options.tokenizer_path)
@@ -85,7 +85,7 @@ class DecoderPipeline:
             tokenizer = gguf_tokenizer.load(
                 file.metadata,
                 cache,
-                file.fingerprint,
+                file.metadata_digest,
                 source=str(path),
                 notice=progress.notice,
             )
@@ -153,7 +153,7 @@ class DecoderModel:
         return {
             "pipeline": self.pipeline.name,
             "model": str(self.file.path),
-            "model_fingerprint": self.file.fingerprint,
+            "model_fingerprint": self._fingerprint,
             "model_name": self.file.metadata.string("general.name", None),
             "quantization_encoding": self.options.encoding,
             "encodings": encodings,
@@ -166,3 +166,8 @@ class DecoderModel:
     def target(self) -> Target:
         """The target asked for."""
         return self.registry.load_target(self.options.target)
+
+    @property
+    def _fingerprint(self) -> str:
+        with self.progress.shown(f"reading all of {self.file.path.name}"):
+            return self.file.fingerprint(self.cache.digests)

@@ -85,7 +85,7 @@ def open_folder(
             f"{folder} keeps the encodings of its export, --quantization-encoding"
             f" {manifest.origin.encoding}"
         )
-    cache = options.cache(pipeline)
+    cache = options.cache(pipeline, progress.notice)
     weights: StoredWeights | WeightSource
     if manifest.places:
         digest = manifest.files[WEIGHTS].blake2b
@@ -307,7 +307,9 @@ def _referenced(
         raise ModelFileError(f"{taken}, which is no model file; expected the whole path of one")
     progress.notice(taken)
     file = registry.opener(path)(path)
-    if file.fingerprint != manifest.origin.fingerprint:
+    with progress.shown(f"reading all of {path.name}"):
+        fingerprint = file.fingerprint(cache.digests)
+    if fingerprint != manifest.origin.fingerprint:
         raise ModelFileError(f"{taken}, which has changed; export the model again")
     weights = table(manifest.config, file.tensors.keys())
     check_table(file, weights, ignored=(rope.FACTORS,))

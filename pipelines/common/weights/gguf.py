@@ -11,13 +11,13 @@ import mmap
 import os
 import stat
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.cache.digests import Digests, OpenFile
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights import pages
 from pipelines.common.weights.gguf_header import read_header
@@ -34,11 +34,11 @@ class GGUFFile:
         self,
         path: Path,
         data: mmap.mmap,
-        mtime_ns: int,
+        file: OpenFile,
         version: int,
         metadata: Metadata,
+        metadata_bytes: slice,
         tensors: Mapping[str, TensorInfo],
-        header_bytes: int,
     ) -> None:
         self.path: Final = path
         self.format: Final = f"GGUF v{version}"
@@ -46,20 +46,20 @@ class GGUFFile:
         self.tensors: Final = tensors
         self._mapping = data
         self._data: Final[NDArray[np.uint8]] = np.frombuffer(data, np.uint8)
-        self._header_bytes = header_bytes
-        self._mtime_ns = mtime_ns
+        self._metadata_bytes = metadata_bytes
+        self._file = file
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of metadata, tensor infos, the first bytes of every tensor, size and time."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(b"%d %d " % (self._data.size, self._mtime_ns))
-        digest.update(self._data[: self._header_bytes].data)
-        # Times are no witness where an archive or a package store has set them.
-        for tensor in self.tensors.values():
-            start = self._data[tensor.offset : tensor.offset + min(64, tensor.nbytes)]
-            digest.update(start.data)
-        return digest.hexdigest()
+    @property
+    def metadata_digest(self) -> str:
+        """See `ModelFile.metadata_digest`."""
+        return hashlib.blake2b(self._data[self._metadata_bytes].data, digest_size=16).hexdigest()
+
+    def fingerprint(self, digests: Digests) -> str:
+        """See `ModelFile.fingerprint`; a digest of the file's bytes."""
+        try:
+            return digests.of(self._file.descriptor)
+        except OSError as error:
+            raise ModelFileError(f"{self.path}: cannot be read: {error.strerror}") from error
 
     def raw(self, name: str) -> NDArray[np.uint8]:
         """A tensor's bytes, mapped and read-only, shape ``[rows, row_bytes]``.
@@ -92,21 +92,21 @@ def open_gguf(path: Path) -> GGUFFile:
     Raises:
         ModelFileError: It cannot be read, is not GGUF, or is not sound.
     """
-    data, mtime_ns = _map(path)
+    data, file = _map(path)
     header = read_header(path, data)
     return GGUFFile(
         path,
         data,
-        mtime_ns,
+        file,
         header.version,
         header.metadata,
+        header.metadata_bytes,
         header.tensors,
-        header_bytes=header.nbytes,
     )
 
 
-def _map(path: Path) -> tuple[mmap.mmap, int]:
-    """Maps a regular file read-only; returns it with its modification time in nanoseconds."""
+def _map(path: Path) -> tuple[mmap.mmap, OpenFile]:
+    """Maps a regular file read-only, and keeps it open."""
     try:
         # Before opening it: opening a pipe would wait for a writer.
         mode = path.stat().st_mode
@@ -119,8 +119,8 @@ def _map(path: Path) -> tuple[mmap.mmap, int]:
             if status.st_size == 0:
                 raise ModelFileError(f"{path}: is empty, expected a GGUF file")
             data = mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_READ)
+            return data, OpenFile(file)
     except FileNotFoundError:
         raise ModelFileError(f"{path}: no such file, expected a GGUF file") from None
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
-    return data, status.st_mtime_ns

@@ -89,14 +89,14 @@ class Header(NamedTuple):
     Attributes:
         version: Of the format.
         metadata: The key-value pairs.
+        metadata_bytes: Where they are in the file.
         tensors: Every tensor by name, in file order.
-        nbytes: Where the tensor infos end.
     """
 
     version: int
     metadata: Metadata
+    metadata_bytes: slice
     tensors: Mapping[str, TensorInfo]
-    nbytes: int
 
 
 def read_header(path: Path, data: mmap.mmap) -> Header:
@@ -119,12 +119,14 @@ def read_header(path: Path, data: mmap.mmap) -> Header:
             f"has {tensor_count} tensors and {pair_count} metadata keys, expected at most "
             f"{_MAX_ENTRIES} of each"
         )
+    start = cursor.position
     metadata = Metadata(path, _read_pairs(cursor, pair_count))
+    metadata_bytes = slice(start, cursor.position)
     _refuse_shard(path, metadata)
     alignment = _alignment(path, metadata)
     tensors = _read_tensors(cursor, tensor_count, alignment)
     _check_regions(path, tensors.values(), cursor.end)
-    return Header(version, metadata, tensors, cursor.position)
+    return Header(version, metadata, metadata_bytes, tensors)
 
 
 class _Cursor:

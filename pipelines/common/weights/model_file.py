@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipelines.common.cache.digests import Digests
+
 T = TypeVar("T")
 Scalar: TypeAlias = bool | int | float | str
 
@@ -195,8 +197,18 @@ class ModelFile(Protocol):
         """Every tensor by name, in file order, also those in encodings that cannot be run."""
 
     @property
-    def fingerprint(self) -> str:
-        """A digest that changes when the file does; finding it reads little of the file."""
+    def metadata_digest(self) -> str:
+        """A digest of all metadata."""
+
+    def fingerprint(self, digests: Digests) -> str:
+        """A digest of all that the file holds; finding it reads the file, where it is not known.
+
+        Args:
+            digests: What is known of files, see `Cache.digests`.
+
+        Raises:
+            ModelFileError: It cannot be read.
+        """
 
     def raw(self, name: str) -> NDArray[np.uint8]:
         """A tensor's bytes, mapped and read-only, shape ``[rows, row_bytes]``.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.cache import Cache, digest
 from pipelines.common.errors import CacheError, ModelFileError, UsageError
-from pipelines.common.weights import pages
+from pipelines.common.weights import encodings, pages, quantize
 from pipelines.common.weights.encodings import (
     BF16,
     F16,
@@ -36,6 +36,9 @@ from pipelines.common.weights.table import Kind, Weight
 
 REQUESTS: Final = ("q4_0", "q8_0", "float32", "auto")
 """What a user can ask the big matrices to run in."""
+
+_CODE: Final = (Path(encodings.__file__), Path(quantize.__file__))
+"""What says how weights are converted."""
 
 _FILE: Final = "weights.bin"
 _FLOATS: Final = (F32, F16, BF16)
@@ -138,7 +141,7 @@ class WeightSource:
     def fingerprint(self) -> str:
         """Digest of all weights in the encodings that they run in."""
         runs = {name: [*map(str, self._run(name))] for name in self._weights}
-        return digest(self._file.fingerprint, version("gguf"), {"runs": runs})
+        return digest(self._origin, {"runs": runs})
 
     def stored(self, parameter: str) -> Encoding:
         """What the file holds a weight in."""
@@ -173,6 +176,12 @@ class WeightSource:
     def identity(self, parameter: str) -> Hashable:
         """Equal for weights that are the same tensor in the same encoding."""
         return self._run(parameter)
+
+    @property
+    def _origin(self) -> str:
+        """Digest of what converted weights are made from: the file, and the code that does it."""
+        code = [path.read_bytes() for path in _CODE]
+        return digest(self._file.fingerprint(self._cache.digests), version("gguf"), *code)
 
     def _run(self, parameter: str) -> _Run:
         return _Run(self._weights[parameter].tensor, self.encodings[parameter])
@@ -223,13 +232,13 @@ class WeightSource:
     def _converted(self) -> mmap.mmap | NDArray[np.uint8]:
         """The bytes of all conversions, mapped from the cache if possible."""
         size = sum(map(self._nbytes, self._conversions))
+        origin = self._origin
         key = digest(
-            self._file.fingerprint,
-            version("gguf"),
+            origin,
             {"conversions": [[run.tensor, run.encoding.name] for run in self._conversions]},
         )
         try:
-            folder = self._cache.get("weights", key) or self._store_converted(key)
+            folder = self._cache.get("weights", key) or self._store_converted(key, origin)
             with (folder / _FILE).open("rb") as file:
                 return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except (CacheError, OSError) as error:
@@ -242,11 +251,17 @@ class WeightSource:
         self._convert(store)
         return data
 
-    def _store_converted(self, key: str) -> Path:
+    def _store_converted(self, key: str, origin: str) -> Path:
         """Makes the cache's entry; returns its folder."""
         name = self._file.path.name
         self._cache.check_may_make(f"what {name} runs in ({self.notice})")
-        return self._cache.put("weights", key, self._write_converted, f"{name}: {self.notice}")
+
+        def write(folder: Path) -> None:
+            self._write_converted(folder)
+            if self._origin != origin:
+                raise ModelFileError(f"{self._file.path}: has changed while it was read")
+
+        return self._cache.put("weights", key, write, f"{name}: {self.notice}")
 
     def _write_converted(self, folder: Path) -> None:
         with (folder / _FILE).open("wb") as file:

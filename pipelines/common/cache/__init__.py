@@ -3,9 +3,10 @@
 Entries are directories that appear and disappear by a rename, so that other processes see them
 whole or not at all::
 
-    <root>/<kind>/<key>/...           what the writer wrote, and meta.json with the files' sizes
+    <root>/<kind>/<key>/...           what the writer wrote, and meta.json with sizes and digests
     <root>/staging/<random>/          an entry being written, with a lock its writer holds
     <root>/lock                       held for the moment in which entries come and go
+    <root>/digests.json               what large files were found to hold, see `digests`
 
 Locks are advisory (`flock`); the system drops those of a process that dies, which is how its
 unfinished entries are told from the ones still being written.
@@ -14,54 +15,31 @@ unfinished entries are told from the ones still being written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.common.cache import location
+from pipelines.common.cache.digests import Digests
+from pipelines.common.cache.entries import RECORD, CacheEntry, is_sound, read_entry, seal
 from pipelines.common.disk import sync
-from pipelines.common.errors import CacheError, OfflineError, UsageError
+from pipelines.common.errors import CacheError, OfflineError
+
+__all__ = ["KINDS", "Cache", "CacheEntry", "digest"]
 
 KINDS = ("graph", "weights", "tokenizer")
 
-DEFAULT_LIMIT_BYTES = 32 << 30
-
-_FOLDER_VARIABLE = "RUN_PIPELINE_CACHE"
-_LIMIT_VARIABLE = "RUN_PIPELINE_CACHE_LIMIT"
-_META = "meta.json"
 _STAGING = "staging"
+_DIGESTS = "digests.json"
 _KEY = re.compile(r"[0-9a-f]{16,128}")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
-_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """One complete entry.
-
-    Attributes:
-        kind: One of `KINDS`.
-        key: The digest of all that the entry was made from.
-        path: Its directory.
-        size_bytes: What its files hold.
-        last_used: When it was last written or asked for, seconds since the epoch.
-        description: One line for people.
-    """
-
-    kind: str
-    key: str
-    path: Path
-    size_bytes: int
-    last_used: float
-    description: str
 
 
 class Cache:
@@ -70,37 +48,57 @@ class Cache:
     Reading needs no right to write. An entry that another process has mapped may be dropped: the
     mapping stays valid (POSIX), only the name is gone.
 
+    Args:
+        root: The folder.
+        limit_bytes: See the attribute.
+        filled_by: See the attribute.
+        notice: Told, in one line, what was found to be damaged.
+        unusable: Why there is none, if so: it holds nothing, and says this to writers.
+
     Attributes:
         root: The folder, with symbolic links resolved.
         limit_bytes: What all entries together may hold; the newest one stays whatever its size.
         filled_by: The command that fills it, where only what it holds may be used; else None.
+        digests: Digests of the content of files, kept in the folder.
     """
 
     def __init__(
-        self, root: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES, *, filled_by: str | None = None
+        self,
+        root: Path,
+        limit_bytes: int = location.DEFAULT_LIMIT_BYTES,
+        *,
+        filled_by: str | None = None,
+        notice: Callable[[str], None] | None = None,
+        unusable: CacheError | None = None,
     ) -> None:
-        self.root = root.resolve()
+        # A loop of links, or a working directory that is gone: told when the folder is used.
+        with contextlib.suppress(OSError, RuntimeError):
+            root = root if unusable else root.resolve()
+        self.root = root
         self.limit_bytes = limit_bytes
         self.filled_by = filled_by
+        self.digests = Digests(None if unusable else root / _DIGESTS, self._staging)
+        self._notice = notice or (lambda _: None)
+        self._unusable = unusable
 
     @classmethod
-    def default(cls, *, filled_by: str | None = None) -> Cache:
+    def default(
+        cls, *, filled_by: str | None = None, notice: Callable[[str], None] | None = None
+    ) -> Cache:
         """The user's cache, as ``RUN_PIPELINE_CACHE`` and ``RUN_PIPELINE_CACHE_LIMIT`` say.
 
         Args:
             filled_by: See the attribute.
+            notice: See the class.
 
         Raises:
-            CacheError: There is no home directory to put it in.
             UsageError: The limit is not a size.
         """
-        folder = os.environ.get(_FOLDER_VARIABLE)
-        limit = os.environ.get(_LIMIT_VARIABLE)
-        return cls(
-            Path(folder).expanduser() if folder else _user_cache_folder() / "pipeline-driver",
-            _parse_size(limit) if limit else DEFAULT_LIMIT_BYTES,
-            filled_by=filled_by,
-        )
+        limit = location.limit()
+        try:
+            return cls(location.folder(), limit, filled_by=filled_by, notice=notice)
+        except CacheError as error:
+            return cls(Path("~"), limit, filled_by=filled_by, notice=notice, unusable=error)
 
     def check_may_make(self, what: str) -> None:
         """Called before something is made that the cache does not hold.
@@ -108,26 +106,33 @@ class Cache:
         Raises:
             OfflineError: Only what it holds may be used.
         """
-        if self.filled_by is not None:
-            raise OfflineError(
-                f"{what} is not in the cache {self.root}, and --offline makes nothing; store it"
-                f" first: {self.filled_by}"
-            )
+        if self.filled_by is None:
+            return
+        raise OfflineError(
+            f"{what} is not in the cache {self.root}{self._unreadable()}, and --offline makes"
+            f" nothing; store it first: {self.filled_by}"
+        )
 
     def get(self, kind: str, key: str) -> Path | None:
         """The directory of a complete entry, marked as used; None when there is none.
 
-        A damaged entry (no record of its files, or files of other sizes) is dropped.
+        A damaged entry is dropped: one whose files are not those that were written. Large files
+        are read once after each start of the system, and after whatever happens to them; the
+        others every time.
         """
         path = self._path(kind, key)
-        if _read_entry(kind, path) is not None:
+        if self._unusable or not os.path.lexists(path):
+            return None
+        sound = is_sound(path, self.digests)
+        self.digests.save()
+        if sound:
             with contextlib.suppress(OSError):  # a folder that is only read keeps its times
-                os.utime(path / _META)
+                os.utime(path / RECORD)
             return path
-        if path.exists():
-            with contextlib.suppress(OSError), self._locked():
-                if _read_entry(kind, path) is None:
-                    self._drop(path)
+        with contextlib.suppress(OSError), self._locked():
+            if os.path.lexists(path):
+                self._notice(f"{path} in the cache is damaged, and is made again")
+                self._drop(path)
         return None
 
     def put(
@@ -155,17 +160,21 @@ class Cache:
                 entry = staging / "entry"
                 entry.mkdir()
                 write(entry)
-                _seal(entry, description)
+                seal(entry, description, self.digests)
                 with self._locked():
-                    if _read_entry(kind, path) is None:
-                        if path.exists():
+                    if not is_sound(path, self.digests):
+                        if os.path.lexists(path):
                             self._drop(path)
                         path.parent.mkdir(exist_ok=True)
                         entry.rename(path)
                         sync(path.parent)
-            self._trim(keep=path)
+            self.digests.save()
         except OSError as error:
             raise self._failure("write", error) from error
+        try:
+            self._trim(keep=path)
+        except OSError as error:  # the entry is there all the same
+            self._notice(str(self._failure("clear", error)))
         return path
 
     def discard(self, kind: str, key: str) -> None:
@@ -177,22 +186,22 @@ class Cache:
         path = self._path(kind, key)
         try:
             with self._locked():
-                if path.exists():
+                if os.path.lexists(path):
                     self._drop(path)
         except OSError as error:
             raise self._failure("write", error) from error
 
     def entries(self) -> list[CacheEntry]:
-        """All complete entries, the most recently used first.
+        """All complete entries, the most recently used first; their files are not read.
 
         Raises:
             CacheError: The folder cannot be read.
         """
+        self._check_usable()
         try:
-            found = [entry for kind, path in self._folders() if (entry := _read_entry(kind, path))]
+            return self._entries()
         except OSError as error:
             raise self._failure("read", error) from error
-        return sorted(found, key=lambda entry: entry.last_used, reverse=True)
 
     def clear(self, kind: str | None = None) -> int:
         """Drops every entry, or those of one kind, and what dead writers left behind.
@@ -205,7 +214,8 @@ class Cache:
         """
         if kind is not None:
             _check_kind(kind)
-        if not self.root.exists():
+        self._check_usable()
+        if not os.path.lexists(self.root):
             return 0
         freed = 0
         try:
@@ -214,6 +224,8 @@ class Cache:
                     if kind is None or entry_kind == kind:
                         freed += _size(path)
                         self._drop(path)
+                if kind is None:
+                    self.digests.forget()
             self._sweep()
         except OSError as error:
             raise self._failure("clear", error) from error
@@ -224,6 +236,10 @@ class Cache:
         if not _KEY.fullmatch(key):
             raise ValueError(f"cache key {key!r} is not a hex digest")
         return self.root / kind / key
+
+    def _entries(self) -> list[CacheEntry]:
+        found = [entry for kind, path in self._folders() if (entry := read_entry(kind, path))]
+        return sorted(found, key=lambda entry: entry.last_used, reverse=True)
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
         """Every directory that an entry could be, complete or not; nothing else is touched."""
@@ -236,6 +252,7 @@ class Cache:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Keeps other processes from adding and dropping entries."""
+        self._check_usable()
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -264,7 +281,7 @@ class Cache:
         """Drops the least recently used entries beyond the limit, and what dead writers left."""
         self._sweep()
         with self._locked():
-            entries = self.entries()
+            entries = self._entries()
             excess = sum(entry.size_bytes for entry in entries) - self.limit_bytes
             for entry in reversed(entries):
                 if excess <= 0:
@@ -281,16 +298,34 @@ class Cache:
                 try:
                     with (staging / "lock").open("rb+") as lock:
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                except (BlockingIOError, PermissionError):  # or another user's
                     continue
-                except FileNotFoundError:
+                except (FileNotFoundError, NotADirectoryError):
                     pass
                 shutil.rmtree(staging, ignore_errors=True)
 
+    def _check_usable(self) -> None:
+        if self._unusable:
+            raise self._unusable
+
+    def _unreadable(self) -> str:
+        """What is to be said of it where nothing can be found in it; empty if it can be read."""
+        if self._unusable:
+            return f" ({self._unusable})"
+        try:
+            next(self.root.iterdir(), None)
+        except FileNotFoundError:  # nothing has been stored yet
+            return ""
+        except OSError as error:
+            return f" ({error.strerror})"
+        return ""
+
     def _failure(self, action: str, error: OSError) -> CacheError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return CacheError(
             f"cannot {action} the cache folder {self.root}: {error.strerror or error}; "
-            f"make room there, or name another folder with {_FOLDER_VARIABLE}=FOLDER"
+            f"{'make room there, or ' if full else ''}name another folder with"
+            f" {location.FOLDER_VARIABLE}=FOLDER"
         )
 
 
@@ -305,61 +340,9 @@ def digest(*parts: str | bytes | Mapping[str, Any]) -> str:
     return hashlib.blake2b(canonical.encode(), digest_size=20).hexdigest()
 
 
-def _parse_size(text: str) -> int:
-    """Bytes that a size such as ``20G``, ``1.5T`` or ``500MiB`` stands for (powers of 1024)."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"{_LIMIT_VARIABLE} is {text!r}; expected a size such as 20G or 500M")
-    return int(float(match[1]) * (1 << _UNITS[match[2].upper()]))
-
-
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"unknown kind of cache entry {kind!r}, there are {', '.join(KINDS)}")
-
-
-def _user_cache_folder() -> Path:
-    stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        if sys.platform == "darwin":
-            return Path.home() / "Library" / "Caches"
-        return stated if stated.is_absolute() else Path.home() / ".cache"
-    except RuntimeError as error:
-        raise CacheError(
-            f"there is no home directory to keep a cache in; name a folder with {_FOLDER_VARIABLE}"
-        ) from error
-
-
-def _read_entry(kind: str, path: Path) -> CacheEntry | None:
-    """The entry at `path`; None when it is missing or damaged."""
-    try:
-        meta = json.loads((path / _META).read_bytes())
-        sizes: dict[str, int] = meta["files"]
-        if any((path / name).stat().st_size != size for name, size in sizes.items()):
-            return None
-        record = (path / _META).stat()
-        return CacheEntry(
-            kind=kind,
-            key=path.name,
-            path=path,
-            size_bytes=sum(sizes.values()) + record.st_size,
-            last_used=record.st_mtime,
-            description=meta["description"],
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _seal(entry: Path, description: str) -> None:
-    """Makes sure that the files are on the disk, then writes the record of them."""
-    files = {}
-    for path in sorted(entry.rglob("*")):
-        if path.is_file():
-            files[path.relative_to(entry).as_posix()] = path.stat().st_size
-        sync(path)
-    (entry / _META).write_text(json.dumps({"description": description, "files": files}))
-    sync(entry / _META)
-    sync(entry)
 
 
 def _size(path: Path) -> int:
