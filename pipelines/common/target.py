@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +38,10 @@ class Program(Protocol):
     @property
     def fingerprint(self) -> str:
         """Digest of the weights in those encodings."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The exported folder that the graph is read from; None if it is made here."""
 
     def lowered(
         self, job: Job, target: str, rules: Sequence[Rule], activations: str

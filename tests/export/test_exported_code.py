@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipelines.common.errors import ModelFileError, OpPackageError
 from pipelines.common.export.manifest import describe_file
 from pipelines.common.export.packages import package_digest
 from pipelines.common.export.write import export
+from pipelines.common.ort import onnxruntime
 
 CODE = """
 from pathlib import Path
@@ -31,7 +33,9 @@ PACKAGE = OpPackage("Evil.", {{"cpu": [RULE]}})
 
 LIBRARY = """
 #include <cstdio>
-__attribute__((constructor)) static void leave_a_mark() {{ std::fclose(std::fopen("{mark}", "w")); }}
+__attribute__((constructor)) static void leave_a_mark() {{
+  std::fclose(std::fopen("{mark}", "w"));
+}}
 extern "C" void* RegisterCustomOps(void*, const void*) {{ return nullptr; }}
 """
 
@@ -86,9 +90,7 @@ def test_a_manifest_names_op_packages_and_no_code(folder, edit, package, mark, m
             assert not mark.exists()
 
 
-def test_a_package_that_the_user_names_is_compared_before_it_is_loaded(
-    folder, edit, package, mark
-):
+def test_a_package_that_the_user_names_is_compared_before_it_is_loaded(folder, edit, package, mark):
     edit({("op_packages",): {package.stem: "0" * 64}})
     model = tiny_models.open_model(folder, custom_ops=[package])
     with pytest.raises(OpPackageError, match="is not the one that"):
@@ -145,9 +147,9 @@ def test_what_a_folder_refers_to_may_be_no_path(reference, path):
 # What a graph names.
 
 
-def replace_graph(folder, graph):
+def replace_graph(folder, content):
     """Puts another graph in the place of the folder's, as trustworthy as it can be made."""
-    (folder / "graph.onnx").write_bytes(graph.SerializeToString())
+    (folder / "graph.onnx").write_bytes(content)
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
     stored = describe_file(folder / "graph.onnx")
@@ -179,7 +181,7 @@ def test_a_graph_reads_nothing_outside_of_its_folder(folder, secret, monkeypatch
     memory = np.zeros(256, np.float32)
     location, offset = {
         "whole path": (str(secret), 0),
-        "way up": (os.path.relpath(secret, "/tmp"), 0),
+        "way up": (os.path.relpath(secret, Path(tempfile.gettempdir(), "folder")), 0),
         "link": ("link", 0),
         "memory": ("*/_ORT_MEM_ADDR_/*", memory.ctypes.data),
     }[way]
@@ -198,6 +200,24 @@ def test_a_graph_reads_nothing_outside_of_its_folder(folder, secret, monkeypatch
         model.graph.node.insert(0, onnx.helper.make_node("F", [], ["stolen"], domain="f"))
     norm = next(node for node in model.graph.node if "LayerNorm" in node.op_type)
     norm.input[1] = "stolen"
-    replace_graph(folder, model)
+    replace_graph(folder, model.SerializeToString())
+    with pytest.raises(ModelFileError, match="ONNX Runtime refuses the graph"):
+        tiny_models.open_model(folder).start(slots=1, max_length=8)
+
+
+def test_a_graph_is_in_no_format_that_the_runtime_believes(folder, tmp_path):
+    options = onnxruntime().SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "graph.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])]
+    graph = onnx.helper.make_graph([node], "graph", [value], outputs)
+    opsets = [onnx.helper.make_opsetid("", 20)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    onnxruntime().InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    replace_graph(folder, (tmp_path / "graph.ort").read_bytes())
     with pytest.raises(ModelFileError, match="ONNX Runtime refuses the graph"):
         tiny_models.open_model(folder).start(slots=1, max_length=8)

@@ -15,7 +15,7 @@ from tiny_models import llama, open_model, random_tokens, write_gguf
 from pipelines.common import target as target_module
 from pipelines.common.errors import MemoryLimitError, OpPackageError, TargetError
 from pipelines.common.importing import PREFIX
-from pipelines.common.ort import op_errors
+from pipelines.common.ort.op_errors import Makers
 from pipelines.common.progress import Progress
 from pipelines.common.registry import Registry
 from pipelines.common.targets.cpu.runner import CpuRunner
@@ -181,9 +181,10 @@ def test_failures_of_stock_operators_are_nobody_elses() -> None:
         "Error in execution: Non-zero status code returned while running Gather node."
         " Name:'{}' Status Message: index out of bounds"
     )
+    makers = Makers(packages=frozenset({"mine"}))
     for name in ("", "node_Gather_3", "another/rule"):
-        assert op_errors.of_run(RuntimeError(message.format(name)), {"mine"}) is None
-    assert op_errors.of_run(RuntimeError(message.format("mine/rule_2")), {"mine"})
+        assert makers.of_run(RuntimeError(message.format(name))) is None
+    assert makers.of_run(RuntimeError(message.format("mine/rule_2")))
 
 
 def test_an_operator_that_nobody_has(model_file: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipelines.common.cache import Cache
@@ -31,12 +31,14 @@ class Network:
         cache: Where lowered graphs are kept.
         packages_with: Names of the op packages that have a rule for an operator, with the targets
             that they have it for.
+        folder: See `Program.folder`.
     """
 
     function: str
     weights: WeightSource
     cache: Cache
     packages_with: Callable[[str], Mapping[str, Sequence[str]]]
+    folder: None = field(default=None, init=False)
 
     @property
     def encodings(self) -> Collection[str]:

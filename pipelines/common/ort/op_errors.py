@@ -1,81 +1,109 @@
-"""What ONNX Runtime says of the operators of op packages, as one line for the user.
+"""What ONNX Runtime says of a graph that others had a part in, as one line for the user.
 
-Nodes that a package's rule has made are named ``package/rule``, see `pipelines.common.graph.lower`,
-and the runtime names nodes in most of its messages. What it says of others is no package's fault
-and stays as it is.
+Nodes that an op package's rule has made are named ``package/rule``, see
+`pipelines.common.graph.lower`, and the runtime names nodes in most of its messages. A graph that
+was read from an exported folder may be anything. What it says of others is a bug and stays as it
+is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
-from pipelines.common.errors import TargetError
+from pipelines.common.errors import ModelFileError, PipelineError, TargetError
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.ort import said
+from pipelines.common.ort import failures, said
 
 _UNKNOWN = re.compile(r"([\w.-]*):(\w+)\(-?\d+\) is not a registered function/op")
 _RUNNING = re.compile(r"while running (\w+) node\. Name:'([^/']+)/.*?' Status Message: (.*)")
 _MAKING = re.compile(r"Exception during initialization: (.*)")
 
 
-def of_session(
-    error: Exception, graph: LoweredGraph, packages: Collection[str], libraries: Collection[str]
-) -> TargetError | None:
-    """Why a session cannot be made, if that is an op package's fault.
+@dataclass(frozen=True)
+class Makers:
+    """Who has made a graph, and so may be at fault when it fails.
 
-    Args:
-        error: What the runtime raised.
-        graph: The graph.
-        packages: Names of the packages whose rules made some of its nodes.
+    Attributes:
+        packages: Names of the op packages whose rules made some of its nodes.
         libraries: Names of those among them that have kernels.
+        folder: The exported folder that it was read from; None if it was made here.
     """
-    message = said(error)
-    if unknown := _UNKNOWN.search(message):
-        domain, operator = unknown.groups()
-        for node_name in _names(graph, domain, operator):
-            package, _, rule = node_name.partition("/")
-            if package in packages:
+
+    packages: frozenset[str] = frozenset()
+    libraries: frozenset[str] = frozenset()
+    folder: Path | None = None
+
+    @contextmanager
+    def explain_session(self, graph: LoweredGraph) -> Iterator[None]:
+        """Wherein the graph is compiled: what the runtime raises is explained where it can be.
+
+        Raises:
+            TargetError: An op package is at fault.
+            ModelFileError: The folder is.
+        """
+        try:
+            yield
+        except failures() as error:
+            if explanation := self.of_session(error, graph):
+                raise explanation from error
+            raise
+
+    @contextmanager
+    def explain_run(self) -> Iterator[None]:
+        """Wherein the graph is run, like `explain_session`."""
+        try:
+            yield
+        except RuntimeError as error:  # a bound run has none of the runtime's own classes
+            if explanation := self.of_run(error):
+                raise explanation from error
+            raise
+
+    def of_session(self, error: Exception, graph: LoweredGraph) -> PipelineError | None:
+        """Why a session cannot be made; None if nobody here is at fault."""
+        message = said(error)
+        if unknown := _UNKNOWN.search(message):
+            domain, operator = unknown.groups()
+            for node_name in _names(graph, domain, operator):
+                package, _, rule = node_name.partition("/")
+                if package in self.packages:
+                    return TargetError(
+                        f"nobody has operator {operator} of domain '{domain}', which rule '{rule}'"
+                        f" of op package '{package}' asks for: neither ONNX Runtime nor the"
+                        " package's library"
+                    )
+        for package in self.packages:
+            if re.search(rf"[\"'(]{re.escape(package)}/", message):
                 return TargetError(
-                    f"nobody has operator {operator} of domain '{domain}', which rule '{rule}' of"
-                    f" op package '{package}' asks for: neither ONNX Runtime nor the package's"
-                    " library"
+                    f"ONNX Runtime refuses what op package '{package}' makes: {message}"
                 )
-    for package in packages:
-        if re.search(rf"[\"'(]{re.escape(package)}/", message):
-            return TargetError(f"ONNX Runtime refuses what op package '{package}' makes: {message}")
-    if libraries and (making := _MAKING.search(message)):
-        by = " or ".join(f"'{name}'" for name in sorted(libraries))
-        return TargetError(f"a kernel of op package {by} cannot be made: {making[1]}")
-    return None
+        if self.libraries and (making := _MAKING.search(message)):
+            by = " or ".join(f"'{name}'" for name in sorted(self.libraries))
+            return TargetError(f"a kernel of op package {by} cannot be made: {making[1]}")
+        return self._of_folder(message)
+
+    def of_run(self, error: Exception) -> PipelineError | None:
+        """Why a run failed; None if nobody here is at fault."""
+        message = said(error)
+        running = _RUNNING.search(message)
+        if running is not None and running[2] in self.packages:
+            operator, package, message = running.groups()
+            return TargetError(f"operator {operator} of op package '{package}' failed: {message}")
+        return self._of_folder(message)
+
+    def _of_folder(self, message: str) -> ModelFileError | None:
+        if self.folder is None:
+            return None
+        return ModelFileError(
+            f"ONNX Runtime refuses the graph of {self.folder}: {message}; export the model again"
+        )
 
 
-def of_run(error: Exception, packages: Collection[str]) -> TargetError | None:
-    """Why a run failed, if a kernel of an op package did."""
-    running = _RUNNING.search(said(error))
-    if running is None or running[2] not in packages:
-        return None
-    operator, package, message = running.groups()
-    return TargetError(f"operator {operator} of op package '{package}' failed: {message}")
-
-
-@contextmanager
-def explained_run(packages: Collection[str]) -> Iterator[None]:
-    """Wherein a graph is run: what the runtime raises is explained where it can be.
-
-    Args:
-        packages: Names of the packages whose rules made some of the graph's nodes.
-
-    Raises:
-        TargetError: One of their kernels failed.
-    """
-    try:
-        yield
-    except RuntimeError as error:  # a bound run has none of the runtime's own classes
-        if explanation := of_run(error, packages):
-            raise explanation from error
-        raise
+NOBODY = Makers()
+"""Of a graph that is the project's own."""
 
 
 def _names(graph: LoweredGraph, domain: str, operator: str) -> list[str]:

@@ -1,13 +1,10 @@
-"""Op packages at work in a target on ONNX Runtime: what they took, and whose fault an error is."""
+"""Op packages at work in a target on ONNX Runtime: what they took, and who has made a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.op_packages.package import LoadedPackage
-from pipelines.common.ort import failures, op_errors
+from pipelines.common.ort.op_errors import Makers
 from pipelines.common.target import Job
 
 
@@ -31,19 +28,11 @@ def report(job: Job, graph: LoweredGraph, target: str) -> None:
             )
 
 
-@contextmanager
-def explained(job: Job, graph: LoweredGraph) -> Iterator[None]:
-    """Wherein the graph is compiled: what the runtime raises is explained where it can be.
-
-    Raises:
-        TargetError: The session cannot be made, and that is an op package's fault.
-    """
+def makers(job: Job, graph: LoweredGraph) -> Makers:
+    """Who has made the graph of a job."""
     working = at_work(job, graph)
-    names = frozenset(package.name for package in working)
-    libraries = {package.name for package in working if package.library}
-    try:
-        yield
-    except failures() as error:
-        if explanation := op_errors.of_session(error, graph, names, libraries):
-            raise explanation from error
-        raise
+    return Makers(
+        packages=frozenset(package.name for package in working),
+        libraries=frozenset(package.name for package in working if package.library),
+        folder=job.program.folder,
+    )

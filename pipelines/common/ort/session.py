@@ -118,7 +118,11 @@ def make_session(
     with tempfile.TemporaryDirectory() as folder:
         # The runtime insists that the file exists, though each of its tensors is supplied here.
         (Path(folder) / PLACEHOLDER).touch()
-        entries = {"session.model_external_initializers_file_folder_path": folder}
+        entries = {
+            "session.model_external_initializers_file_folder_path": folder,
+            # It would take its own format as well, whose content it believes.
+            "session.load_model_format": "ONNX",
+        }
         for key, entry in {**entries, **provider.entries}.items():
             options.add_session_config_entry(key, entry)
         session = ort.InferenceSession(

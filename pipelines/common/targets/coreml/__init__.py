@@ -18,7 +18,7 @@ from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.op_packages.package import Layout
 from pipelines.common.ort import onnxruntime
-from pipelines.common.ort.packages import at_work, explained, report
+from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.placement import RECORDED, require_placement
 from pipelines.common.ort.session import Provider, make_session
 from pipelines.common.runtime.runner import Runner
@@ -126,7 +126,7 @@ class CoreMLTarget:
             rope.tables(job.frequencies, room),
             slots=job.slots,
             max_length=job.max_length,
-            packages=frozenset(package.name for package in at_work(job, graph)),
+            makers=makers(job, graph),
         )
 
     def versions(self) -> dict[str, str]:
@@ -164,7 +164,7 @@ class _Sessions:
         packages = at_work(job, graph)
         with (
             job.progress.phase("compile", f"compiling the graph for calls of {length} tokens"),
-            explained(job, graph),
+            makers(job, graph).explain_session(graph),
         ):
             session = make_session(
                 graph,

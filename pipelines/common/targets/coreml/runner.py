@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.ort import arithmetic, op_errors
+from pipelines.common.ort import arithmetic
+from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
 from pipelines.common.targets.coreml.rules import EMBEDDED
 from pipelines.common.targets.coreml.weights import Embed
@@ -53,7 +54,7 @@ class CoreMLRunner:
         rotary: Tables of cosines and sines, each ``[capacity, head_dim / 2]``.
         slots: Sequences side by side.
         max_length: Tokens a slot can hold.
-        packages: Names of the op packages whose rules made nodes of the graph.
+        makers: Who has made the graph.
     """
 
     batch_invariant = False  # a call's length decides how the provider computes it
@@ -67,14 +68,14 @@ class CoreMLRunner:
         *,
         slots: int,
         max_length: int,
-        packages: Collection[str] = (),
+        makers: Makers = NOBODY,
     ) -> None:
         self._session = session
         self._sessions: dict[int, InferenceSession] = {}
         self._config = config
         self._embed = embed
         self._rotary = rotary
-        self._packages = packages
+        self._makers = makers
         self._types = input_types(self._session_of(1))
         shape = (1, config.kv_heads, capacity(max_length), config.head_dim)
         names = [f"{half}.{layer}" for half in ("key", "value") for layer in range(config.layers)]
@@ -131,7 +132,7 @@ class CoreMLRunner:
         """Appends tokens to a slot, padded to `length`: logits after the last, ``[vocabulary]``.
 
         Raises:
-            TargetError: An operator of an op package fails.
+            PipelineError: See `Makers.explain_run`.
         """
         session = self._session_of(length)
         past, new = self._states[slot]
@@ -144,7 +145,7 @@ class CoreMLRunner:
             bind(binding.bind_input, name, array)
         for name, array in outputs.items():
             bind(binding.bind_output, name, array)
-        with op_errors.explained_run(self._packages):
+        with self._makers.explain_run():
             session.run_with_iobinding(binding)
         self._states[slot] = [new, past]
         self._lengths[slot] += len(tokens)

@@ -7,7 +7,7 @@ from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.graph.tensors import named
 from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.layouts import LAYOUTS
-from pipelines.common.ort.packages import at_work, explained, report
+from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.session import compile_graph
 from pipelines.common.ort.state import capacity
 from pipelines.common.runtime.runner import Runner
@@ -63,9 +63,9 @@ def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
     cos, sin = rope.tables(job.frequencies, job.max_length)
     with job.progress.phase("load", "preparing weights"):
         tensors = named(job.program.tensors(graph, LAYOUTS, job.packages))
-    packages = at_work(job, graph)
-    libraries = [package.library for package in packages if package.library]
-    with job.progress.phase("compile", "compiling the graph"), explained(job, graph):
+    libraries = [package.library for package in at_work(job, graph) if package.library]
+    by = makers(job, graph)
+    with job.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
         compiled = compile_graph(graph, tensors, libraries, job.threads)
     return CpuRunner(
         compiled.session,
@@ -74,6 +74,6 @@ def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
         slots=job.slots,
         max_length=job.max_length,
         lent=compiled.lent,
-        packages=frozenset(package.name for package in packages),
+        makers=by,
         batch_invariant=graph.batch_invariant,
     )

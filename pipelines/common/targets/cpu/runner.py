@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.ort import op_errors
+from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
 from pipelines.common.ort.state import PREFILL_CHUNK, capacity
 
@@ -31,7 +31,7 @@ class CpuRunner:
         slots: Sequences side by side.
         max_length: Tokens a slot can hold.
         lent: Arrays that the session reads and does not own.
-        packages: Names of the op packages whose rules made nodes of the graph.
+        makers: Who has made the graph.
         batch_invariant: See `Runner.batch_invariant`.
     """
 
@@ -44,14 +44,14 @@ class CpuRunner:
         slots: int,
         max_length: int,
         lent: Sequence[NDArray[Any]] = (),
-        packages: Collection[str] = (),
+        makers: Makers = NOBODY,
         batch_invariant: bool = False,
     ) -> None:
         self._session = session
         self._config = config
         self._inputs = inputs
         self._lent = lent
-        self._packages = packages
+        self._makers = makers
         shape = (slots, config.kv_heads, capacity(max_length), config.head_dim)
         types = input_types(session)
         self._graph_inputs = types.keys()
@@ -124,7 +124,7 @@ class _Call:
     ) -> None:
         batch, wanted, _ = logits.shape
         self._session = runner._session
-        self._packages = runner._packages
+        self._makers = runner._makers
         self.tokens = np.zeros((batch, sequence), np.int64)
         self.past = np.zeros(batch, np.int32)
         self.total = np.zeros(batch, np.int32)
@@ -151,10 +151,10 @@ class _Call:
         """Computes the logits of `tokens` on top of `past` ones.
 
         Raises:
-            TargetError: An operator of an op package fails.
+            PipelineError: See `Makers.explain_run`.
         """
         self.tokens[:] = tokens
         self.past[:] = past
         self.total[:] = past + tokens.shape[1]
-        with op_errors.explained_run(self._packages):
+        with self._makers.explain_run():
             self._session.run_with_iobinding(self._binding)

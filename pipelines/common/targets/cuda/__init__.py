@@ -21,7 +21,7 @@ from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.op_packages.package import Layout
 from pipelines.common.ort import failures, onnxruntime, said
 from pipelines.common.ort.layouts import LAYOUTS
-from pipelines.common.ort.packages import at_work, explained, report
+from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.placement import RECORDED, require_placement, shape_nodes
 from pipelines.common.ort.session import Provider, make_session
 from pipelines.common.ort.state import capacity
@@ -157,7 +157,8 @@ class CudaTarget:
         memory = Memory("cuda", job.device)
         with job.progress.phase("load", "copying weights to the device"):
             tensors = upload(job.program.tensors(graph, LAYOUTS, job.packages), memory)
-        with job.progress.phase("compile", "compiling the graph"), explained(job, graph):
+        by = makers(job, graph)
+        with job.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
             session = self._compile(job, graph, tensors)
         return CudaRunner(session, job, graph, tensors, memory, graph_capture=self._graph_capture)
 

@@ -10,7 +10,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from pipelines.common.decoder import rope
 from pipelines.common.graph.rules import LoweredGraph, element_type
-from pipelines.common.ort import arithmetic, op_errors
+from pipelines.common.ort import arithmetic
+from pipelines.common.ort.packages import makers
 from pipelines.common.ort.session import input_types
 from pipelines.common.ort.state import PREFILL_CHUNK, capacity
 from pipelines.common.runtime.runner import Candidates
@@ -57,7 +58,7 @@ class CudaRunner:
         self._config = job.config
         self._memory = memory
         self._graph_capture = graph_capture
-        self._packages = {taken.package for taken in graph.taken}
+        self._makers = makers(job, graph)
         self._shapes = {weight.name: weight.shape for weight in graph.weights}
         self._types = input_types(session)
         self._unread = _unread(graph)
@@ -274,11 +275,11 @@ class _Call:
             graph: See `pipelines.common.targets.cuda.memory.run`.
 
         Raises:
-            TargetError: An operator of an op package fails.
+            PipelineError: See `Makers.explain_run`.
         """
         for name, array in self._runner._inputs(tokens, past, wanted).items():
             self._send(name, array)
-        with op_errors.explained_run(self._runner._packages):
+        with self._runner._makers.explain_run():
             run(self._runner._session, self._binding, graph)
 
     def _send(self, name: str, array: NDArray[Any]) -> None:
