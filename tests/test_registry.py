@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -246,19 +247,72 @@ def test_a_reference_to_nothing_names_the_plugin(make_plugin, reference, reason)
         registry.load_pipeline("lost")
 
 
-def test_the_opener_is_told_by_the_ending(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("MODEL.GGUF", b""),
+        ("model.gguf", b"something else"),
+        ("model.gguf", b"GGUF"),
+        ("model.bin", b"GGUF\3\0\0\0"),
+        ("sha256-00e1317cbf74d901", b"GGUF\3\0\0\0"),  # a blob of Ollama's or of Hugging Face's
+    ],
+)
+def test_a_format_is_told_by_the_first_bytes_or_else_by_the_ending(tmp_path, name, content):
     from pipelines.common.weights.gguf import open_gguf
 
+    model = tmp_path / name
+    model.write_bytes(content)
+    link = tmp_path / "link"
+    link.symlink_to(model)
+    assert Registry.discover().opener(model) is open_gguf
+    if content.startswith(b"GGUF"):
+        assert Registry.discover().opener(link) is open_gguf
+
+
+OTHER_FORMAT = """
+from pipelines.common.hookspecs import WeightFormatRecord, hookimpl
+
+@hookimpl
+def register_weight_formats():
+    return [WeightFormatRecord("other", "Other.", (".gg",), "os:{function}", magic=({magic},))]
+"""
+
+
+def test_the_first_bytes_win_over_the_ending(make_plugin, tmp_path):
+    other = make_plugin(OTHER_FORMAT, function="fspath", magic=b"OTHER")
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"OTHER and more")
+    assert Registry.discover([other]).opener(model) is os.fspath
+
+
+@pytest.mark.parametrize("magic", [b"GGUF", b"GG", b"GGUF2"])
+def test_two_formats_cannot_begin_alike(make_plugin, magic):
+    other = make_plugin(OTHER_FORMAT, function="fspath", magic=magic)
+    with pytest.raises(PluginError, match=r"the beginning b'GGUF' is registered twice"):
+        Registry.discover([other])
+
+
+def test_what_is_of_no_known_format(tmp_path):
     registry = Registry.discover()
-    model = tmp_path / "MODEL.GGUF"
-    model.touch()
-    assert registry.opener(model) is open_gguf
     other = tmp_path / "model.bin"
-    other.touch()
-    with pytest.raises(ModelFileError, match=r"no known format: .* \.gguf"):
+    other.write_bytes(b"PK\3\4 and more")
+    with pytest.raises(ModelFileError, match=r"first bytes, b'PK.*', nor its name are .* gguf"):
         registry.opener(other)
     with pytest.raises(ModelFileError, match="no such model file"):
         registry.opener(tmp_path / "missing.gguf")
+    with pytest.raises(ModelFileError, match="is a directory, expected a model file"):
+        registry.opener(tmp_path)
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.raises(ModelFileError, match="is not a regular file, expected a model file"):
+        registry.opener(tmp_path / "pipe.gguf")
+
+
+def test_pipelines_are_found_by_the_architectures_that_they_run(make_plugin):
+    source = PLUGIN.replace("load=", 'architectures=("a", "b"), load=')
+    registry = Registry.discover([make_plugin(source, name="mine")])
+    assert registry.pipelines_for("b") == ["mine"]
+    assert registry.pipelines_for("llama") == ["llama3"]
+    assert registry.pipelines_for("c") == []
 
 
 def test_a_checkout_has_a_plugins_folder_and_an_installation_has_not(tmp_path, monkeypatch):

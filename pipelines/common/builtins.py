@@ -22,6 +22,7 @@ def register_pipelines() -> list[PipelineRecord]:
             name="llama3",
             summary="Llama 3, 3.1 and 3.2; a small model is bundled.",
             load="pipelines.llama3.pipeline:load",
+            architectures=("llama",),
         ),
         PipelineRecord(
             name="echo",
@@ -73,6 +74,7 @@ def register_weight_formats() -> list[WeightFormatRecord]:
             summary="GGUF: F32, F16, BF16, Q8_0, Q4_0, Q4_1 and Q6_K tensors.",
             suffixes=(".gguf",),
             open="pipelines.common.weights.gguf:open_gguf",
+            magic=(b"GGUF",),
         ),
     ]
 

@@ -46,11 +46,14 @@ class PipelineRecord:
         name: Lower-case letters, digits, ``-`` and ``_``; unique among pipelines.
         summary: One line for ``--help`` and ``list``.
         load: Makes the pipeline.
+        architectures: What model files call the architectures that it runs; who gives such a file
+            to another pipeline is told of this one.
     """
 
     name: str
     summary: str
     load: Lazy[Callable[[], TextPipeline]]
+    architectures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,23 @@ class TargetRecord:
 class WeightFormatRecord:
     """A file format that models are read from.
 
+    A file is told by its first bytes, whatever its name is, and by its name where they tell
+    nothing.
+
     Attributes:
         name: Lower-case letters, digits, ``-`` and ``_``; unique among weight formats.
         summary: One line for ``list``.
         suffixes: File name endings, each with its dot, lower case; unique among weight formats.
         open: Opens and validates a file; raises `ModelFileError` for one it does not accept.
+        magic: What files of it begin with, if that is always one of a few; no format's may begin
+            with another's.
     """
 
     name: str
     summary: str
     suffixes: tuple[str, ...]
     open: Lazy[Callable[[Path], ModelFile]]
+    magic: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -212,19 +212,37 @@ class Registry:
         return _function(entry.record.load, entry)()
 
     def opener(self, path: Path) -> Callable[[Path], ModelFile]:
-        """What opens the model file `path`, told by the ending of its name.
+        """What opens the model file `path`, told by its first bytes or the ending of its name.
 
         Raises:
-            ModelFileError: There is no such file, or no weight format has its ending.
+            ModelFileError: There is no such file, it cannot be read, or is of no known format.
             PluginError: What the format's record points to cannot be imported.
         """
-        if not path.exists():
-            raise ModelFileError(f"no such model file: {path}")
-        for entry in self.weight_formats.values():
+        from pipelines.common.weights.model_file import open_file
+
+        formats = self.weight_formats.values()
+        magics = [magic for entry in formats for magic in entry.record.magic]
+        with open_file(path) as file:
+            start = file.read(max(map(len, magics), default=0))
+        for entry in formats:
+            if start.startswith(entry.record.magic):
+                return _function(entry.record.open, entry)
+        for entry in formats:
             if path.name.lower().endswith(entry.record.suffixes):
                 return _function(entry.record.open, entry)
-        known = ", ".join(s for e in self.weight_formats.values() for s in e.record.suffixes)
-        raise ModelFileError(f"{path} is of no known format: expected a name ending in {known}")
+        known = ", ".join(entry.record.name for entry in formats)
+        raise ModelFileError(
+            f"{path} is of no known format: neither its first bytes, {start!r}, nor its name are"
+            f" those of {known}"
+        )
+
+    def pipelines_for(self, architecture: str) -> list[str]:
+        """Names of the pipelines that run model files of an architecture."""
+        return [
+            name
+            for name, entry in self.pipelines.items()
+            if architecture in entry.record.architectures
+        ]
 
     def typed_op_package(self, reference: str) -> FoundPackage:
         """The op package that the user means by a registered name or a path."""
@@ -345,6 +363,9 @@ class Registry:
                 for other in self.weight_formats.values():
                     if shared := set(record.suffixes) & set(other.record.suffixes):
                         _refuse(f"the ending {min(shared)}", other.plugin, plugin)
+                    for magic in other.record.magic:
+                        if any(magic.startswith(m) or m.startswith(magic) for m in record.magic):
+                            _refuse(f"the beginning {magic!r}", other.plugin, plugin)
                 _insert("weight format", record.name, self.weight_formats, Entry(record, plugin))
             case OpPackageRecord():
                 _insert("op package", record.name, self.op_packages, Entry(record, plugin))

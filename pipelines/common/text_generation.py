@@ -96,6 +96,9 @@ class Lookup(Protocol):
     def opener(self, path: Path) -> Callable[[Path], ModelFile]:
         """What opens a model file, see `Registry.opener`."""
 
+    def pipelines_for(self, architecture: str) -> list[str]:
+        """The pipelines that run an architecture, see `Registry.pipelines_for`."""
+
 
 class TextModel(Protocol):
     """An opened model: cheap until `start`, so that bad input is found before the heavy work."""

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 @hookimpl
 def register_pipelines() -> list[PipelineRecord]:
     """The pipeline `qwen3`."""
-    return [PipelineRecord("qwen3", "Qwen 3 (dense) from GGUF files.", load=load)]
+    return [
+        PipelineRecord(
+            "qwen3", "Qwen 3 (dense) from GGUF files.", load=load, architectures=("qwen3",)
+        )
+    ]
 
 
 def load() -> DecoderPipeline:

@@ -51,7 +51,7 @@ def failure(path: Path) -> str:
     with pytest.raises(ModelFileError) as raised:
         open_gguf(path)
     message = str(raised.value)
-    assert message.startswith(f"{path}: ")
+    assert str(path) in message
     assert "\n" not in message
     return message.removeprefix(f"{path}: ")
 
@@ -340,7 +340,7 @@ def test_refuses_malformed_files(tmp_path: Path, data: bytes, message: str) -> N
 
 def test_refuses_what_is_no_file(tmp_path: Path) -> None:
     assert "is a directory" in failure(tmp_path)
-    assert "no such file" in failure(tmp_path / "missing.gguf")
+    assert "no such model file" in failure(tmp_path / "missing.gguf")
     assert "is empty" in failure(write(tmp_path, b""))
     os.mkfifo(tmp_path / "pipe")
     assert "not a regular file" in failure(tmp_path / "pipe")

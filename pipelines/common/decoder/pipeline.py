@@ -22,7 +22,7 @@ from pipelines.common.target import Job, Target
 from pipelines.common.text import gguf_tokenizer, json_tokenizer
 from pipelines.common.text.tokenizer import Tokenizer, check_matches
 from pipelines.common.text_generation import Lookup, ModelOptions
-from pipelines.common.weights.model_file import ModelFile
+from pipelines.common.weights.model_file import ModelFile, quoted
 from pipelines.common.weights.source import WeightSource
 from pipelines.common.weights.table import Weight, check_table
 
@@ -70,9 +70,11 @@ class DecoderPipeline:
         file = registry.opener(path)(path)
         architecture = file.metadata.string("general.architecture")
         if architecture != self.architecture:
+            others = registry.pipelines_for(architecture)
+            advice = f"use pipeline {' or '.join(others)}" if others else "no pipeline here runs it"
             raise ModelFileError(
-                f"{path}: architecture '{architecture}'; pipeline {self.name} runs"
-                f" '{self.architecture}'"
+                f"{path}: architecture {quoted(architecture)}; pipeline {self.name} runs"
+                f" {quoted(self.architecture)}; {advice}"
             )
         config = DecoderConfig.from_file(file, architecture)
         table = self.weights(config, file.tensors.keys())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -21,7 +20,7 @@ from pipelines.common.cache.digests import Digests, OpenFile
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights import pages
 from pipelines.common.weights.gguf_header import read_header
-from pipelines.common.weights.model_file import Metadata, TensorInfo, quoted
+from pipelines.common.weights.model_file import Metadata, TensorInfo, open_file, quoted
 
 _WORD: Final = 8
 """Tensors are handed out at multiples of it, as most files have them."""
@@ -107,20 +106,11 @@ def open_gguf(path: Path) -> GGUFFile:
 
 def _map(path: Path) -> tuple[mmap.mmap, OpenFile]:
     """Maps a regular file read-only, and keeps it open."""
-    try:
-        # Before opening it: opening a pipe would wait for a writer.
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ModelFileError(f"{path}: is a directory, expected a GGUF file")
-        if not stat.S_ISREG(mode):
-            raise ModelFileError(f"{path}: is not a regular file, expected a GGUF file")
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_size == 0:
-                raise ModelFileError(f"{path}: is empty, expected a GGUF file")
-            data = mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_READ)
-            return data, OpenFile(file)
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: no such file, expected a GGUF file") from None
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise ModelFileError(f"{path}: is empty, expected a GGUF file")
+        try:
+            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), OpenFile(file)
+        except OSError as error:
+            raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias, TypeVar
 
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights.encodings import Encoding
@@ -219,6 +220,25 @@ class ModelFile(Protocol):
 
     def release(self, name: str) -> None:
         """Gives back the memory that reading a tensor's bytes took; they can be read again."""
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Opens a model file to be read.
+
+    Raises:
+        ModelFileError: There is none, it is no regular file, or it cannot be read.
+    """
+    try:
+        # Before opening it: opening a pipe would wait for a writer.
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return path.open("rb")
+    except FileNotFoundError:
+        raise ModelFileError(f"no such model file: {path}") from None
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
+    what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+    raise ModelFileError(f"{path}: is {what}, expected a model file")
 
 
 # Exact types in what follows: a bool is an int to isinstance.
