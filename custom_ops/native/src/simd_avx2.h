@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "simd_x86.h"
+
 namespace {
 
 constexpr int kTokens = 4;  // sums that are kept in registers, for as many tokens
@@ -84,25 +86,14 @@ inline F32 to_float(I32 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps
 inline I32 round(F32 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
 inline F32 as_float(I32 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 
-// In the order of AVX-512's reduction: halves, then halves of those.
-inline float sum(F32 x) {
-  const __m256 eight = _mm256_add_ps(x.a, x.b);
-  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-}
+inline float sum(F32 x) { return sum_of_eight(_mm256_add_ps(x.a, x.b)); }
 inline int32_t sum(I32 x) {
   const __m256i eight = _mm256_add_epi32(x.a, x.b);
   const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
 }
-inline float largest(F32 x) {
-  const __m256 eight = _mm256_max_ps(x.a, x.b);
-  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
-}
+inline float largest(F32 x) { return largest_of_eight(_mm256_max_ps(x.a, x.b)); }
 // The bits of the largest magnitude; those of NaN are above all others.
 inline uint32_t largest_magnitude_bits(F32 x, F32 y) {
   const __m256i mask = _mm256_set1_epi32(0x7fffffff);

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "simd_x86.h"
+
 namespace {
 
 constexpr const char* kName = "avx512-vnni";
@@ -63,9 +65,14 @@ inline F32 to_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline I32 round(F32 a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline F32 as_float(I32 a) { return {_mm512_castsi512_ps(a.v)}; }
 
-inline float sum(F32 a) { return _mm512_reduce_add_ps(a.v); }
+// By halves, where the order of `_mm512_reduce_add_ps` is the compiler's.
+inline float sum(F32 a) {
+  return sum_of_eight(_mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1)));
+}
 inline int32_t sum(I32 a) { return _mm512_reduce_add_epi32(a.v); }
-inline float largest(F32 a) { return _mm512_reduce_max_ps(a.v); }
+inline float largest(F32 a) {
+  return largest_of_eight(_mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1)));
+}
 // The bits of the largest magnitude; those of NaN are above all others.
 inline uint32_t largest_magnitude_bits(F32 a, F32 b) {
   const __m512i mask = _mm512_set1_epi32(0x7fffffff);

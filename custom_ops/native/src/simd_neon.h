@@ -71,8 +71,9 @@ inline F32 fma(F32 a, F32 b, F32 c) {
   return each([&](int i) { return vfmaq_f32(c.v[i], a.v[i], b.v[i]); });
 }
 // b where one of the two is not a number; Arm's own instructions would return what is none, or never do.
+inline float32x4_t max(float32x4_t a, float32x4_t b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 inline F32 max(F32 a, F32 b) {
-  return each([&](int i) { return vbslq_f32(vcgtq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]); });
+  return each([&](int i) { return max(a.v[i], b.v[i]); });
 }
 inline F32 min(F32 a, F32 b) {
   return each([&](int i) { return vbslq_f32(vcltq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]); });
@@ -132,23 +133,26 @@ inline F32 to_float(I32 a) {
 inline int32_t sum(I32 a) {
   return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3])));
 }
-// To the nearest integer, to even if there are two; the smallest for what is not a number.
+// To the nearest integer, to even if there are two; the smallest for what is none.
 inline I32 round(F32 a) {
+  const float32x4_t limit = vdupq_n_f32(2147483648.0f);
   const int32x4_t none = vdupq_n_s32(INT32_MIN);
   return each_integer(
-      [&](int i) { return vbslq_s32(vceqq_f32(a.v[i], a.v[i]), vcvtnq_s32_f32(a.v[i]), none); });
+      [&](int i) { return vbslq_s32(vcaltq_f32(a.v[i], limit), vcvtnq_s32_f32(a.v[i]), none); });
 }
 inline F32 as_float(I32 a) {
   return each([&](int i) { return vreinterpretq_f32_s32(a.v[i]); });
 }
 
-// In the order of AVX-512's reduction: halves, then halves of those.
+// Halves, then halves of those: the order of all instruction sets.
 inline float sum(F32 a) {
   const float32x4_t four = vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]));
   return vpadds_f32(vadd_f32(vget_low_f32(four), vget_high_f32(four)));
 }
 inline float largest(F32 a) {
-  return vmaxnmvq_f32(vmaxnmq_f32(vmaxnmq_f32(a.v[0], a.v[1]), vmaxnmq_f32(a.v[2], a.v[3])));
+  const float32x4_t four = max(max(a.v[0], a.v[2]), max(a.v[1], a.v[3]));
+  const float32x4_t two = max(four, vextq_f32(four, four, 2));
+  return vgetq_lane_f32(max(two, vextq_f32(two, two, 1)), 0);
 }
 // The bits of the largest magnitude; those of NaN are above all others.
 inline uint32_t largest_magnitude_bits(F32 a, F32 b) {

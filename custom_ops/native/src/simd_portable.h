@@ -6,6 +6,7 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "fused.h"
 #include "half.h"
 
 namespace {
@@ -84,7 +85,10 @@ inline F32 operator*(F32 a, F32 b) {
 inline F32 operator/(F32 a, F32 b) {
   return each(a, b, [](float x, float y) { return x / y; });
 }
-inline F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
+inline F32 fma(F32 a, F32 b, F32 c) {
+  for (int i = 0; i < 16; ++i) c.v[i] = native::fused(a.v[i], b.v[i], c.v[i]);
+  return c;
+}
 // b where one of the two is not a number.
 inline F32 max(F32 a, F32 b) {
   return each(a, b, [](float x, float y) { return x > y ? x : y; });
@@ -151,7 +155,7 @@ inline F32 as_float(I32 a) {
   return r;
 }
 
-// In the order of a tree, as vector units add their lanes.
+// Halves, then halves of those: the order of all instruction sets.
 inline float sum(F32 a) {
   for (int width = 8; width > 0; width /= 2)
     for (int i = 0; i < width; ++i) a.v[i] += a.v[i + width];
@@ -163,9 +167,9 @@ inline int32_t sum(I32 a) {
   return static_cast<int32_t>(r);
 }
 inline float largest(F32 a) {
-  float r = a.v[0];
-  for (int i = 1; i < 16; ++i) r = r > a.v[i] ? r : a.v[i];
-  return r;
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) a.v[i] = a.v[i] > a.v[i + width] ? a.v[i] : a.v[i + width];
+  return a.v[0];
 }
 // The bits of the largest magnitude; those of NaN are above all others.
 inline uint32_t largest_magnitude_bits(F32 a, F32 b) {

@@ -3,7 +3,8 @@
 //   driver [--seed N] [--cases N] [--fuzz SECONDS]
 //
 // Case i of every check is made from seed N + i, the same for every table of kernels; a failure names the seed
-// that repeats it. With --fuzz, cases go on until the time is up.
+// that repeats it. With --fuzz, cases go on until the time is up. All tables have to agree to the last bit; the digest
+// of what they agree on is there to be compared between machines, with equal seeds and one standard library.
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@
 #include <vector>
 
 #include "decode.h"
+#include "fused.h"
 #include "kernels.h"
 #include "matrix.h"
 #include "tiles.h"
@@ -109,17 +111,28 @@ void put_half(double value, uint8_t* bytes) {
 
 // ---- random values ----
 
-enum class Kind { plain, zeros, subnormal, extreme, not_finite };
+enum class Kind { plain, zeros, subnormal, extreme, edges_of_half, not_finite };
 
 Kind random_kind(Random& random) {
-  constexpr Kind kinds[] = {Kind::plain,     Kind::plain,   Kind::plain,     Kind::zeros,
-                            Kind::subnormal, Kind::extreme, Kind::not_finite};
+  constexpr Kind kinds[] = {Kind::plain,     Kind::plain,   Kind::plain,         Kind::zeros,
+                            Kind::subnormal, Kind::extreme, Kind::edges_of_half, Kind::not_finite};
   return random.pick(kinds);
 }
 
 float not_finite(Random& random) {
   constexpr float values[] = {kNaN, HUGE_VALF, -HUGE_VALF};
   return random.pick(values);
+}
+
+// At or beside the middle between two float16s, of any magnitude.
+float edge_of_half(Random& random) {
+  const auto bits = static_cast<uint16_t>(random.integer(0, 0x7bff));
+  uint8_t bytes[2];
+  std::memcpy(bytes, &bits, sizeof bytes);
+  const double below = from_half(bytes), step = std::ldexp(1.0, std::max(bits >> 10, 1) - 25);
+  const auto middle = static_cast<float>(below + step / 2);
+  const float values[] = {middle, std::nextafter(middle, 0.0f), std::nextafter(middle, HUGE_VALF)};
+  return random.pick(values) * (random.chance(0.5) ? 1.0f : -1.0f);
 }
 
 std::vector<float> random_floats(Random& random, int64_t count, Kind kind) {
@@ -129,6 +142,7 @@ std::vector<float> random_floats(Random& random, int64_t count, Kind kind) {
     value = static_cast<float>(random.normal() * factor);
     if (kind == Kind::extreme && random.chance(0.3)) value = value < 0 ? -3e4f : 3e4f;
     if (kind == Kind::zeros && random.chance(0.9)) value = 0.0f;
+    if (kind == Kind::edges_of_half) value = edge_of_half(random);
     if (kind == Kind::not_finite && random.chance(0.02)) value = not_finite(random);
   }
   if (kind == Kind::zeros && random.chance(0.5)) std::fill(values.begin(), values.end(), 0.0f);
@@ -779,6 +793,28 @@ void check_decode_row(Random& random) {
   }
 }
 
+// Against the C library's, on values whose product is close to the addend, to a tie, or to the smallest.
+void check_fused(Random& random) {
+  const auto value = [&](int least, int most) {
+    const uint32_t sign = random.integer(0, 1) << 31, exponent = random.integer(least, most) << 23;
+    const uint32_t fraction = random.integer(0, 0x7fffff) & ~(random.chance(0.5) ? 0u : 0x7fffffu >> random.integer(0, 22));
+    const uint32_t bits = sign | exponent | fraction;
+    float result;
+    std::memcpy(&result, &bits, sizeof result);
+    return result;
+  };
+  for (int i = 0; i < 1000; ++i) {
+    const float a = value(0, 255), b = random.chance(0.5) ? value(0, 255) : value(100, 150);
+    int exponent = 0;
+    const float product = a * b;
+    if (std::isfinite(product) && product != 0) exponent = std::ilogb(product) + 127;
+    const int64_t beside = exponent + random.integer(-50, 50);
+    float c = value(std::clamp<int64_t>(beside, 0, 255), std::clamp<int64_t>(beside, 0, 255));
+    if (random.chance(0.1)) c = -product;
+    expect_same(fused(a, b, c), std::fma(a, b, c), a, " * ", b, " + ", c);
+  }
+}
+
 // ---- the program ----
 
 struct KernelCheck {
@@ -816,6 +852,7 @@ struct Line {
   std::string name;
   int64_t cases = 0;
   std::string failure{};  // the first
+  uint64_t digest = 0;    // of results, if it is about them
 
   template <class Body>
   void run(uint64_t seed, const Body& body) {
@@ -828,18 +865,23 @@ struct Line {
   }
 };
 
-// Tables with fused multiply-adds, and sums in one order, compute the same to the last bit.
-bool fuses(const Kernels& kernels) { return std::strcmp(kernels.name, "portable") != 0; }
+// FNV-1a over the bits of values; what is not a number has none of its own.
+void add_to(uint64_t& digest, const Result& values) {
+  for (const float value : values) {
+    uint32_t bits = 0x7fc00000;
+    if (!std::isnan(value)) std::memcpy(&bits, &value, sizeof bits);
+    digest = (digest ^ bits) * 0x100000001b3u;
+  }
+}
 
 class Checks {
  public:
   Checks() : tables_(usable_kernels()) {
     for (const KernelCheck& check : kKernelChecks)
       for (const Kernels* table : tables_) lines_.push_back({std::string(table->name) + "  " + check.name});
-    std::string fused;
-    for (const Kernels* table : tables_)
-      if (fuses(*table)) fused += (fused.empty() ? "" : " = ") + std::string(table->name);
-    for (const KernelCheck& check : kKernelChecks) agreement_.push_back({fused + "  " + check.name});
+    std::string all;
+    for (const Kernels* table : tables_) all += (all.empty() ? "" : " = ") + std::string(table->name);
+    for (const KernelCheck& check : kKernelChecks) agreement_.push_back({all + "  " + check.name});
   }
 
   void run(uint64_t seed) {
@@ -851,6 +893,7 @@ class Checks {
     };
     packing_.run(seed, with_random(check_packing));
     decoding_.run(seed, with_random(check_decode_row));
+    fusing_.run(seed, with_random(check_fused));
     size_t line = 0;
     for (size_t c = 0; c < std::size(kKernelChecks); ++c) {
       const Kernels* first = nullptr;
@@ -861,13 +904,14 @@ class Checks {
           Random random(seed);
           result = kKernelChecks[c].run(*table, random);
         });
-        if (result.empty() || !fuses(*table)) continue;
         if (first == nullptr) {
           first = table;
           expected = result;
+          add_to(agreement_[c].digest, result);
           continue;
         }
         agreement_[c].run(seed, [&] {
+          if (result.size() != expected.size()) fail(table->name, ": ", result.size(), " values");
           for (size_t i = 0; i < result.size(); ++i) expect_same(result[i], expected[i], table->name, ", value ", i);
         });
       }
@@ -879,7 +923,10 @@ class Checks {
     bool good = true;
     const auto print_line = [&](const Line& line) {
       if (line.cases == 0) return;
-      if (line.failure.empty())
+      if (line.failure.empty() && line.digest != 0)
+        std::printf("ok      %s  (%lld cases, digest %016llx)\n", line.name.c_str(),
+                    static_cast<long long>(line.cases), static_cast<unsigned long long>(line.digest));
+      else if (line.failure.empty())
         std::printf("ok      %s  (%lld cases)\n", line.name.c_str(), static_cast<long long>(line.cases));
       else
         std::printf("FAILED  %s: %s\n", line.name.c_str(), line.failure.c_str());
@@ -887,6 +934,7 @@ class Checks {
     };
     print_line(packing_);
     print_line(decoding_);
+    print_line(fusing_);
     for (const Line& line : lines_) print_line(line);
     for (const Line& line : agreement_) print_line(line);
     return good;
@@ -894,7 +942,7 @@ class Checks {
 
  private:
   std::vector<const Kernels*> tables_;
-  Line packing_{"packing"}, decoding_{"decode_row"};
+  Line packing_{"packing"}, decoding_{"decode_row"}, fusing_{"fused"};
   std::vector<Line> lines_, agreement_;
 };
 
