@@ -16,6 +16,7 @@ ROOT = Path(pipelines.__path__[0])
 # the longest name that its own begins with.
 ORDER = (
     "errors",
+    "elementary",
     "progress",
     "importing",
     "system",

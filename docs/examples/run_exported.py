@@ -22,9 +22,9 @@ tokens = tokenizer.encode(text, add_special_tokens=False).ids
 if config["add_bos_token"]:
     tokens.insert(0, tokenizer.token_to_id(config["bos_token"]))
 length = -(-(len(tokens) + count) // 16) * 16  # of the KV state: a multiple of 16
-angles = np.arange(length, dtype=np.float32)[:, None] * np.float32(frequencies)
+angles = np.float64(np.arange(length, dtype=np.float32)[:, None] * np.float32(frequencies))
 inputs = {value.name: value.shape for value in session.get_inputs()}
-feeds = {"cos": np.cos(angles), "sin": np.sin(angles)}
+feeds = {"cos": np.float32(np.cos(angles)), "sin": np.float32(np.sin(angles))}
 state = [name for name in inputs if name.startswith(("key.", "value."))]
 feeds |= {n: np.zeros((1, inputs[n][1], length, inputs[n][3]), np.float32) for n in state}
 new, start = [], 0

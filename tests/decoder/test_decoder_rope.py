@@ -14,6 +14,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from pipelines.common.decoder import rope
+from pipelines.common.errors import ModelFileError
 
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 
@@ -87,3 +88,11 @@ def test_tables(tmp_path: Path, scaling: dict[str, Any]) -> None:
     np.testing.assert_allclose(sin, expected_sin[0, :, :32], atol=1e-3)
     np.testing.assert_allclose(cos[:128], expected_cos[0, :128, :32], atol=2e-5)
     np.testing.assert_allclose(sin[:128], expected_sin[0, :128, :32], atol=2e-5)
+
+
+@pytest.mark.parametrize("frequency", [1e9, 3e38])
+def test_angles_that_mean_nothing_are_refused(frequency: float) -> None:
+    with pytest.raises(
+        ModelFileError, match=r"radians a position; expected at most 3.39e\+05 for 100"
+    ):
+        rope.tables(np.float32([1, frequency]), 100)

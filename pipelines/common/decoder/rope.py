@@ -1,6 +1,6 @@
 """Rotary frequencies and the tables of angles that are fed to a graph.
 
-Computed in float32 throughout, as the models were trained.
+Computed in float32 throughout, as the models were trained, and with the same bits on every machine.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.elementary import LARGEST_ANGLE, cos_sin, power
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights.model_file import ModelFile
+from pipelines.common.weights.parallel import for_row_chunks
 
 FACTORS = "rope_freqs.weight"
 """Tensor by which a file says that its frequencies are scaled: one divisor a frequency."""
@@ -33,7 +35,7 @@ def frequencies(config: DecoderConfig, file: ModelFile, architecture: str) -> ND
     metadata = file.metadata
     pairs = config.head_dim // 2
     exponent = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-    plain = (1.0 / np.float32(config.rope_base) ** exponent).astype(np.float32)
+    plain = np.float32(1) / power(float(np.float32(config.rope_base)), exponent)
 
     if FACTORS in file.tensors:
         info = file.tensors[FACTORS]
@@ -100,6 +102,22 @@ def llama3_factors(
 def tables(
     frequency: NDArray[np.float32], positions: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosines and sines of the angles, each ``[positions, head_dim / 2]``."""
+    """Cosines and sines of the angles, each ``[positions, head_dim / 2]``.
+
+    Raises:
+        ModelFileError: A frequency makes angles so large that float32 cannot tell them apart.
+    """
+    fastest, last = float(frequency.max()), positions - 1
+    if fastest * last > LARGEST_ANGLE:
+        raise ModelFileError(
+            f"the model's RoPE turns by {fastest:.3g} radians a position; expected at most"
+            f" {LARGEST_ANGLE / last:.3g} for {positions} positions"
+        )
     angle = np.arange(positions, dtype=np.float32)[:, None] * frequency
-    return np.cos(angle), np.sin(angle)
+    cos, sin = np.empty_like(angle), np.empty_like(angle)
+
+    def work(chunk: slice) -> None:
+        cos[chunk], sin[chunk] = cos_sin(angle[chunk])
+
+    for_row_chunks(positions, frequency.size, work)
+    return cos, sin

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.elementary import exp
 from pipelines.common.errors import ModelFileError, ParameterError
 
 _LEAST_TEMPERATURE = 1e-30
@@ -147,7 +148,7 @@ class Sampler:
             logits = logits[tokens]
         # In float32, which takes a tenth of float64's time; whatever is summed is in float64.
         temperature = max(params.temperature, _LEAST_TEMPERATURE)
-        probabilities = np.exp((logits - logits.max()) / np.float32(temperature))
+        probabilities = exp((logits - logits.max()) / np.float32(temperature))
         least = params.min_p  # the largest is exp(0) = 1
         if params.top_p < 1:
             least = max(least, _nucleus(probabilities, params.top_p))
