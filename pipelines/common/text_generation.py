@@ -134,6 +134,13 @@ class GraphModel(TextModel, Protocol):
     def job(self, *, slots: int, max_length: int) -> Job:
         """What the target is given, see `start`."""
 
+    def exported(self, folder: Path) -> GraphModel:
+        """The same model from the folder that it was exported to, for the same target.
+
+        Raises:
+            PipelineError: It cannot be opened.
+        """
+
 
 class TextPipeline(Protocol):
     """What a text-generation plugin's record loads."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
 
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights.model_file import ModelFile
@@ -42,6 +44,20 @@ class DecoderConfig:
     head_dim: int
     norm_epsilon: float
     rope_base: float
+
+    def problems(self) -> Iterator[str]:
+        """What no decoder can have, wherever the dimensions were read from.
+
+        Numbers that have to be given are positive; what has a default may be 0 as well.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            largest = math.inf if isinstance(value, float) else 2**31
+            if type(value) in (int, float) and field.default is MISSING and not 0 < value < largest:
+                yield f"{field.name} is {value}, expected a positive 32-bit number"
+                return
+        if self.head_dim % 2 or self.heads % self.kv_heads:
+            yield f"there are {self.heads} heads of {self.head_dim} on {self.kv_heads}"
 
     @classmethod
     def from_file(cls, file: ModelFile, architecture: str) -> DecoderConfig:

@@ -13,7 +13,7 @@ from pipelines.common.cache import Cache
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError
-from pipelines.common.export.model import ExportedModel, open_folder
+from pipelines.common.export.model import ExportedModel, open_folder, reopened
 from pipelines.common.graph.network import Network
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
@@ -146,6 +146,11 @@ class DecoderModel:
             device=self.options.device,
             packages=self.packages,
         )
+
+    def exported(self, folder: Path) -> ExportedModel:
+        """See `GraphModel.exported`."""
+        table = self.pipeline.weights
+        return reopened(folder, self.pipeline.name, table, self.options, self.registry)
 
     def describe(self) -> dict[str, Any]:
         """What runs: pipeline, model, encodings by number of weights, target, op packages."""

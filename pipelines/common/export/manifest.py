@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -235,11 +234,8 @@ def _problems(manifest: Manifest) -> Iterator[str]:
 
 def _problems_of_config(manifest: Manifest) -> Iterator[str]:
     config = manifest.config
-    for name, value in dataclasses.asdict(config).items():
-        if not 0 < value < (math.inf if isinstance(value, float) else 2**31):
-            yield f"config.{name} is {value}, expected a positive 32-bit number"
-    if config.head_dim % 2 or config.heads % config.kv_heads:
-        yield f"config has {config.heads} heads of {config.head_dim} on {config.kv_heads}"
+    for problem in config.problems():
+        yield f"config: {problem}"
     # Before a table of that many layers is made.
     if config.layers > len(manifest.weights):
         yield f"config.layers is {config.layers}, but there are {len(manifest.weights)} weights"

@@ -6,7 +6,7 @@ import mmap
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,15 @@ def open_folder(
     else:
         weights = _referenced(folder, manifest, table, registry, progress, cache)
     program = Exported(folder, manifest, weights, cache)
-    return ExportedModel(folder, manifest, options, registry, progress, program, tokenizer)
+    return ExportedModel(folder, manifest, table, options, registry, progress, program, tokenizer)
+
+
+def reopened(
+    folder: Path, pipeline: str, table: WeightTable, options: ModelOptions, registry: Lookup
+) -> ExportedModel:
+    """Opens a folder that was just exported of a model with those options, see `open_folder`."""
+    options = replace(options, model_path=folder, tokenizer_path=None)
+    return open_folder(folder, pipeline, table, options, registry, Progress())
 
 
 class StoredWeights:
@@ -200,6 +208,7 @@ class ExportedModel:
 
     folder: Path
     manifest: Manifest
+    table: WeightTable
     options: ModelOptions
     registry: Lookup
     progress: Progress
@@ -234,6 +243,10 @@ class ExportedModel:
             device=self.options.device,
             packages=self.packages,
         )
+
+    def exported(self, folder: Path) -> ExportedModel:
+        """See `GraphModel.exported`."""
+        return reopened(folder, self.manifest.pipeline, self.table, self.options, self.registry)
 
     def describe(self) -> dict[str, Any]:
         """What runs: the folder, what it was made of, target, op packages."""

@@ -6,14 +6,11 @@ import contextlib
 import errno
 import importlib.metadata
 import json
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pipelines
-from pipelines.common.disk import sync
-from pipelines.common.errors import ExportError, UsageError
+from pipelines.common.errors import ExportError, PipelineError, UsageError
 from pipelines.common.export.manifest import (
     FORMAT,
     GRAPH,
@@ -25,6 +22,7 @@ from pipelines.common.export.manifest import (
     describe_file,
 )
 from pipelines.common.export.packages import package_digest
+from pipelines.common.export.staging import new_folder
 from pipelines.common.graph.external import Place, placed, write_tensors
 from pipelines.common.graph.network import Network
 from pipelines.common.graph.rules import LoweredGraph
@@ -50,7 +48,8 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
 
     Raises:
         UsageError: The model is an exported folder itself.
-        ExportError: The folder cannot be written, or has something in it.
+        ExportError: The folder cannot be written, or has something in it, or the model has
+            something that a folder does not keep.
         LoweringError: The graph has an operator that the target has no rule for.
         TargetError: The target runs no graphs.
     """
@@ -60,7 +59,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
     if not isinstance(job.program, Network):
         raise UsageError("an exported folder cannot be exported again; name its model file")
     graph = model.target.lower(job)
-    with job.progress.phase("write", f"writing {folder.name}"), _new_folder(folder) as staging:
+    with job.progress.phase("write", f"writing {folder.name}"), _written(folder) as staging:
         (staging / GRAPH).write_bytes(graph.model)
         places = {} if reference_weights else _write_weights(staging, job, model.target, graph)
         _write_tokenizer(staging, model.tokenizer)
@@ -82,6 +81,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
             files={path.name: describe_file(path) for path in sorted(staging.iterdir())},
         )
         manifest.write(staging)
+        _check_opens(model, staging, folder)
     return manifest
 
 
@@ -95,26 +95,32 @@ def _check_free(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the place of `folder` when all has gone well."""
-    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+def _written(folder: Path) -> Iterator[Path]:
+    """The folder to write into, see `new_folder`; that it cannot be written is one line."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
-        try:
+        with new_folder(folder) as staging:
             yield staging
-            for path in (*staging.iterdir(), staging):
-                sync(path)
-            staging.rename(folder)
-            sync(folder.parent)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         if error.errno == errno.ENOTEMPTY:
             _check_free(folder)
         raise ExportError(
             f"cannot write {folder}: {error.strerror or error}; make room there, or name another"
             " folder"
+        ) from error
+
+
+def _check_opens(model: GraphModel, staging: Path, folder: Path) -> None:
+    """Makes sure that what was written is read again as it is, before it is there for anybody.
+
+    Raises:
+        ExportError: It is not: something about the model has no place in such a folder.
+    """
+    try:
+        model.exported(staging)
+    except PipelineError as error:
+        reason = str(error).replace(str(staging), str(folder))
+        raise ExportError(
+            f"this model cannot be exported; what was written could not be opened: {reason}"
         ) from error
 
 
