@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.common.errors import UsageError
 from pipelines.common.export.manifest import target_for
+from pipelines.common.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 LEAN = Path(__file__).with_name("lean_program.py")
@@ -51,6 +52,23 @@ def test_a_folder_gives_the_text_of_its_model_file(bundled, cli, cache, monkeypa
     expected = cli(*args, "--no-native-ops", "--target", "cpu")
     assert record["text"] == expected.out
     assert len(record["text"]) > 40
+
+
+def test_that_a_folder_lacks_the_native_kernels_is_said(cli, cache, monkeypatch, tmp_path):
+    """When it is written and when it is run, where they could be had and are not declined."""
+    if state := Registry.discover().op_packages["native"].state():
+        pytest.skip(f"native kernels: {state}")
+    monkeypatch.setenv("RUN_PIPELINE_CACHE", cache)
+    for native in ([], ["--custom-ops-path", "native"]):
+        out = tmp_path / f"out{len(native)}"
+        written = cli("export", "llama3", "--target", "cpu", *native, out)
+        assert written.code == 0, written.err
+        run = ["llama3", "--model-path", out, "--prompt", PROMPT, "--max-new-tokens", 1]
+        said = "--custom-ops-path native"
+        assert (said in written.err) == (said in cli(*run).err) == (not native)
+        if not native:
+            assert said not in cli(*run, "--no-native-ops").err
+    assert json.loads(cli(*run, "--json").out)["op_packages"] == ["native"]
 
 
 def test_a_folder_needs_none_of_what_it_was_made_with(bundled, cli):

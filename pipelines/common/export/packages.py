@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.export.manifest import Manifest
-from pipelines.common.op_packages import NATIVE
+from pipelines.common.op_packages import NATIVE, NATIVE_TARGET
 from pipelines.common.op_packages.manifest import LIBRARY_SUFFIXES, read_manifest
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.text_generation import Lookup, ModelOptions
@@ -84,6 +84,19 @@ def load_packages(
         return tuple(registry.load_op_package(package, options.target) for package in found)
     except OpPackageError as error:
         raise OpPackageError(f"{folder} was exported with an op package: {error}") from error
+
+
+def lacks_native(manifest: Manifest, options: ModelOptions, registry: Lookup) -> bool:
+    """Whether a graph does without the project's own kernels, where they are here and wanted."""
+    native = registry.registered_op_package(NATIVE)
+    if native is None or NATIVE in manifest.op_packages:
+        return False
+    if manifest.target != NATIVE_TARGET or not options.native_ops:
+        return False
+    try:
+        return read_manifest(native.path).find_library() is not None
+    except OpPackageError:  # they are not here
+        return False
 
 
 def _files(folder: Path) -> list[Path]:

@@ -2,3 +2,6 @@
 
 NATIVE = "native"
 """The op package that ships with the project and can be left out."""
+
+NATIVE_TARGET = "cpu"
+"""The target that it is for."""
