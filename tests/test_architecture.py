@@ -17,6 +17,7 @@ ROOT = Path(pipelines.__path__[0])
 ORDER = (
     "errors",
     "elementary",
+    "escapes",
     "progress",
     "importing",
     "system",

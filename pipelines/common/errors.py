@@ -50,6 +50,14 @@ class BatchError(PipelineError):
     """Prompts that cannot be read, or results that cannot be written or taken up again."""
 
 
+class OutputError(PipelineError):
+    """Standard output that cannot be written to."""
+
+
+class ReaderGoneError(OutputError):
+    """Standard output is a pipe that nobody reads any more, which ends the program silently."""
+
+
 class MemoryLimitError(PipelineError):
     """More memory needed than this machine or container has to give."""
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 import resource
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from batch_files import manifest, outcomes, records, write_rows
 from echo_plugins import with_runner
-
-SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
+from programs import Program
 
 # Takes 2 ms for a token, and an hour and a word on stderr for what follows a prompt's "!".
 SLOW = with_runner(
@@ -47,32 +45,28 @@ def output(tmp_path):
 @pytest.fixture
 def start(make_plugin, tmp_path):
     """Starts a batch of rows that take their time."""
-    path = make_plugin("slow", SLOW)
-    command = [sys.executable, SCRIPT, "--plugin-path", path, "slow", "--batch-size", "3"]
+    plugin = ["--plugin-path", make_plugin("slow", SLOW), "slow", "--batch-size", "3"]
     running = []
 
     def start(*args, rows=ROWS, **options):
         file = write_rows(tmp_path / "prompts.jsonl", *rows)
-        streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        args = ["--prompts-file", file, *args]
-        running.append(subprocess.Popen([*command, *args], **streams | options))
+        running.append(Program(*plugin, "--prompts-file", file, *args, **options))
         return running[-1]
 
     yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+    for program in running:
+        program.kill()
 
 
-def ended(process):
-    """The exit code of a process, and what it wrote to stderr."""
-    _, err = process.communicate(timeout=60)
-    return process.returncode, err
+def ended(program):
+    """The exit code of a program, and what it wrote to stderr."""
+    code, _, err = program.ended()
+    return code, err
 
 
-def wait_until(process, reached):
+def wait_until(program, reached):
     while not reached():
-        assert process.poll() is None, process.stderr.read()
+        assert program.process.poll() is None, program.err.whole()
         time.sleep(0.0005)
 
 
@@ -89,19 +83,16 @@ def undisturbed(cli, tmp_path, *args, rows=ROWS):
 
 def test_a_batch_that_is_killed_again_and_again_loses_no_row(cli, start, tmp_path, output):
     args = ["--output", output, "--resume", "--seed", "3", "--quiet"]
-    process = start(*args)
-    wait_until(process, output.exists)
-    process.kill()
-    process.wait()
-    process = start(*args)
-    wait_until(process, manifest(output).exists)
-    process.kill()
-    process.wait()
+    program = start(*args)
+    wait_until(program, output.exists)
+    program.kill()
+    program = start(*args)
+    wait_until(program, manifest(output).exists)
+    program.kill()
     for more in (1, 500, 2000, 700, 3000):  # bytes; a record has about 300
-        process, before = start(*args), size(output)
-        wait_until(process, lambda before=before, more=more: size(output) >= before + more)
-        process.kill()
-        process.wait()
+        program, before = start(*args), size(output)
+        wait_until(program, lambda before=before, more=more: size(output) >= before + more)
+        program.kill()
         kept = output.read_bytes()
         if more == 700:  # as on a full disk, or after a power failure
             output.write_bytes(kept[:-50])
@@ -116,10 +107,9 @@ def test_a_batch_that_is_killed_again_and_again_loses_no_row(cli, start, tmp_pat
 
 def test_an_ordered_batch_that_is_killed_stays_in_order(cli, start, tmp_path, output):
     args = ["--output", output, "--resume", "--seed", "3", "--quiet", "--ordered"]
-    process = start(*args)
-    wait_until(process, lambda: size(output) > 2000)
-    process.kill()
-    process.wait()
+    program = start(*args)
+    wait_until(program, lambda: size(output) > 2000)
+    program.kill()
     assert ended(start(*args))[0] == 1
     assert [record["line"] for record in records(output.read_text())] == list(range(1, 61))
     assert outcomes(output) == undisturbed(cli, tmp_path, "--seed", "3")
@@ -128,10 +118,10 @@ def test_an_ordered_batch_that_is_killed_stays_in_order(cli, start, tmp_path, ou
 @pytest.mark.parametrize("order", [[], ["--ordered"]])
 def test_ctrl_c_keeps_what_is_complete_and_says_how_to_go_on(cli, start, tmp_path, output, order):
     args = ["--output", output, *order]
-    process = start(*args)
-    wait_until(process, lambda: size(output) > 1000)
-    process.send_signal(signal.SIGINT)
-    code, err = ended(process)
+    program = start(*args)
+    wait_until(program, lambda: size(output) > 1000)
+    program.signal(signal.SIGINT)
+    code, err = ended(program)
     done = len(records(output.read_text()))
     assert code == 130
     assert err.splitlines()[-1] == (
@@ -147,42 +137,41 @@ def test_ctrl_c_keeps_what_is_complete_and_says_how_to_go_on(cli, start, tmp_pat
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_next_token(start, output):
-    process = start("--output", output, rows=["a", "bc!d", "efg", "hi"])
-    assert process.stderr.readline() == "stuck\n"
-    process.send_signal(signal.SIGINT)
+    program = start("--output", output, rows=["a", "bc!d", "efg", "hi"])
+    program.err.wait_for("stuck\n")
+    program.signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=0.3)
-    process.send_signal(signal.SIGINT)
-    code, err = ended(process)
-    assert (code, err) == (130, "")
+        program.process.wait(timeout=0.3)
+    program.signal(signal.SIGINT)
+    assert ended(program) == (130, "stuck\n")
     assert [record["line"] for record in records(output.read_text())] == [1]
 
 
 def test_what_runs_in_the_background_does_not_notice_ctrl_c(start, output):
     ignore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    process = start("--output", output, rows=ROWS[1:10], preexec_fn=ignore)
-    wait_until(process, lambda: size(output) > 0)
-    process.send_signal(signal.SIGINT)
-    assert ended(process)[0] == 0
+    program = start("--output", output, rows=ROWS[1:10], preexec_fn=ignore)
+    wait_until(program, lambda: size(output) > 0)
+    program.signal(signal.SIGINT)
+    assert ended(program)[0] == 0
     assert len(outcomes(output)) == 9
 
 
 def test_without_a_file_ctrl_c_does_not_tell_to_resume(start):
-    process = start("--quiet", stdout=subprocess.PIPE)
-    first = records(process.stdout.readline())
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    done = len(first + records(out))
-    assert process.returncode == 130
-    assert err == f"run_pipeline: interrupted: {done} of 60 rows are done\n"
+    program = start("--quiet")
+    program.out.wait_for("\n")
+    program.signal(signal.SIGINT)
+    code, out, err = program.ended()
+    assert code == 130
+    assert err == f"run_pipeline: interrupted: {len(records(out))} of 60 rows are done\n"
 
 
 def test_a_reader_that_goes_away_ends_the_run_quietly(start):
-    process = start("--output", "-", "--quiet", stdout=subprocess.PIPE)
-    process.stdout.readline()
-    process.stdout.close()
-    process.stdout = None
-    assert ended(process) == (1, "")
+    ours, theirs = os.pipe()
+    program = start("--output", "-", "--quiet", stdout=theirs)
+    os.close(theirs)
+    os.read(ours, 1)
+    os.close(ours)
+    assert ended(program) == (1, "")
 
 
 def test_a_full_disk_loses_no_row(cli, start, tmp_path, output):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 from echo_plugins import with_runner
+from programs import Program
 
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
 DEFAULT_PROMPT = "I believe the meaning of life is"
 
-# Writes a line to stderr instead of its fourth token, and then takes its time.
+# Writes a line to stderr at its fourth token, and then waits for a line of stdin.
 STUCK = with_runner(
     "stuck",
     """
@@ -25,7 +26,7 @@ class Runner(EchoRunner):
         logits = super().decode(tokens)
         if len(self._tokens[0]) - self._prompt_lengths[0] == 3:
             print("stuck", file=sys.stderr, flush=True)
-            time.sleep(60)
+            sys.stdin.readline()
         return logits
 """,
 )
@@ -326,38 +327,47 @@ def stuck(make_plugin):
     running = []
 
     def start(*args):
-        command = [sys.executable, SCRIPT, "--plugin-path", path, "stuck", "--prompt", "abcdef"]
-        process = subprocess.Popen(
-            [*command, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        running.append(process)
-        assert process.stderr.readline() == "stuck\n"
-        return process
+        running.append(Program("--plugin-path", path, "stuck", "--prompt", "abcdef", *args))
+        running[-1].err.wait_for("stuck\n")
+        return running[-1]
 
     yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+    for program in running:
+        program.kill()
 
 
-def test_ctrl_c_keeps_what_was_generated(stuck):
-    process = stuck()
-    assert process.stdout.read(3) == "abc"  # before the generation ends
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (130, "")
-    assert "interrupted" in err
+def test_text_is_there_before_the_generation_ends(stuck):
+    assert stuck().out.wait_for("abc") == "abc"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_an_interrupt_keeps_what_was_generated(stuck, number, code):
+    program = stuck()
+    program.signal(number)
+    ended, out, err = program.ended()
+    assert (ended, out) == (code, "abcd")  # the token that was being computed as well
+    assert ", interrupted\n" in err
     assert "Traceback" not in err
 
 
 def test_ctrl_c_leaves_a_record(stuck):
-    process = stuck("--json", "--quiet", "--stop", "cdx")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    program = stuck("--json", "--quiet", "--stop", "dex")
+    program.signal(signal.SIGINT)
+    code, out, err = program.ended()
     record = json.loads(out)
-    assert process.returncode == 130
-    assert (record["text"], record["finish_reason"]) == ("abc", "interrupted")
-    assert err == ""
+    assert (code, err) == (130, "stuck\n")
+    assert (record["text"], record["finish_reason"]) == ("abcd", "interrupted")
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_next_token(stuck):
+    program = stuck()
+    program.signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        program.process.wait(timeout=0.3)
+    program.signal(signal.SIGINT)
+    assert program.ended() == (130, "abc", "stuck\n")
 
 
 def test_a_reader_that_goes_away_is_no_traceback():

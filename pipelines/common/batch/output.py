@@ -31,7 +31,8 @@ from pipelines.common.batch.manifest import (
     read_manifest,
     write_manifest,
 )
-from pipelines.common.errors import BatchError
+from pipelines.common.errors import BatchError, OutputError, ReaderGoneError
+from pipelines.common.escapes import json_line
 
 _SYNC_SECONDS = 5.0
 _PIECE_BYTES = 1 << 26
@@ -216,7 +217,11 @@ class OutputFile:
 
 
 class OutputStream:
-    """Records for another program to read, each as soon as there is one."""
+    """Records for another program to read, each as soon as there is one.
+
+    Args:
+        stream: The program's stdout, which raises `OutputError`.
+    """
 
     done: Set[int] = frozenset()
     failed = 0
@@ -228,18 +233,17 @@ class OutputStream:
         """Writes one record.
 
         Raises:
-            BrokenPipeError: The reader is gone.
+            ReaderGoneError: The reader is gone.
             BatchError: It cannot be written otherwise.
         """
         try:
             self._stream.write(_encode(record))
             self._stream.flush()
-        except BrokenPipeError:
+        except ReaderGoneError:
             raise
-        except OSError as error:
+        except OutputError as error:
             raise BatchError(
-                f"cannot write to standard output: {error.strerror}; make room, or name a file "
-                "with --output, which can be resumed"
+                f"{error}; make room, or name a file with --output, which can be resumed"
             ) from error
 
     def close(self) -> None:
@@ -247,11 +251,7 @@ class OutputStream:
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:
-    try:
-        line = json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can escape but UTF-8 not hold
-        line = json.dumps(record).encode()
-    return line + b"\n"
+    return f"{json_line(record)}\n".encode()
 
 
 def _check_kind(path: Path) -> None:

@@ -73,7 +73,7 @@ class BatchRun:
             ordered: Whether in the order of the input; otherwise as rows are done.
 
         Yields:
-            The figures, whenever a sequence has got a token.
+            The figures, whenever a sequence has got on.
 
         Raises:
             BatchError: The input cannot be read, or the output cannot be written.
@@ -90,7 +90,7 @@ class BatchRun:
             waiting = alike_together(waiting)
         figures = self.figures
         for sequence, text in Scheduler(runner).run(waiting):
-            if sequence.timings.decode_steps == 0:
+            if sequence.timings.first_token_s is not None and not sequence.timings.decode_steps:
                 figures.prompt_tokens += len(sequence.prompt)
                 figures.shared_tokens += sequence.shared_tokens
                 figures.prefill_s += sequence.timings.prefill_s

@@ -1,5 +1,21 @@
 """The command line: one sub-command per pipeline, and commands about models and the cache."""
 
-from pipelines.common.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import sys
+
+
+def main() -> None:
+    """Runs the program on the command line's arguments, and exits."""
+    # What follows takes its time to import: Ctrl-C is to be understood before.
+    from pipelines.common.cli import signals
+
+    own_process = sys.stdout is sys.__stdout__  # no test or program that captures it
+    if own_process:
+        signals.end_at_once()
+    from pipelines.common.cli import streams
+
+    streams.claim(own=own_process)
+    from pipelines.common.cli.app import run
+
+    run(own_process=own_process)

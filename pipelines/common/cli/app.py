@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 import pipelines
 from pipelines.common.cli import (
@@ -20,13 +20,17 @@ from pipelines.common.cli import (
     inspect,
     listing,
     ops,
+    signals,
+    streams,
     targets,
     tokenize,
     warm_cache,
 )
+from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import PROGRAM, say
 from pipelines.common.cli.context import registry_of
-from pipelines.common.errors import PipelineError
+from pipelines.common.errors import PipelineError, ReaderGoneError
+from pipelines.common.escapes import printable_lines
 from pipelines.common.registry import unknown_name
 
 
@@ -73,20 +77,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("list")(listing.list_all)
-app.command("targets")(targets.list_targets)
-app.command("inspect")(inspect.inspect)
-app.command("graph")(graph.show_graph)
-app.command("export")(export.export)
-app.command("warm-cache")(warm_cache.warm_cache)
-app.command("tokenize")(tokenize.tokenize)
+app.command("list", cls=Command)(listing.list_all)
+app.command("targets", cls=Command)(targets.list_targets)
+app.command("inspect", cls=Command)(inspect.inspect)
+app.command("graph", cls=Command)(graph.show_graph)
+app.command("export", cls=Command)(export.export)
+app.command("warm-cache", cls=Command)(warm_cache.warm_cache)
+app.command("tokenize", cls=Command)(tokenize.tokenize)
 app.add_typer(cache.app, name="cache")
 app.add_typer(ops.app, name="ops")
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"{PROGRAM} {pipelines.__version__}")
+        streams.print_lines(f"{PROGRAM} {pipelines.__version__}")
         raise typer.Exit
 
 
@@ -120,14 +124,48 @@ def driver(
     """Runs language models through pipelines, each of which is a command."""
 
 
-def main() -> None:
-    """Runs the program on the command line's arguments, and exits."""
-    if sys.stderr is None:  # it is closed, and nothing of what goes there is wanted
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - until the program ends
-    if isinstance(sys.stdout, io.TextIOWrapper):  # it is None when closed
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+def run(*, own_process: bool) -> NoReturn:
+    """Runs the program on the command line's arguments, and exits.
+
+    Args:
+        own_process: Whether what concerns a process as a whole is this program's to decide.
+    """
+    if own_process:
+        signals.interrupt()
+        sys.excepthook = _show_bug
+        if not sys.warnoptions:  # where a developer asks for them
+            warnings.simplefilter("ignore")
+    code = _exit_code()
+    if own_process:
+        signals.end_at_once()
+    sys.exit(code)
+
+
+def _exit_code() -> str | int | None:
+    """Runs the program, tells people what went wrong, and what to exit with."""
     try:
-        app(prog_name=Path(sys.argv[0]).name)
+        with streams.lent_for_help():
+            get_command(app)(prog_name=Path(sys.argv[0]).name)
+    except SystemExit as end:
+        return signals.exit_code(end.code)
+    except KeyboardInterrupt:
+        return signals.exit_code(signals.INTERRUPTED)
+    except ReaderGoneError as error:
+        return error.exit_code
     except PipelineError as error:
         say(f"error: {error}")
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except BaseException:
+        if not signals.received():
+            raise
+        # Whatever was made of the interrupt on its way, as an import makes an ImportError.
+        return signals.exit_code(signals.INTERRUPTED)
+    return 0
+
+
+def _show_bug(kind: type[BaseException], *error: Any) -> None:
+    """Shows a traceback; none of an interrupt that came too late to be caught."""
+    if kind is not KeyboardInterrupt:
+        import traceback
+
+        sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, *error))))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,14 @@ from pipelines.common.cli.batch_display import TextDisplay, rows_display
 from pipelines.common.cli.console import ConsoleProgress, say
 from pipelines.common.cli.report import batch_report
 from pipelines.common.cli.run import length_in_context
+from pipelines.common.cli.signals import INTERRUPTED, noted
+from pipelines.common.cli.streams import (
+    binary_stdout,
+    is_stdout,
+    on_terminal,
+    print_json,
+    stdout_is_closed,
+)
 from pipelines.common.errors import BatchError, UsageError
 from pipelines.common.runtime.metrics import StartUp, memory_as_json
 from pipelines.common.runtime.stops import StopMatcher
@@ -84,7 +90,7 @@ class BatchRequest:
     @property
     def file(self) -> Path | None:
         """The output, if it is a file."""
-        return None if self.output == _STREAM else self.output
+        return None if self.output is None or is_stdout(self.output) else self.output
 
 
 def run_batch(
@@ -92,8 +98,8 @@ def run_batch(
 ) -> None:
     """Runs all rows that have no record yet; each one's record is written when it is complete.
 
-    Ctrl-C ends the run before the next token, and rows that are not complete are left to a later
-    run; a second one ends the program at once.
+    Ctrl-C ends the run before the next token or part of a prompt, and rows that are not complete
+    are left to a later run; a second one ends the program at once.
 
     Args:
         open_model: Called when the input has turned out to be one.
@@ -104,6 +110,7 @@ def run_batch(
         UsageError: A length is beyond the model's context.
         BatchError: The input cannot be read, or the output cannot be written or gone on with.
         MemoryLimitError: So many sequences do not fit.
+        OutputError: The figures cannot be written to stdout.
         typer.Exit: Rows have failed (1), or the run was interrupted (130).
     """
     request = _with_seed_of_manifest(request)
@@ -134,9 +141,9 @@ def run_batch(
             batch.figures,
             visible=not progress.quiet,
             # A moving line would be torn by records on the same terminal.
-            alone=request.file is not None or not sys.stdout.isatty(),
+            alone=request.file is not None or not on_terminal(),
         )
-        with _interrupts_noted() as interrupted, display as show:
+        with noted() as interrupted, display as show:
             for figures in batch.run(runner, output, ordered=request.ordered):
                 show(figures)
                 if interrupted():
@@ -150,7 +157,7 @@ def run_batch(
             **memory_as_json(memory),
             **model.describe(),
         }
-        print(json.dumps(record, ensure_ascii=False))
+        print_json(record, indented=False)
     if not progress.quiet:
         print(batch_report(batch.figures, slots, start_up, memory), file=sys.stderr)
     _conclude(request, batch.figures, interrupted=interrupted())
@@ -181,11 +188,11 @@ def _output(model: TextModel, request: BatchRequest, prompts: Prompts) -> Output
         if request.resume:
             return OutputFile.resume(request.file, settings, prompts.form)
         return OutputFile.create(request.file, settings)
-    if sys.stdout is None:
+    if stdout_is_closed():
         raise BatchError("the records are to go to stdout, which is closed; add --output FILE")
-    if request.output is None and request.prompts_file is None and sys.stdout.isatty():
+    if request.output is None and request.prompts_file is None and on_terminal():
         return TextDisplay()
-    return OutputStream(sys.stdout.buffer)
+    return OutputStream(binary_stdout())
 
 
 def _settings(model: TextModel, request: BatchRequest, prompts: Prompts) -> dict[str, Any]:
@@ -219,31 +226,12 @@ def _notice_oddities(request: BatchRequest, prompts: Prompts, progress: ConsoleP
         progress.notice("equal prompts give equal texts: --temperature is 0")
 
 
-@contextmanager
-def _interrupts_noted() -> Iterator[Callable[[], bool]]:
-    """Notes the first Ctrl-C, and leaves all others as they are; tells whether there was one."""
-    noted = False
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(*_: object) -> None:
-        nonlocal noted
-        noted = True
-        signal.signal(signal.SIGINT, before)
-
-    if before != signal.SIG_IGN:  # which is for jobs that a script has sent to the background
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: noted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _conclude(request: BatchRequest, figures: Figures, *, interrupted: bool) -> None:
     """Ends the program, if there is more to say than that all went well."""
     if interrupted and figures.done < figures.rows:
         how = "; run the same command with --resume for the others" if request.file else ""
         say(f"interrupted: {figures.done:,} of {figures.rows:,} rows are done{how}")
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
     if figures.failed:
         reason = f": {figures.first_error}" if figures.first_error else ""
         say(f"{figures.failed:,} of {figures.rows:,} rows failed, see their records{reason}")

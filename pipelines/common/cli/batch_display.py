@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.common.batch.figures import Figures
 from pipelines.common.cli.console import say
 from pipelines.common.cli.formatting import human_duration
+from pipelines.common.cli.streams import write_text
 
 _LINE_S = 10.0
 _MOVE_S = 0.2
@@ -31,7 +32,7 @@ class TextDisplay:
             say(f"prompt {record['error'].removeprefix('line ')}")
             return
         say(f"prompt {record['line']}:")
-        print(record["text"], flush=True)
+        write_text(f"{record['text']}\n")
 
     def close(self) -> None:
         """Does nothing: what was written has been shown."""

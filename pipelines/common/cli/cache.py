@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 import time
 from typing import Annotated
 
 import typer
 
 from pipelines.common.cache import Cache
+from pipelines.common.cli.command import Command
 from pipelines.common.cli.formatting import human_size
+from pipelines.common.cli.streams import print_json, print_lines
 
 app = typer.Typer(help="List or clear what is kept between runs.", no_args_is_help=True)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_entries(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
 ) -> None:
@@ -29,20 +29,20 @@ def list_entries(
             "limit_bytes": cache.limit_bytes,
             "entries": [{**dataclasses.asdict(e), "path": str(e.path)} for e in entries],
         }
-        json.dump(record, sys.stdout, indent=2)
-        print()
+        print_json(record)
         return
+    lines = []
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.last_used))
         size = human_size(entry.size_bytes)
-        print(f"{entry.kind:<10} {size:>9}  {used}  {entry.key[:12]}  {entry.description}")
+        lines += [f"{entry.kind:<10} {size:>9}  {used}  {entry.key[:12]}  {entry.description}"]
     total = human_size(sum(entry.size_bytes for entry in entries))
     limit = human_size(cache.limit_bytes)
-    print(f"{len(entries)} entries, {total} of at most {limit}, in {cache.root}")
+    print_lines(*lines, f"{len(entries)} entries, {total} of at most {limit}, in {cache.root}")
 
 
-@app.command("clear")
+@app.command("clear", cls=Command)
 def clear() -> None:
     """Delete everything in the cache; it is made again when needed."""
     cache = Cache.default()
-    print(f"freed {human_size(cache.clear())} in {cache.root}")
+    print_lines(f"freed {human_size(cache.clear())} in {cache.root}")

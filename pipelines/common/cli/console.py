@@ -7,16 +7,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipelines.common.escapes import printable
 from pipelines.common.progress import Progress
 
 PROGRAM = "run_pipeline"
 
 _SPINNER_DELAY_S = 0.5
+_LONGEST = 4000
+"""Characters of a message; what came from a file may be of any length."""
 
 
 def say(message: str) -> None:
-    """Writes one line to stderr, under the program's name."""
-    print(f"{PROGRAM}: {message}", file=sys.stderr, flush=True)
+    """Writes one line to stderr, under the program's name, whatever the message holds."""
+    print(f"{PROGRAM}: {printable(message, _LONGEST)}", file=sys.stderr, flush=True)
 
 
 class ConsoleProgress(Progress):
@@ -68,6 +71,7 @@ def _spin(description: str, done: threading.Event) -> None:
     if done.wait(_SPINNER_DELAY_S):
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(description):
+    with Console(stderr=True).status(Text(printable(description))):
         done.wait()

@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipelines.common.cli.console import say
+from pipelines.common.cli.streams import taken_back
 from pipelines.common.errors import PluginError
 from pipelines.common.registry import Registry
 
@@ -21,7 +22,10 @@ def registry_of(ctx: typer.Context) -> Registry:
     root = ctx.find_root()
     if root.obj is None:
         options = root.params
-        registry = Registry.discover(options["plugin_path"] or (), strict=options["strict_plugins"])
+        with taken_back():  # also while words are completed
+            registry = Registry.discover(
+                options["plugin_path"] or (), strict=options["strict_plugins"]
+            )
         assert isinstance(root.command, TyperGroup)
         for name in registry.pipelines.keys() & root.command.commands.keys():
             plugin = registry.pipelines[name].plugin

@@ -1,4 +1,4 @@
-"""Numbers and strange text for people."""
+"""Numbers for people."""
 
 from __future__ import annotations
 
@@ -28,8 +28,3 @@ def human_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
-def printable(text: str) -> str:
-    """`text` with escapes for what would move the cursor or the eye: controls, bidi marks."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 from typer.main import get_command
 
+from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.options import (
@@ -32,12 +32,12 @@ from pipelines.common.errors import UsageError
 from pipelines.common.hookspecs import PipelineRecord
 
 
-def command(record: PipelineRecord) -> TyperCommand:
+def command(record: PipelineRecord) -> Command:
     """The sub-command of a pipeline."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(record.name, help=record.summary)(_generate)
+    app.command(record.name, help=record.summary, cls=Command)(_generate)
     made = get_command(app)
-    assert isinstance(made, TyperCommand)
+    assert isinstance(made, Command)
     return made
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +23,7 @@ from pipelines.common.cli.options import (
     TargetName,
     model_options,
 )
+from pipelines.common.cli.streams import binary_stdout, is_stdout, print_json, print_lines
 from pipelines.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,10 +119,9 @@ def show_graph(
         **_describe(graphs, lowered),
     }
     if as_json:
-        json.dump(record, sys.stdout, indent=2)
-        print()
+        print_json(record)
     else:
-        print(report(record))
+        print_lines(*report(record))
 
 
 def _neutral(job: Job) -> ir.Model | None:
@@ -213,6 +211,9 @@ def _name(parts: tuple[int, ...], layers: int) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
+    if is_stdout(path):
+        binary_stdout().write(content)
+        return
     try:
         path.write_bytes(content)
     except OSError as error:

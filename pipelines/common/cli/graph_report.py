@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.common.cli.formatting import human_count, human_size
 
 
-def report(record: Mapping[str, Any]) -> str:
+def report(record: Mapping[str, Any]) -> list[str]:
     """Operators, rules and parts in aligned tables.
 
     Args:
@@ -25,7 +25,7 @@ def report(record: Mapping[str, Any]) -> str:
     for name in graphs:
         rate = record["tokens_per_s_at_100_gb_per_s"][name]
         lines += [f"{name}: at most {_rate(rate)} tok/s for each 100 GB/s of memory bandwidth"]
-    return "\n".join(lines)
+    return lines
 
 
 def _operators(record: Mapping[str, Any], graphs: Sequence[str]) -> list[str]:

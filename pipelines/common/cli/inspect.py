@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +14,10 @@ import typer
 from pipelines.common.cache import Cache
 from pipelines.common.cli.console import say
 from pipelines.common.cli.context import registry_of
-from pipelines.common.cli.formatting import human_count, human_size, printable
+from pipelines.common.cli.formatting import human_count, human_size
+from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.errors import PipelineError
+from pipelines.common.escapes import printable
 
 if TYPE_CHECKING:
     from pipelines.common.weights.model_file import ModelFile
@@ -36,10 +37,9 @@ def inspect(
         return
     record = _describe(registry_of(ctx).opener(model)(model))
     if as_json:
-        json.dump(record, sys.stdout, indent=2)
-        print()
+        print_json(record)
     else:
-        print(_for_people(record))
+        print_lines(*_for_people(record))
 
 
 def _inspect_folder(folder: Path, as_json: bool) -> None:
@@ -49,8 +49,7 @@ def _inspect_folder(folder: Path, as_json: bool) -> None:
     manifest = read_manifest(folder)
     check_digests(folder, manifest, manifest.files)
     if as_json:
-        json.dump({"path": str(folder), **dataclasses.asdict(manifest)}, sys.stdout, indent=2)
-        print()
+        print_json({"path": str(folder), **dataclasses.asdict(manifest)})
         return
     shown = {
         "pipeline": manifest.pipeline,
@@ -67,7 +66,7 @@ def _inspect_folder(folder: Path, as_json: bool) -> None:
     width = max(map(len, manifest.files))
     for name, file in manifest.files.items():
         lines.append(f"  {name:<{width}}  {human_size(file.nbytes):>9}  {file.blake2b[:12]}")
-    print("\n".join(map(printable, lines)))
+    print_lines(*lines)
 
 
 def _describe(file: ModelFile) -> dict[str, Any]:
@@ -134,7 +133,7 @@ def _abbreviated(value: Any) -> Any:
     return value
 
 
-def _for_people(record: dict[str, Any]) -> str:
+def _for_people(record: dict[str, Any]) -> list[str]:
     totals = record["totals"]
     lines = [
         f"{record['path']}: {record['format']}, {human_count(totals['parameters'])} parameters, "
@@ -143,26 +142,25 @@ def _for_people(record: dict[str, Any]) -> str:
         f"Metadata ({len(record['metadata'])})",
     ]
     for key, value in record["metadata"].items():
-        lines.append(f"  {key} = {_short(value)}")
+        lines.append(f"  {printable(key, _SHOWN_CHARACTERS)} = {_short(value)}")
     lines += ["", "Tokenizer"]
     for key, value in (record["tokenizer"] or {"none": "the file has no tokenizer"}).items():
         lines.append(f"  {key} = {_short(value)}")
     lines += ["", f"Tensors ({totals['tensors']})"]
-    width, wide = (
-        max((len(tensor[column]) for tensor in record["tensors"]), default=0)
-        for column in ("name", "encoding")
-    )
-    for tensor in record["tensors"]:
+    names = [printable(tensor["name"], _SHOWN_CHARACTERS) for tensor in record["tensors"]]
+    width = max(map(len, names), default=0)
+    wide = max((len(tensor["encoding"]) for tensor in record["tensors"]), default=0)
+    for name, tensor in zip(names, record["tensors"], strict=True):
         shape = " x ".join(map(str, tensor["shape"]))
         note = "" if tensor["supported"] else "  (cannot be run)"
         size = human_size(tensor["bytes"])
         encoding = f"{tensor['encoding']:<{wide}}"
-        lines.append(f"  {tensor['name']:<{width}}  {shape:>15}  {encoding}  {size:>9}{note}")
+        lines.append(f"  {name:<{width}}  {shape:>15}  {encoding}  {size:>9}{note}")
     lines += ["", "Totals"]
     for encoding, total in totals["by_encoding"].items():
         count, size = human_count(total["parameters"]), human_size(total["bytes"])
         lines.append(f"  {encoding:<{wide}}  {count:>9} parameters  {size:>9}")
-    return "\n".join(map(printable, lines))
+    return lines
 
 
 def _short(value: Any) -> str:

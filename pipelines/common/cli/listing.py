@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.registry import Entry
 
 
@@ -40,12 +39,14 @@ def list_all(
         for section, entries in sections.items()
     }
     if as_json:
-        json.dump({**rows, "problems": registry.problems}, sys.stdout, indent=2)
-        print()
+        print_json({**rows, "problems": registry.problems})
         return
+    lines = []
     width = max(len(row["name"]) for section in rows.values() for row in section)
     for section, entries_of in rows.items():
-        print(f"{section.replace('_', ' ').capitalize()}")
+        lines += [section.replace("_", " ").capitalize()]
         for row in entries_of:
             state = f"; {row['state']}" if row["state"] else ""
-            print(f"  {row['name']:<{width}}  {row['summary']} [{row['provenance']}{state}]")
+            about = f"{row['summary']} [{row['provenance']}{state}]"
+            lines += [f"  {row['name']:<{width}}  {about}"]
+    print_lines(*lines)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.errors import OpPackageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Package = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_rules(
     ctx: typer.Context,
     packages: Annotated[
@@ -67,20 +67,22 @@ def list_rules(
             for rule in rules
         ]
     if as_json:
-        _print_json(records)
+        print_json(records)
         return
+    lines = []
     for record in records:
-        print(f"{record['package']}: {record['problem'] or record['summary']}")
-        _print_table(
+        lines += [f"{record['package']}: {record['problem'] or record['summary']}"]
+        lines += _table(
             ("target", "rule", "operators", "encodings"),
             [
                 (r["target"], r["rule"], r["operators"], _in(r["encodings"]))
                 for r in record["rules"]
             ],
         )
+    print_lines(*lines)
 
 
-@app.command("check")
+@app.command("check", cls=Command)
 def check_package(ctx: typer.Context, package: Package, as_json: AsJson = False) -> None:
     """Run a package's rules for the CPU on examples, against the reference of each operator."""
     from pipelines.common.op_packages.check import check
@@ -90,7 +92,7 @@ def check_package(ctx: typer.Context, package: Package, as_json: AsJson = False)
     with ConsoleProgress().shown(f"Checking {loaded.name}"):
         results = list(check(loaded))
     if as_json:
-        _print_json(
+        print_json(
             [
                 {
                     **dataclasses.asdict(result),
@@ -107,7 +109,7 @@ def check_package(ctx: typer.Context, package: Package, as_json: AsJson = False)
         raise typer.Exit(1)
 
 
-@app.command("build")
+@app.command("build", cls=Command)
 def build_package(ctx: typer.Context, package: Package) -> None:
     """Compile a package's library; needs CMake and a C++ compiler."""
     from pipelines.common.op_packages.build import build
@@ -115,11 +117,11 @@ def build_package(ctx: typer.Context, package: Package) -> None:
     path = registry_of(ctx).typed_op_package(package).path
     with ConsoleProgress().shown(f"Compiling {path.name}"):
         library = build(path)
-    print(f"built {library}")
+    print_lines(f"built {library}")
 
 
 def _print_results(results: Sequence[Checked]) -> None:
-    _print_table(
+    lines = _table(
         ("rule", "operators", "encodings", "examples", "error", "allowed", ""),
         [
             (
@@ -135,7 +137,7 @@ def _print_results(results: Sequence[Checked]) -> None:
         ],
     )
     failed = sum(not result.ok for result in results)
-    print(f"{len(results)} checks, {failed} failed" if failed else f"{len(results)} checks, all ok")
+    print_lines(*lines, f"{len(results)} checks, {f'{failed} failed' if failed else 'all ok'}")
 
 
 def _in(encodings: Mapping[str, Collection[str]]) -> str:
@@ -146,14 +148,9 @@ def _in(encodings: Mapping[str, Collection[str]]) -> str:
     return "; ".join(f"{name}: {taken}" for name, taken in spelled.items())
 
 
-def _print_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     table = [heading, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        print(f"  {'  '.join(cells)}".rstrip())
-
-
-def _print_json(record: Any) -> None:
-    json.dump(record, sys.stdout, indent=2)
-    print()
+        yield f"  {'  '.join(cells)}".rstrip()

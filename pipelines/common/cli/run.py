@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from pipelines.common.cli.report import report
+from pipelines.common.cli.signals import noted
+from pipelines.common.cli.streams import on_terminal, print_json, stdout_is_closed, write_text
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.metrics import Metrics, process_age_s
@@ -44,16 +47,17 @@ def run(
 ) -> TextSequence:
     """Generates text to stdout as it comes, or a JSON record at the end; figures to stderr.
 
-    The text is written as it is; on a terminal it is ended with a newline. Ctrl-C ends the sequence
-    as ``interrupted``, once it has begun.
+    On a terminal the text is ended with a newline. Ctrl-C ends the sequence as ``interrupted``
+    before its next token, or the next part of a long prompt; a second one ends the program at once.
 
     Raises:
         UsageError: stdout is closed, a length is beyond the model's context, or a stop string is
             empty.
+        OutputError: stdout cannot be written to.
         PromptError: The prompt leaves no room for output.
         ModelFileError: The model computes what is no number.
     """
-    if sys.stdout is None:
+    if stdout_is_closed():
         raise UsageError("the text is to go to stdout, which is closed; leave it open")
     prompt = model.tokenizer.encode(request.prompt, special=request.special_tokens)
     limit = length_limit(
@@ -70,19 +74,20 @@ def run(
             for _ in range(request.num_warmups):
                 warm_up(runner, prompt)
 
-    pieces = (text for _, text in Scheduler(runner).run([sequence]))
     written: list[str] = []
-    write = written.append if as_json else _print
+    write = written.append if as_json else write_text
     process_to_first_token_s = None
-    try:
+    with noted() as interrupted:
+        texts = _texts(Scheduler(runner).run([sequence]), interrupted)
         with progress.shown("Reading the prompt"):
-            first = next(pieces)
-        process_to_first_token_s = process_age_s()
+            first = next((text for text in texts if sequence.timings.first_token_s is not None), "")
+        if sequence.timings.first_token_s is not None:
+            process_to_first_token_s = process_age_s()
         write(first)
-        for piece in pieces:
-            write(piece)
-    except KeyboardInterrupt:
-        write(sequence.finish("interrupted"))
+        for text in texts:
+            write(text)
+        if sequence.finish_reason is None:
+            write(sequence.finish("interrupted"))
     if sequence.error is not None:
         raise sequence.error
 
@@ -94,9 +99,9 @@ def run(
             "sampling": asdict(request.sampling),
             **model.describe(),
         }
-        print(json.dumps(record, ensure_ascii=False))
-    elif sys.stdout.isatty():
-        print()
+        print_json(record, indented=False)
+    elif on_terminal():
+        write_text("\n")
     if progress.verbose:  # a description has the digest of the model file, which takes reading it
         for key, value in model.describe().items():
             progress.detail(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
@@ -118,6 +123,11 @@ def length_in_context(requested: int | None, context_length: int) -> int:
     return context_length if requested is None else requested
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _texts(
+    steps: Iterator[tuple[TextSequence, str]], interrupted: Callable[[], bool]
+) -> Iterator[str]:
+    """What each step has given, up to the one in which the run was interrupted."""
+    for _, text in steps:
+        yield text
+        if interrupted():
+            return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +10,7 @@ import typer
 
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_size
+from pipelines.common.cli.streams import print_json, print_lines
 
 if TYPE_CHECKING:
     from pipelines.common.target import Device
@@ -45,17 +44,18 @@ def list_targets(
                 for name, availability in found.items()
             ],
         }
-        json.dump(record, sys.stdout, indent=2)
-        print()
+        print_json(record)
         return
+    lines = []
     width = max(map(len, found))
     for name, availability in found.items():
         state = "ready" if availability.here else f"not here: {availability.reason}"
         parts = [state, *(f"{p} {v}" for p, v in _versions(ctx, name).items())]
         auto = " (what --target auto takes)" if name == chosen else ""
-        print(f"{name:<{width}}  {', '.join(parts)}{auto}")
+        lines += [f"{name:<{width}}  {', '.join(parts)}{auto}"]
         for line in _details(availability.devices, availability.fix):
-            print(f"{'':<{width}}  {line}")
+            lines += [f"{'':<{width}}  {line}"]
+    print_lines(*lines)
 
 
 def _details(devices: tuple[Device, ...], fix: str) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.prompt import read_stdin
+from pipelines.common.cli.streams import print_json, print_lines, write_text
 
 
 def tokenize(
@@ -39,9 +39,8 @@ def tokenize(
     tokens = tokenizer.encode(text, special=not no_special_tokens)
     if as_json:
         pieces = [tokenizer.piece(token) for token in tokens]
-        print(json.dumps({"ids": tokens, "pieces": pieces}, ensure_ascii=False))
+        print_json({"ids": tokens, "pieces": pieces}, indented=False)
     elif ids:
-        print(*tokens)
+        write_text(f"{' '.join(map(str, tokens))}\n")
     else:
-        for token in tokens:
-            print(f"{token:>7}  {tokenizer.piece(token)}")
+        print_lines(*(f"{token:>7}  {tokenizer.piece(token)}" for token in tokens))

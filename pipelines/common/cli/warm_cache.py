@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +24,7 @@ from pipelines.common.cli.options import (
     Verbose,
     model_options,
 )
+from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.errors import CacheError, OfflineError, UsageError
 
 if TYPE_CHECKING:
@@ -93,13 +92,14 @@ def warm_cache(
                 for entry in used
             ],
         }
-        json.dump(record, sys.stdout, indent=2)
-        print()
+        print_json(record)
         return
+    lines = []
     for entry in used:
         state = "was there" if entry.path in before else "stored"
         size = human_size(entry.size_bytes)
-        print(f"{entry.kind:<10} {size:>9}  {state:<9}  {entry.description}")
+        lines += [f"{entry.kind:<10} {size:>9}  {state:<9}  {entry.description}"]
+    print_lines(*lines)
 
 
 def _make(registry: Registry, pipeline: str, options: ModelOptions, progress: Progress) -> None:

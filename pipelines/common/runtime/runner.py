@@ -9,6 +9,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+PREFILL_CHUNK = 512
+"""Most tokens of a prompt that are computed together: bounds the activations' memory."""
+
 
 class Runner(Protocol):
     """A compiled model with its weights and a KV state of `slots` sequences.

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 
 from pipelines.common.errors import PipelineError
-from pipelines.common.runtime.runner import CandidateRunner, Runner
+from pipelines.common.runtime.runner import PREFILL_CHUNK, CandidateRunner, Runner
 from pipelines.common.runtime.sequence import TextSequence
 
 _LOOK_AHEAD = 256
@@ -41,13 +41,14 @@ class Scheduler:
                 one is asked for when there is a slot for it.
 
         Yields:
-            A sequence that has got a token, and the text that can be printed now, often none. A
-            sequence with a `finish_reason` does not come again.
+            A sequence that has got a token, or of whose prompt a part was computed, and the text
+            that can be printed now, often none. One with a `finish_reason` does not come again.
         """
         waiting = iter(sequences)
         while True:
             while None in self._slots and (sequence := next(waiting, None)) is not None:
-                yield sequence, self._admit(sequence)
+                for text in self._admit(sequence):
+                    yield sequence, text
             self._close_gaps()
             active = [sequence for sequence in self._slots if sequence is not None]
             if not active:
@@ -55,18 +56,31 @@ class Scheduler:
             for slot, token in enumerate(self._step(active)):
                 yield active[slot], self._accept(slot, token)
 
-    def _admit(self, sequence: TextSequence) -> str:
-        """Computes the prompt of `sequence` in a free slot, and its first token."""
+    def _admit(self, sequence: TextSequence) -> Iterator[str]:
+        """Computes the prompt of `sequence` in a free slot, part by part, and its first token.
+
+        Yields:
+            Nothing after each part but the last, and then the text that can be printed.
+        """
         start = time.perf_counter()
-        slot, shared = self._place(sequence.prompt)
-        logits = self._runner.prefill(slot, sequence.prompt[shared:], shared)
-        self._held[slot] = list(sequence.prompt)
+        prompt, timings = sequence.prompt, sequence.timings
+        slot, done = self._place(prompt)
+        sequence.shared_tokens = done
+        while True:
+            part = prompt[done : done + PREFILL_CHUNK]
+            logits = self._runner.prefill(slot, part, done)
+            done += len(part)
+            timings.prefill_s += time.perf_counter() - start
+            if done == len(prompt):
+                break
+            yield ""
+            start = time.perf_counter()
+        self._held[slot] = list(prompt)
         self._slots[slot] = sequence
-        sequence.shared_tokens = shared
-        sequence.timings.prefill_s = time.perf_counter() - start
+        start = time.perf_counter()
         token = _chosen(sequence, partial(sequence.sample, logits))
-        sequence.timings.first_token_s = time.perf_counter() - start
-        return self._accept(slot, token)
+        timings.first_token_s = timings.prefill_s + time.perf_counter() - start
+        yield self._accept(slot, token)
 
     def _place(self, prompt: Sequence[int]) -> tuple[int, int]:
         """A free slot that holds the beginning of `prompt`, and how many tokens of it."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
-from pipelines.common.ort.state import PREFILL_CHUNK, capacity
+from pipelines.common.ort.state import capacity
+from pipelines.common.runtime.runner import PREFILL_CHUNK
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pipelines.common.graph.rules import LoweredGraph, element_type
-from pipelines.common.ort.state import PREFILL_CHUNK, capacity
+from pipelines.common.ort.state import capacity
+from pipelines.common.runtime.runner import PREFILL_CHUNK
 from pipelines.common.target import Job
 
 _LIBRARIES = 256 << 20

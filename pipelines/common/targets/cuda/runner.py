@@ -13,8 +13,8 @@ from pipelines.common.graph.rules import LoweredGraph, element_type
 from pipelines.common.ort import arithmetic
 from pipelines.common.ort.packages import makers
 from pipelines.common.ort.session import input_types
-from pipelines.common.ort.state import PREFILL_CHUNK, capacity
-from pipelines.common.runtime.runner import Candidates
+from pipelines.common.ort.state import capacity
+from pipelines.common.runtime.runner import PREFILL_CHUNK, Candidates
 from pipelines.common.target import Job
 from pipelines.common.targets.cuda.candidates import CandidateSearch
 from pipelines.common.targets.cuda.memory import Copies, Memory, run, write

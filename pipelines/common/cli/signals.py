@@ -1,0 +1,81 @@
+"""Ctrl-C and its like: SIGINT, SIGTERM and SIGHUP end the program in the same way.
+
+What they do changes as the program goes on. Before there is anything to lose, and when nothing is
+left to lose, Ctrl-C ends the process. In between the first signal is a `KeyboardInterrupt`, but
+while text is generated it is only noted, so that all that was generated is written and counted.
+Another Ctrl-C is a `KeyboardInterrupt` in any case.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+INTERRUPTED = 130
+"""The exit code of commands that were interrupted, by whatever signal."""
+
+_AGAIN_S = 0.01
+
+_received: int | None = None
+_noting = False
+
+
+def end_at_once() -> None:
+    """Has Ctrl-C end the process without a word."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+
+
+def interrupt() -> None:
+    """Has the signals interrupt the program, except those that it was started to ignore."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    sys.unraisablehook = _come_again
+
+
+@contextmanager
+def noted() -> Iterator[Callable[[], bool]]:
+    """Wherein the first signal is noted, and interrupts nothing; tells whether it has come."""
+    global _noting  # noqa: PLW0603 - signals are the process's
+    _noting = True
+    try:
+        yield received
+    finally:
+        _noting = False
+
+
+def received() -> bool:
+    """Whether a signal has come."""
+    return _received is not None
+
+
+def exit_code(code: str | int | None) -> str | int | None:
+    """What a program exits with that ends with `code`: if it was interrupted, it tells by what."""
+    return 128 + _received if code == INTERRUPTED and _received is not None else code
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    global _received  # noqa: PLW0603
+    first = _received is None
+    _received = _received or number
+    # A terminal that is closed, or a system that shuts down, sends several.
+    if (not _noting) if first else (number == signal.SIGINT):
+        raise KeyboardInterrupt
+
+
+def _come_again(unraisable: UnraisableHookArgs) -> None:
+    """Repeats an interrupt that came up in a callback, out of which it cannot be raised."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(_AGAIN_S, signal.raise_signal, (signal.SIGINT,)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
