@@ -1,12 +1,15 @@
 """Continues a text with a folder exported for target cpu: run_exported.py OUT TEXT TOKENS."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from tokenizers import Tokenizer
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: it would report its use
+import onnxruntime as ort
 
 folder, text, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -80,13 +80,26 @@ def test_a_folder_needs_none_of_what_it_was_made_with(bundled, cli):
 
 def test_the_example_runs_a_folder_on_plain_onnxruntime(bundled, cli):
     source = EXAMPLE.read_text()
-    assert len(source.splitlines()) <= 40
+    assert len(source.splitlines()) <= 42
     assert "pipelines" not in source
     plain = run_script(EXAMPLE, bundled, PROMPT, 24)
     assert plain.returncode == 0, plain.stderr
     assert plain.stderr == ""
     args = ["llama3", "--model-path", bundled, "--prompt", PROMPT, "--max-new-tokens", 24]
     assert plain.stdout == cli(*args).out + "\n"
+
+
+def test_the_example_leaves_nothing_in_the_home_folder(bundled, tmp_path):
+    """Nor does the program: see ``tests/targets/test_cpu_telemetry.py``."""
+    silencers = ("CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in silencers}
+    subprocess.run(
+        [sys.executable, EXAMPLE, bundled, PROMPT, "1"],
+        env={**environment, "HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+    )
+    assert not list(tmp_path.rglob("*onnxruntime*"))
 
 
 def test_a_batch_runs_on_a_folder(bundled, cli):
