@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import onnxruntime
-
 from benchmarks.report import print_machine, print_table
+from pipelines.common.ort import onnxruntime
 from pipelines.common.progress import Progress
 from pipelines.common.registry import Registry
 from pipelines.common.text_generation import ModelOptions
@@ -49,14 +48,14 @@ def profiled(folder: Path) -> Iterator[list[Any]]:
     """
     sessions: list[Any] = []
 
-    class ProfiledSession(onnxruntime.InferenceSession):  # type: ignore[misc]
+    class ProfiledSession(onnxruntime().InferenceSession):  # type: ignore[misc]
         def __init__(self, model: bytes, options: Any, **more: Any) -> None:
             options.enable_profiling = True
             options.profile_file_prefix = str(folder / f"profile-{len(sessions)}")
             super().__init__(model, options, **more)
             sessions.append(self)
 
-    with mock.patch.object(onnxruntime, "InferenceSession", ProfiledSession):
+    with mock.patch.object(onnxruntime(), "InferenceSession", ProfiledSession):
         yield sessions
 
 
