@@ -41,7 +41,11 @@ MIXED: Mapping[str, Type] = {
 
 
 def llama(
-    *, tied: bool = False, scaling: Mapping[str, Any] | None = None, seed: int = 0
+    *,
+    tied: bool = False,
+    scaling: Mapping[str, Any] | None = None,
+    biases: bool = False,
+    seed: int = 0,
 ) -> LlamaForCausalLM:
     """Two layers, four heads on two; wide enough that a row is one q6_k block.
 
@@ -59,12 +63,16 @@ def llama(
         rope_parameters={"rope_theta": ROPE_BASE, **(scaling or {"rope_type": "default"})},
         tie_word_embeddings=tied,
         initializer_range=256**-0.5,
+        attention_bias=biases,
+        mlp_bias=biases,
     )
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config).eval()
     for name, parameter in model.named_parameters():
         if name.endswith("norm.weight"):
             parameter.data.uniform_(0.5, 1.5)
+        elif name.endswith(".bias"):
+            parameter.data.normal_()
     return model
 
 
@@ -76,6 +84,7 @@ def write_gguf(
     exceptions: Mapping[str, Type] | None = None,
     metadata: Mapping[str, Any] | None = None,
     rope_factors: NDArray[np.float32] | None = None,
+    architecture: str = "llama",
 ) -> Path:
     """Writes a model as llama.cpp's converter does.
 
@@ -86,22 +95,24 @@ def write_gguf(
         exceptions: Matrices that are stored in something else, by their name in the file.
         metadata: Pairs to set beside the usual ones, or in their place; None leaves one out.
         rope_factors: The tensor ``rope_freqs.weight``.
+        architecture: What the file calls the architecture.
     """
     config = model.config
-    writer = GGUFWriter(path, "llama")
-    pairs = {
-        "llama.vocab_size": config.vocab_size,
-        "llama.context_length": config.max_position_embeddings,
-        "llama.embedding_length": config.hidden_size,
-        "llama.feed_forward_length": config.intermediate_size,
-        "llama.block_count": config.num_hidden_layers,
-        "llama.attention.head_count": config.num_attention_heads,
-        "llama.attention.head_count_kv": config.num_key_value_heads,
-        "llama.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "llama.rope.freq_base": config.rope_parameters["rope_theta"],
-        "llama.rope.dimension_count": config.head_dim,
-        **(metadata or {}),
+    writer = GGUFWriter(path, architecture)
+    dimensions = {
+        "vocab_size": config.vocab_size,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": config.intermediate_size,
+        "block_count": config.num_hidden_layers,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "rope.freq_base": config.rope_parameters["rope_theta"],
+        "rope.dimension_count": config.head_dim,
     }
+    pairs = {f"{architecture}.{key}": value for key, value in dimensions.items()}
+    pairs |= metadata or {}
     for key, value in pairs.items():
         if value is not None:
             writer.add_key_value(key, value, _value_type(value))
@@ -129,9 +140,9 @@ def tensors(model: LlamaForCausalLM) -> dict[str, NDArray[np.float32]]:
         values = weight.numpy()
         projection = name.split(".")[-2]
         if projection in heads:
-            halves = values.reshape(heads[projection], 2, -1, values.shape[1])
+            halves = values.reshape(heads[projection], 2, -1, *values.shape[1:])
             values = halves.swapaxes(1, 2).reshape(values.shape)
-        result[names.get_name(name, try_suffixes=[".weight"])] = values
+        result[names.get_name(name, try_suffixes=[".weight", ".bias"])] = values
     return result
 
 

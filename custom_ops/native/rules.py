@@ -85,7 +85,14 @@ def _linear_add(op: Any, residual: Any, x: Any, weight: Any) -> Any:
     return op.Add(residual, op.Linear(x, weight))
 
 
+def _is_spread(residual: Any, x: Any) -> bool:
+    """Whether a sum spreads what is added over all tokens, as it does a bias."""
+    return residual.shape is None or len(residual.shape) != len(x.shape) or 1 in residual.shape
+
+
 def _emit_linear_add(op: Emitter, residual: Any, x: Any, weight: Any) -> Any:
+    if _is_spread(residual, x):
+        return None
     return _linear(op, x, [weight], residual=residual)
 
 

@@ -26,7 +26,13 @@ def block(config: DecoderConfig) -> Block:
             config.heads,
             config.kv_heads,
             config.head_dim,
+            scale=config.attention_scale,
             interleaved=True,  # GGUF keeps Meta's order of the rows of Q and K
+            biases=config.biases_of("attention"),
         ),
-        feed_forward=SwiGLU(config.hidden_size, config.intermediate_size),
+        feed_forward=SwiGLU(
+            config.hidden_size,
+            config.intermediate_size,
+            biases=config.biases_of("feed_forward"),
+        ),
     )

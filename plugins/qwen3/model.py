@@ -17,7 +17,13 @@ class QKNormAttention(Attention):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(
-            config.hidden_size, config.heads, config.kv_heads, config.head_dim, interleaved=False
+            config.hidden_size,
+            config.heads,
+            config.kv_heads,
+            config.head_dim,
+            scale=config.attention_scale,
+            interleaved=False,
+            biases=config.biases_of("attention"),
         )
         self.query_norm = RMSNorm(config.head_dim, config.norm_epsilon)
         self.key_norm = RMSNorm(config.head_dim, config.norm_epsilon)
@@ -38,7 +44,11 @@ def build(config: DecoderConfig) -> Decoder:
             config.hidden_size,
             config.norm_epsilon,
             attention=QKNormAttention(config),
-            feed_forward=SwiGLU(config.hidden_size, config.intermediate_size),
+            feed_forward=SwiGLU(
+                config.hidden_size,
+                config.intermediate_size,
+                biases=config.biases_of("feed_forward"),
+            ),
         )
         for _ in range(config.layers)
     ]

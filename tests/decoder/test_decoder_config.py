@@ -69,7 +69,7 @@ def test_required_keys(tmp_path: Path, key: str, value: str | None) -> None:
 @pytest.mark.parametrize("value", [0, 2**31, 2**40, -1])
 @pytest.mark.parametrize(
     "key",
-    ["llama.context_length", "llama.block_count", "llama.attention.head_count", "llama.vocab_size"],
+    ["llama.context_length", "llama.block_count", "llama.attention.head_count"],
 )
 def test_sizes_out_of_range(tmp_path: Path, key: str, value: int) -> None:
     message = refused(tmp_path, {key: value})
@@ -80,7 +80,6 @@ def test_sizes_out_of_range(tmp_path: Path, key: str, value: int) -> None:
 @pytest.mark.parametrize(
     ("metadata", "figures"),
     [
-        ({"llama.vocab_size": 321}, ["321", "320"]),
         ({"llama.attention.head_count_kv": 3}, ["4", "3"]),
         ({"llama.attention.head_count_kv": 8}, ["4", "8"]),
         ({"llama.attention.head_count": 6, "llama.attention.head_count_kv": 2}, ["256", "6"]),
@@ -133,10 +132,17 @@ def test_another_architecture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "metadata",
     [
-        {"type": "yarn", "factor": 8.0},
-        {"type": "linear"},
-        {"type": "linear", "factor": 0.0},
+        {"type": "longrope", "factor": 8.0},
+        {"type": "dynamic"},
+        {"type": "linear", "factor": -4.0},
         {"type": "linear", "factor": 1e300},
+        {"type": "linear", "factor": "4"},
+        {"factor": float("nan")},
+        {"attn_factor": 0.0},
+        {"type": "yarn", "factor": 8.0, "yarn_ext_factor": 0.5},
+        {"type": "yarn", "factor": 8.0, "yarn_log_multiplier": 0.1},
+        {"type": "yarn", "factor": 8.0, "yarn_beta_slow": 64.0},
+        {"type": "yarn", "factor": 8.0, "yarn_attn_factor": -1.0},
         {"type": "llama3", "factor": -8.0},
         {"type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0},
         {"type": "llama3", "factor": 8.0, "low_freq_factor": 0.0},

@@ -14,6 +14,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from pipelines.common.decoder import rope
+from pipelines.common.decoder.rope_scaling import RopeScaling
 from pipelines.common.errors import ModelFileError
 
 LINEAR = {"rope_type": "linear", "factor": 4.0}
@@ -35,7 +36,13 @@ def config_with(scaling: dict[str, Any], head_dim: int = 64) -> LlamaConfig:
 
 
 def scaling_metadata(scaling: dict[str, Any]) -> dict[str, Any]:
-    names = {"rope_type": "type", "original_max_position_embeddings": "original_context_length"}
+    names = {
+        "rope_type": "type",
+        "original_max_position_embeddings": "original_context_length",
+        "attention_factor": "yarn_attn_factor",
+        "beta_fast": "yarn_beta_fast",
+        "beta_slow": "yarn_beta_slow",
+    }
     return {f"llama.rope.scaling.{names.get(key, key)}": scaling[key] for key in scaling}
 
 
@@ -45,32 +52,92 @@ def frequencies(path: Path) -> Any:
 
 
 @pytest.mark.parametrize(("head_dim", "scaling"), PUBLISHED)
-def test_llama3_factors(head_dim: int, scaling: dict[str, Any]) -> None:
+def test_llama3_divisors(head_dim: int, scaling: dict[str, Any]) -> None:
     expected, _ = ROPE_INIT_FUNCTIONS["llama3"](config_with(scaling, head_dim), "cpu")
     plain = (1 / ROPE_BASE ** (np.arange(0, head_dim, 2) / head_dim)).astype(np.float32)
-    factors = rope.llama3_factors(
-        plain,
+    divisors = RopeScaling(
+        "llama3",
         factor=scaling["factor"],
+        original=scaling["original_max_position_embeddings"],
         low=scaling["low_freq_factor"],
         high=scaling["high_freq_factor"],
-        original=scaling["original_max_position_embeddings"],
-    )
-    assert len(np.unique(factors)) > 3  # kept, blended and stretched
-    np.testing.assert_allclose(plain / factors, expected, rtol=1e-6)
+    ).divisors(plain, ROPE_BASE)
+    assert len(np.unique(divisors)) > 3  # kept, blended and stretched
+    np.testing.assert_allclose(plain / divisors, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("scaling", [LINEAR, LLAMA3_SCALING], ids=["linear", "llama3"])
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        LINEAR,
+        LLAMA3_SCALING,
+        YARN,
+        {**YARN, "factor": 32.0, "beta_fast": 16.0, "beta_slow": 2.0},
+        {**YARN, "attention_factor": 1.25},
+        {**YARN, "original_max_position_embeddings": 131072},  # kept whole
+    ],
+    ids=["linear", "llama3", "yarn", "yarn with bounds", "yarn with a factor", "yarn far off"],
+)
 def test_scaling_named_by_metadata(tmp_path: Path, scaling: dict[str, Any]) -> None:
     path = write_gguf(tmp_path / "model.gguf", llama(), metadata=scaling_metadata(scaling))
-    expected, _ = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config_with(scaling), "cpu")
+    expected, magnitude = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config_with(scaling), "cpu")
+    np.testing.assert_allclose(frequencies(path), expected, rtol=1e-6)
+    # `transformers` multiplies cosines and sines by it: those of queries and those of keys.
+    assert open_model(path).config.attention_factor == pytest.approx(magnitude**2)
+
+
+DIVISORS = np.linspace(1, 32, 32, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("keys", "divisor"),
+    [
+        # As llama_model_base::load_hparams of llama.cpp (src/llama-model.cpp) has it.
+        ({"scale_linear": 4.0}, 4.0),
+        ({"scaling.factor": 4.0}, 4.0),
+        ({"scaling.factor": 4}, 4.0),
+        ({"scaling.factor": 0.5}, 0.5),
+        ({"scaling.type": "linear", "scaling.factor": 4.0}, 4.0),
+        ({"scaling.type": "linear", "scale_linear": 4.0}, 4.0),
+        ({"scaling.type": "linear"}, 1.0),
+        ({"scaling.type": "linear", "scaling.factor": 0.0}, 1.0),
+        ({"scaling.factor": 2.0, "scale_linear": 4.0}, 2.0),
+        ({"scaling.factor": 0.0, "scale_linear": 4.0}, 1.0),
+        ({"scaling.type": "none", "scaling.factor": 4.0}, 1.0),
+        ({"scaling.type": "none", "scale_linear": 4.0}, 1.0),
+        ({"scale_linear": 1.0}, 1.0),
+        ({"scaling.finetuned": True, "scaling.original_context_length": 64}, 1.0),
+    ],
+)
+@pytest.mark.parametrize("tensor", [None, DIVISORS], ids=["no tensor", "tensor"])
+def test_every_way_to_say_linear(
+    tmp_path: Path, keys: dict[str, Any], divisor: float, tensor: Any
+) -> None:
+    plain = frequencies(write_gguf(tmp_path / "plain.gguf", llama()))
+    metadata = {f"llama.rope.{key}": value for key, value in keys.items()}
+    path = write_gguf(tmp_path / "model.gguf", llama(), metadata=metadata, rope_factors=tensor)
+    expected = plain / divisor / (1.0 if tensor is None else tensor)
     np.testing.assert_allclose(frequencies(path), expected, rtol=1e-6)
 
 
-def test_scaling_carried_as_a_tensor(tmp_path: Path) -> None:
-    divisors = np.linspace(1, 32, 32, dtype=np.float32)
+def test_a_tensor_of_divisors_and_a_scaling_of_the_low_frequencies(tmp_path: Path) -> None:
+    """What `llama3` names is the tensor; YaRN comes on top of one, as in llama.cpp."""
     plain = frequencies(write_gguf(tmp_path / "plain.gguf", llama()))
-    path = write_gguf(tmp_path / "model.gguf", llama(), rope_factors=divisors)
-    np.testing.assert_allclose(frequencies(path), plain / divisors, rtol=1e-6)
+    for scaling in (LLAMA3_SCALING, YARN):
+        metadata = scaling_metadata(scaling)
+        alone = frequencies(write_gguf(tmp_path / "alone.gguf", llama(), metadata=metadata))
+        path = write_gguf(tmp_path / "both.gguf", llama(), metadata=metadata, rope_factors=DIVISORS)
+        expected = (plain if scaling is LLAMA3_SCALING else alone) / DIVISORS
+        np.testing.assert_allclose(frequencies(path), expected, rtol=1e-6)
+
+
+def test_a_factor_of_attention_beside_any_scaling(tmp_path: Path) -> None:
+    metadata = {"llama.rope.scaling.attn_factor": 1.5, "llama.attention.scale": 0.25}
+    config = open_model(write_gguf(tmp_path / "m.gguf", llama(), metadata=metadata)).config
+    assert config.attention_scale == pytest.approx(0.25 * 1.5**2)
 
 
 @pytest.mark.parametrize(

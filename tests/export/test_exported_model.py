@@ -223,7 +223,7 @@ def test_a_full_disk_leaves_nothing_behind(gguf_file, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({("format",): 2}, "its format is '2', this version of the driver reads 1; export the"),
+        ({("format",): 1}, "its format is '1', this version of the driver reads 2; export the"),
         ({("format",): ...}, "its format is 'None', this"),
         ({("target",): ["cpu"]}, "target is \"['cpu']\", expected a text"),
         ({("weights",): ...}, "weights is missing"),
@@ -234,6 +234,7 @@ def test_a_full_disk_leaves_nothing_behind(gguf_file, tmp_path):
         ({("config", "head_dim"): 0}, "config: head_dim is 0, expected a positive 32-bit number"),
         ({("config", "kv_heads"): 3}, "config: there are 4 heads of 64 on 3"),
         ({("config", "norm_epsilon"): -1}, "config: norm_epsilon is -1.0, expected a positive"),
+        ({("config", "biases"): [1]}, "config.biases[0] is '1', expected a text"),
         ({("frequencies",): [1.0]}, "frequencies are not 32 positive numbers"),
         ({("frequencies", 3): 0}, "frequencies are not 32 positive numbers"),
         ({("weights", 0, "dtype"): "O"}, "expected a number"),

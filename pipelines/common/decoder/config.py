@@ -6,12 +6,24 @@ import math
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 
+from pipelines.common.decoder.rope_scaling import RopeScaling
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights.model_file import ModelFile
 
 EMBEDDING = "token_embd.weight"
 """Tensor of the token embedding, whose rows are the vocabulary."""
 
+
+PROJECTIONS = {
+    "attention.query": "attn_q",
+    "attention.key": "attn_k",
+    "attention.value": "attn_v",
+    "attention.output": "attn_output",
+    "feed_forward.gate": "ffn_gate",
+    "feed_forward.up": "ffn_up",
+    "feed_forward.down": "ffn_down",
+}
+"""The matrices of a block: their modules, and what their tensors are called in a file."""
 
 _TENSORS_A_BLOCK = 6
 """Fewer than any decoder's block has."""
@@ -32,6 +44,8 @@ class DecoderConfig:
         head_dim: Elements of one head.
         norm_epsilon: Of every RMS normalization.
         rope_base: Base of the rotary frequencies (theta).
+        attention_factor: What attention scores are multiplied by beside ``head_dim ** -0.5``.
+        biases: Modules of a block that have a bias, as ``attention.query``.
     """
 
     vocabulary: int
@@ -44,6 +58,18 @@ class DecoderConfig:
     head_dim: int
     norm_epsilon: float
     rope_base: float
+    attention_factor: float = 1.0
+    biases: tuple[str, ...] = ()
+
+    @property
+    def attention_scale(self) -> float:
+        """What the products of queries and keys are multiplied by."""
+        return self.head_dim**-0.5 * self.attention_factor
+
+    def biases_of(self, module: str) -> frozenset[str]:
+        """The parts of a block's module that have a bias: ``query`` of ``attention``."""
+        parts = (bias.rpartition(".") for bias in self.biases)
+        return frozenset(part for owner, _, part in parts if owner == module)
 
     def problems(self) -> Iterator[str]:
         """What no decoder can have, wherever the dimensions were read from.
@@ -69,28 +95,19 @@ class DecoderConfig:
             ModelFileError: A key is missing, of the wrong type, out of range or contradicts
                 another.
         """
-        metadata = file.metadata
-
-        def size(key: str, default: int | None = None) -> int:
-            name = f"{architecture}.{key}"
-            value = metadata.integer(name) if default is None else metadata.integer(name, default)
-            if not 0 < value < 2**31:
-                raise ModelFileError(
-                    f"{file.path}: metadata '{name}' is {value}; expected a positive 32-bit number"
-                )
-            return value
-
-        hidden_size = size("embedding_length")
-        heads = size("attention.head_count")
-        kv_heads = size("attention.head_count_kv", heads)
+        metadata, sizes = file.metadata, _Sizes(file, architecture)
+        layers = sizes.one("block_count")
+        if layers * _TENSORS_A_BLOCK > len(file.tensors):
+            # Refused before a weight table of that many blocks is made.
+            raise ModelFileError(
+                f"{file.path}: metadata says {layers} blocks, but the file has only"
+                f" {len(file.tensors)} tensors"
+            )
+        hidden_size = sizes.one("embedding_length")
+        heads = sizes.of_blocks("attention.head_count", layers)
+        kv_heads = sizes.of_blocks("attention.head_count_kv", layers, heads)
         if EMBEDDING not in file.tensors:
             raise ModelFileError(f"{file.path}: tensor '{EMBEDDING}' is missing; nothing can run")
-        rows = file.tensors[EMBEDDING].shape[0]
-        vocabulary = size("vocab_size", rows)
-        if vocabulary != rows:
-            raise ModelFileError(
-                f"{file.path}: metadata says {vocabulary} tokens, but '{EMBEDDING}' has {rows} rows"
-            )
         if heads % kv_heads:
             raise ModelFileError(
                 f"{file.path}: {heads} attention heads cannot be shared out among"
@@ -100,9 +117,9 @@ class DecoderConfig:
             raise ModelFileError(
                 f"{file.path}: a width of {hidden_size} cannot be divided by {heads} heads"
             )
-        head_dim = size("attention.key_length", max(1, hidden_size // heads))
-        value_dim = size("attention.value_length", head_dim)
-        rotated = size("rope.dimension_count", head_dim)
+        head_dim = sizes.one("attention.key_length", max(1, hidden_size // heads))
+        value_dim = sizes.one("attention.value_length", head_dim)
+        rotated = sizes.one("rope.dimension_count", head_dim)
         if not head_dim == value_dim == rotated or head_dim % 2:
             raise ModelFileError(
                 f"{file.path}: key length {head_dim}, value length {value_dim} and rotary"
@@ -115,22 +132,65 @@ class DecoderConfig:
                 f"{file.path}: RMS epsilon {epsilon} and RoPE base {base};"
                 " expected an epsilon between 0 and 1 and a base between 1 and 1e38"
             )
-        layers = size("block_count")
-        if layers * _TENSORS_A_BLOCK > len(file.tensors):
-            # Refused before a weight table of that many blocks is made.
+        context_length = sizes.one("context_length")
+        scaling = RopeScaling.from_file(file, architecture, context_length)
+        scale = metadata.number(f"{architecture}.attention.scale", 0.0)  # 0 says nothing
+        if not 0 <= scale < 1e18:
             raise ModelFileError(
-                f"{file.path}: metadata says {layers} blocks, but the file has only"
-                f" {len(file.tensors)} tensors"
+                f"{file.path}: metadata '{architecture}.attention.scale' is {scale}; expected a"
+                " positive number"
             )
         return cls(
-            vocabulary=vocabulary,
-            context_length=size("context_length"),
+            vocabulary=file.tensors[EMBEDDING].shape[0],
+            context_length=context_length,
             hidden_size=hidden_size,
-            intermediate_size=size("feed_forward_length"),
+            intermediate_size=sizes.of_blocks("feed_forward_length", layers),
             layers=layers,
             heads=heads,
             kv_heads=kv_heads,
             head_dim=head_dim,
             norm_epsilon=epsilon,
             rope_base=base,
+            attention_factor=scaling.magnitude**2 * (scale * head_dim**0.5 if scale else 1.0),
+            biases=tuple(
+                module
+                for module, tensor in PROJECTIONS.items()
+                if f"blk.0.{tensor}.bias" in file.tensors
+            ),
         )
+
+
+class _Sizes:
+    """Reads keys of an architecture that have to be positive 32-bit numbers."""
+
+    def __init__(self, file: ModelFile, architecture: str) -> None:
+        self._file = file
+        self._architecture = architecture
+
+    def one(self, key: str, default: int | None = None) -> int:
+        """What a key says; without a default, it has to be there."""
+        name, metadata = f"{self._architecture}.{key}", self._file.metadata
+        value = metadata.integer(name) if default is None else metadata.integer(name, default)
+        return self._checked(name, value)
+
+    def of_blocks(self, key: str, layers: int, default: int | None = None) -> int:
+        """What a key says that may be an array with a number for each block."""
+        name = f"{self._architecture}.{key}"
+        if not isinstance(self._file.metadata.get(name), list):
+            return self.one(key, default)
+        values = self._file.metadata.integers(name)
+        if len(values) != layers or len(set(values)) > 1:
+            raise ModelFileError(
+                f"{self._file.path}: metadata '{name}' is an array of {len(values)} numbers,"
+                f" {len(set(values))} of them different; expected the same one for each of {layers}"
+                " blocks, models whose blocks differ cannot be run"
+            )
+        return self._checked(name, values[0])
+
+    def _checked(self, name: str, value: int) -> int:
+        if not 0 < value < 2**31:
+            raise ModelFileError(
+                f"{self._file.path}: metadata '{name}' is {value}; expected a positive 32-bit"
+                " number"
+            )
+        return value

@@ -12,6 +12,7 @@ import pipelines
 from pipelines.common.cache import Cache
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.decoder.keys import check_keys, check_kind
 from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.export.model import ExportedModel, open_folder, reopened
 from pipelines.common.graph.network import Network
@@ -76,7 +77,9 @@ class DecoderPipeline:
                 f"{path}: architecture {quoted(architecture)}; pipeline {self.name} runs"
                 f" {quoted(self.architecture)}; {advice}"
             )
+        check_kind(file, architecture)
         config = DecoderConfig.from_file(file, architecture)
+        check_keys(file, architecture, config, progress.notice)
         table = self.weights(config, file.tensors.keys())
         check_table(file, table, ignored=(rope.FACTORS,))
         cache = options.cache(self.name, progress.notice)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pipelines.common.decoder.config import EMBEDDING, DecoderConfig
+from pipelines.common.decoder.config import EMBEDDING, PROJECTIONS, DecoderConfig
 from pipelines.common.weights.table import Kind, Weight
 
 
@@ -20,24 +20,30 @@ def decoder_weights(config: DecoderConfig, tensors: Collection[str]) -> list[Wei
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    block: tuple[tuple[str, str, tuple[int, ...], Kind], ...] = (
-        ("attention_norm", "attn_norm", (hidden,), "vector"),
-        ("attention.query", "attn_q", (queries, hidden), "linear"),
-        ("attention.key", "attn_k", (keys, hidden), "linear"),
-        ("attention.value", "attn_v", (keys, hidden), "linear"),
-        ("attention.output", "attn_output", (hidden, queries), "linear"),
-        ("feed_forward_norm", "ffn_norm", (hidden,), "vector"),
-        ("feed_forward.gate", "ffn_gate", (inner, hidden), "linear"),
-        ("feed_forward.up", "ffn_up", (inner, hidden), "linear"),
-        ("feed_forward.down", "ffn_down", (hidden, inner), "linear"),
-    )
+    shapes = {
+        "attention.query": (queries, hidden),
+        "attention.key": (keys, hidden),
+        "attention.value": (keys, hidden),
+        "attention.output": (hidden, queries),
+        "feed_forward.gate": (inner, hidden),
+        "feed_forward.up": (inner, hidden),
+        "feed_forward.down": (hidden, inner),
+    }
+    block: list[tuple[str, str, tuple[int, ...], Kind]] = [
+        ("attention_norm.weight", "attn_norm.weight", (hidden,), "vector"),
+        ("feed_forward_norm.weight", "ffn_norm.weight", (hidden,), "vector"),
+    ]
+    for module, tensor in PROJECTIONS.items():
+        block.append((f"{module}.weight", f"{tensor}.weight", shapes[module], "linear"))
+        if module in config.biases:
+            block.append((f"{module}.bias", f"{tensor}.bias", shapes[module][:1], "vector"))
     head = "output.weight" if "output.weight" in tensors else EMBEDDING
     return [
         Weight("embedding.weight", EMBEDDING, (config.vocabulary, hidden), "embedding"),
         *(
-            Weight(f"layers.{layer}.{module}.weight", f"blk.{layer}.{tensor}.weight", shape, kind)
+            Weight(f"layers.{layer}.{parameter}", f"blk.{layer}.{tensor}", shape, kind)
             for layer in range(config.layers)
-            for module, tensor, shape, kind in block
+            for parameter, tensor, shape, kind in block
         ),
         Weight("norm.weight", "output_norm.weight", (hidden,), "vector"),
         Weight("head.weight", head, (config.vocabulary, hidden), "head"),

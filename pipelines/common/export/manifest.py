@@ -18,7 +18,7 @@ from pipelines.common.graph.external import ALIGNMENT, Place
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.weights.model_file import quoted
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the folders that this module reads and writes."""
 
 MANIFEST: Final = "manifest.json"

@@ -59,7 +59,9 @@ def write_tensors(made: Iterator[Made], file: BinaryIO) -> dict[str, Place]:
     return places
 
 
-def placed(model: bytes, places: Mapping[str, Place], file_name: str) -> bytes:
+def placed(
+    model: bytes, places: Mapping[str, Place], file_name: str, *, constant: bool = False
+) -> bytes:
     """A lowered graph that takes its weights from a file.
 
     Constants refer to their places in it. So do the weights that are inputs: each gets an
@@ -70,6 +72,7 @@ def placed(model: bytes, places: Mapping[str, Place], file_name: str) -> bytes:
         model: The graph, as in `LoweredGraph.model`.
         places: The place of every weight; of tensors that are no part of the graph too.
         file_name: The file's name, in the folder that the graph will be in.
+        constant: Whether those that are inputs become constants as well.
     """
     import onnx
 
@@ -78,12 +81,14 @@ def placed(model: bytes, places: Mapping[str, Place], file_name: str) -> bytes:
     for tensor in graph.initializer:
         if any(entry.value == PLACEHOLDER for entry in tensor.external_data):
             _refer(tensor, places[tensor.name], file_name)
-    for value in graph.input:
+    for value in list(graph.input):
         if value.name in places:
             kind = value.type.tensor_type
             tensor = graph.initializer.add(name=value.name, data_type=kind.elem_type)
             tensor.dims.extend(dimension.dim_value for dimension in kind.shape.dim)
             _refer(tensor, places[value.name], file_name)
+            if constant:
+                graph.input.remove(value)
     return bytes(proto.SerializeToString())
 
 

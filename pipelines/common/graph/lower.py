@@ -25,6 +25,7 @@ from onnxscript.rewriter import pattern
 from pipelines.common.errors import LoweringError, NoRuleError
 from pipelines.common.graph.precision import calculate_in
 from pipelines.common.graph.rules import (
+    COMPUTED,
     KEPT,
     LAYOUTS,
     PLACEHOLDER,
@@ -72,6 +73,7 @@ def lower(
             operators = trace(rule.pattern).operators
             taken.append(Taken(rule.package, rule.name, operators, nodes, rule.batch_invariant))
     _check_lowered(model.graph, encodings, target)
+    lowering.supply_values()
     if activations != "float32":
         calculate_in(model.graph, ir.DataType.from_numpy(element_type(activations)))
     for clean in (
@@ -105,6 +107,13 @@ class _Lowering:
         # Not in the model before the end: later rules would look for their patterns inside.
         self.functions: dict[ir.OperatorIdentifier, ir.Function] = {}
 
+    def encoding(self, value: ir.Value) -> str:
+        """Name of the encoding that a parameter runs in; `COMPUTED` for what is none."""
+        if value not in self.parameters:
+            return COMPUTED
+        assert value.name is not None
+        return self.encodings[value.name].name
+
     def make(
         self,
         value: ir.Value,
@@ -133,6 +142,20 @@ class _Lowering:
                 f" {_form(described)}; the rules that take it have to agree"
             )
         return tensor
+
+    def supply_values(self) -> None:
+        """Gives standard operators the values of the parameters that they use, as activations.
+
+        They are inputs: what is computed of constants only, a runtime would compute when it
+        compiles the graph, and look for their values in it.
+        """
+        kind = self.activations
+        for value in self.graph.inputs:
+            if value in self.parameters and value.uses():
+                assert value.shape is not None
+                shape = tuple(value.shape.numpy())
+                tensor = self.make(value, kind.name, shape, kind, constant=False, package="")
+                value.replace_all_uses_with(tensor)
 
     def install(self, model: ir.Model) -> tuple[LoweredWeight, ...]:
         """Puts what is used into the model: tensors in the place of the parameters, functions."""
@@ -197,6 +220,8 @@ class _Emitter:
         *,
         constant: bool = True,
     ) -> ir.Value:
+        if self.encoding(value) == COMPUTED:
+            return value
         return self._lowering.make(
             value, layout, shape, dtype, constant=constant, package=self._package
         )
@@ -246,8 +271,7 @@ class _Emitter:
         return frozenset(encoding.name for encoding in self._lowering.encodings.values())
 
     def encoding(self, value: ir.Value) -> str:
-        assert value.name is not None
-        return self._lowering.encodings[value.name].name
+        return self._lowering.encoding(value)
 
     def shape(self, value: ir.Value) -> tuple[int, int]:
         assert value.shape is not None
@@ -278,14 +302,10 @@ def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
         return rule.pattern(_NeutralBuilder(op), *values, **attributes)
 
     def applies(_context: Any, **bound: Any) -> bool:
-        for parameter, encodings in rule.encodings.items():
-            weight = bound[parameter]
-            if (
-                weight not in lowering.parameters
-                or lowering.encodings[weight.name].name not in encodings
-            ):
-                return False
-        return True
+        return all(
+            lowering.encoding(bound[parameter]) in encodings
+            for parameter, encodings in rule.encodings.items()
+        )
 
     def emit(op: Any, **bound: Any) -> Any:
         outputs = rule.emit(_Emitter(op, lowering, rule.package), **bound)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipelines.common.cache import Cache
-from pipelines.common.errors import LoweringError, NoRuleError
+from pipelines.common.errors import LoweringError, NoRuleError, PluginError
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.graph.store import lowered_graph
 from pipelines.common.graph.tensors import Made, make_tensors
 from pipelines.common.op_packages.package import Layout, LoadedPackage
 from pipelines.common.target import Job
+from pipelines.common.weights.model_file import listed
 from pipelines.common.weights.source import WeightSource
 
 if TYPE_CHECKING:
@@ -87,9 +88,16 @@ class Network:
         Raises:
             OpPackageError: An op package cannot declare its operators, or the module uses one that
                 no package declares.
+            PluginError: The module has other parameters than there are weights.
         """
         for package in job.packages:
             package.declare_operators()
         module, _, function = self.function.partition(":")
         network: nn.Module = getattr(importlib.import_module(module), function)(job.config)
+        parameters = {name for name, _ in network.named_parameters()}
+        if differing := sorted(parameters ^ self.weights.encodings.keys()):
+            raise PluginError(
+                f"the network of {self.function} and the weight table of pipeline {job.pipeline} do"
+                f" not agree about {listed(differing)}"
+            )
         return network

@@ -21,6 +21,10 @@ TYPED = "pipelines.typed"
 """Domain in which a rule emits a standard ONNX operator that keeps the types it names; elsewhere
 constants and casts to float32 turn to the type of the activations."""
 
+COMPUTED = "computed"
+"""Stands among the encodings that a rule takes where the weight of its pattern may also be a value
+that the network computes, of one parameter or several, in the type of the activations."""
+
 LAYOUTS = ("stored", "float32", "float16", "bfloat16")
 """Weight layouts that every target has: the bytes of the encoding that a weight runs in, and its
 values in one of three types."""
@@ -53,7 +57,7 @@ class Emitter(Protocol):
         *,
         constant: bool = True,
     ) -> Any:
-        """A tensor that the runner makes of a weight when it loads.
+        """A tensor that the runner makes of a weight when it loads; what is computed stays itself.
 
         Args:
             value: The matched weight.
@@ -114,7 +118,7 @@ class Emitter(Protocol):
         """Names of all encodings that the network's weights run in."""
 
     def encoding(self, value: Any) -> str:
-        """Name of the encoding that a matched weight runs in."""
+        """Name of the encoding that a matched weight runs in, or `COMPUTED`."""
 
     def shape(self, value: Any) -> tuple[int, int]:
         """Rows and columns of a matched weight matrix."""
@@ -134,7 +138,8 @@ class Rule:
             is not one of them is a standard ONNX operator. Its parameters are what it binds.
         emit: ``(emitter, x, weight, ...)`` returns the outputs that replace the pattern's, or None
             to leave what was found as it is.
-        encodings: For parameters that are weights, the names of the encodings the rule takes.
+        encodings: For parameters that are weights, the names of the encodings the rule takes, and
+            `COMPUTED`.
         tolerance: Largest error that `ops check` lets pass, relative to the largest value.
         examples: For `ops check`: takes a random generator, gives bindings of the pattern's
             parameters to try the rule on. A tensor is a NumPy array, a weight matrix (float32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -10,15 +12,17 @@ from pipelines.common.nn.step import KVState, Step
 
 
 class Linear(nn.Module):
-    """``y = x Wᵀ`` without a bias: ``[..., inputs]`` to ``[..., outputs]``."""
+    """``y = x Wᵀ``, plus a bias if there is one: ``[..., inputs]`` to ``[..., outputs]``."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiplies."""
-        return ops.linear(x, self.weight)
+        """Multiplies, and adds the bias."""
+        y = ops.linear(x, self.weight)
+        return y if self.bias is None else y + self.bias
 
 
 class Embedding(nn.Module):
@@ -56,18 +60,30 @@ class Attention(nn.Module):
         heads: Query heads.
         kv_heads: Key and value heads; each serves ``heads / kv_heads`` query heads.
         head_dim: Elements of one head.
+        scale: What the products of queries and keys are multiplied by.
         interleaved: Which elements a rotation pairs, see `pipelines.common.ops.rope`.
+        biases: Which of ``query``, ``key``, ``value`` and ``output`` have a bias.
     """
 
     def __init__(
-        self, hidden_size: int, heads: int, kv_heads: int, head_dim: int, *, interleaved: bool
+        self,
+        hidden_size: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        *,
+        scale: float,
+        interleaved: bool,
+        biases: Collection[str] = (),
     ) -> None:
         super().__init__()
-        self.query = Linear(hidden_size, heads * head_dim)
-        self.key = Linear(hidden_size, kv_heads * head_dim)
-        self.value = Linear(hidden_size, kv_heads * head_dim)
-        self.output = Linear(heads * head_dim, hidden_size)
+        queries, keys = heads * head_dim, kv_heads * head_dim
+        self.query = Linear(hidden_size, queries, bias="query" in biases)
+        self.key = Linear(hidden_size, keys, bias="key" in biases)
+        self.value = Linear(hidden_size, keys, bias="value" in biases)
+        self.output = Linear(queries, hidden_size, bias="output" in biases)
         self.head_dim = head_dim
+        self.scale = scale
         self.interleaved = interleaved
 
     def prepare(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +102,7 @@ class Attention(nn.Module):
             step.past,
             step.total,
             self.head_dim,
-            self.head_dim**-0.5,
+            self.scale,
         )
         return self.output(mixed), KVState(new_key, new_value)
 
@@ -95,13 +111,21 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """Gated feed-forward network (Shazeer 2020, arXiv:2002.05202)."""
+    """Gated feed-forward network (Shazeer 2020, arXiv:2002.05202).
 
-    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+    Args:
+        hidden_size: Width of what comes in and goes out.
+        intermediate_size: Width inside.
+        biases: Which of ``gate``, ``up`` and ``down`` have a bias.
+    """
+
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, *, biases: Collection[str] = ()
+    ) -> None:
         super().__init__()
-        self.gate = Linear(hidden_size, intermediate_size)
-        self.up = Linear(hidden_size, intermediate_size)
-        self.down = Linear(intermediate_size, hidden_size)
+        self.gate = Linear(hidden_size, intermediate_size, bias="gate" in biases)
+        self.up = Linear(hidden_size, intermediate_size, bias="up" in biases)
+        self.down = Linear(intermediate_size, hidden_size, bias="down" in biases)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transforms each vector of ``[..., hidden_size]`` by itself."""

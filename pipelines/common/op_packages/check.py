@@ -114,7 +114,11 @@ def _combinations(rule: Rule, pattern: Traced) -> list[dict[str, Encoding]]:
         for node in pattern.nodes
         if node.operator in ("Linear", "Embedding")
     }
-    choices |= {name: tuple(taken) for name, taken in rule.encodings.items()}
+    choices |= {
+        name: stored
+        for name, taken in rule.encodings.items()
+        if (stored := tuple(encoding for encoding in taken if encoding in ENCODINGS))
+    }
     choices |= dict.fromkeys(_vectors(pattern), (F32.name,))
     combinations: list[dict[str, Encoding]] = []
     for wanted in ENCODINGS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias, TypeVar
@@ -24,6 +24,7 @@ Scalar: TypeAlias = bool | int | float | str
 FOREIGN: Final = "backslashreplace"
 """How text that is not UTF-8 is decoded where it is only shown: with an escape for each byte."""
 
+_LISTED: Final = 5
 _REQUIRED: Final[Any] = object()
 _NAMES: Final[Mapping[type[Scalar], str]] = {
     bool: "boolean",
@@ -267,3 +268,10 @@ def _string(value: Any) -> str | None:
 def quoted(text: str) -> str:
     """Text from a file as it may stand in a message: one line, of bounded length."""
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def listed(items: Iterable[str]) -> str:
+    """The first of some names, and how many more there are."""
+    distinct = list(dict.fromkeys(items))  # tied weights name one tensor twice
+    rest = len(distinct) - _LISTED
+    return ", ".join(distinct[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

@@ -9,12 +9,10 @@ from typing import Literal, TypeAlias
 
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights.encodings import Encoding
-from pipelines.common.weights.model_file import ModelFile, quoted
+from pipelines.common.weights.model_file import ModelFile, listed, quoted
 
 Kind: TypeAlias = Literal["linear", "embedding", "head", "vector"]
 """How a weight is used, which decides what it may run in."""
-
-_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def check_table(file: ModelFile, table: Sequence[Weight], *, ignored: Collection
     known = {weight.tensor for weight in table} | set(ignored)
     unexpected = [quoted(name) for name in file.tensors if name not in known]
     problems = [
-        f"{what}: {_some(items)}"
+        f"{what}: {listed(items)}"
         for what, items in (
             ("missing tensors", missing),
             ("tensors of the wrong shape", misshaped),
@@ -68,7 +66,7 @@ def check_table(file: ModelFile, table: Sequence[Weight], *, ignored: Collection
         )
         if items
     ]
-    problems += [f"{of.advice} (here: {_some(items)})" for of, items in unsupported.items()]
+    problems += [f"{of.advice} (here: {listed(items)})" for of, items in unsupported.items()]
     if problems:
         raise ModelFileError(f"{file.path}: does not fit the model: {'; '.join(problems)}")
 
@@ -76,9 +74,3 @@ def check_table(file: ModelFile, table: Sequence[Weight], *, ignored: Collection
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape without outer dimensions of one, which ggml makes no difference by."""
     return tuple(dropwhile(lambda size: size == 1, shape))
-
-
-def _some(items: Sequence[str]) -> str:
-    items = list(dict.fromkeys(items))  # tied weights name one tensor twice
-    rest = len(items) - _LISTED
-    return ", ".join(items[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

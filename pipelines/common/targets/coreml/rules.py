@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.common.graph import patterns
-from pipelines.common.graph.rules import Emitter, Rule
+from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
 from pipelines.common.ort import arithmetic
 from pipelines.common.targets.coreml.layouts import parts
 from pipelines.common.weights.encodings import ENCODINGS
@@ -37,7 +37,12 @@ def _outside(op: Emitter, tokens: Any, weight: Any) -> Any:  # noqa: ARG001 - th
 RULES: tuple[Rule, ...] = (
     Rule("MatMul", patterns.linear, _product, {"weight": tuple(ENCODINGS)}),
     Rule("input", patterns.embedding, _outside, {"weight": tuple(ENCODINGS)}),
-    Rule("RMSNorm in arithmetic", patterns.rms_norm, arithmetic.rms_norm, {"weight": ("f32",)}),
+    Rule(
+        "RMSNorm in arithmetic",
+        patterns.rms_norm,
+        arithmetic.rms_norm,
+        {"weight": ("f32", COMPUTED)},
+    ),
     Rule("SiLU in arithmetic", patterns.silu, arithmetic.silu),
     Rule("Select in arithmetic", patterns.select, arithmetic.select),
     Rule("RoPE in arithmetic", patterns.rope, arithmetic.rope),

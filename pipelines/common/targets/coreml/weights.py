@@ -54,7 +54,7 @@ def stored(job: Job, graph: LoweredGraph) -> Path:
         made = job.program.tensors(wanted, layouts.LAYOUTS, job.packages)
         with (folder / WEIGHTS).open("wb") as file:
             places = write_tensors(made, file)
-        (folder / GRAPH).write_bytes(placed(graph.model, places, WEIGHTS))
+        (folder / GRAPH).write_bytes(placed(graph.model, places, WEIGHTS, constant=True))
 
     if (found := cache.get("weights", key)) is not None:
         return found

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from pipelines.common.graph import patterns
-from pipelines.common.graph.rules import Emitter, Rule
+from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
 from pipelines.common.ort import emit
 
 
@@ -58,7 +58,7 @@ RULES: tuple[Rule, ...] = (
         "SimplifiedLayerNormalization",
         patterns.rms_norm,
         emit.rms_norm,
-        {"weight": ("f32",)},
+        {"weight": ("f32", COMPUTED)},
         batch_invariant=True,
     ),
     Rule("QuickGelu", patterns.silu, emit.silu, batch_invariant=True),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.common.graph import patterns
-from pipelines.common.graph.rules import Emitter, Rule
+from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
 from pipelines.common.ort import arithmetic, emit
 
 LAST = "last"
@@ -57,9 +57,14 @@ def rules(activations: str, *, packed: bool) -> tuple[Rule, ...]:
             "SkipSimplifiedLayerNormalization",
             _residual_norm_pattern,
             _residual_norm,
-            {"weight": ("f32",)},
+            {"weight": ("f32", COMPUTED)},
         ),
-        Rule("SimplifiedLayerNormalization", patterns.rms_norm, _rms_norm, {"weight": ("f32",)}),
+        Rule(
+            "SimplifiedLayerNormalization",
+            patterns.rms_norm,
+            _rms_norm,
+            {"weight": ("f32", COMPUTED)},
+        ),
         Rule("QuickGelu", patterns.silu, emit.silu),
         Rule("Gather of rows", patterns.select, _select),
         *(_EXACT_ATTENTION if activations == "float32" else _GROUPED_ATTENTION),

@@ -1,0 +1,37 @@
+"""Llama, but that the weights of norms are stored less one; there are two ways to say that."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipelines.common import ops
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.nn import Decoder, RMSNorm
+from pipelines.llama3.model import block
+
+
+class ShiftedNorm(RMSNorm):
+    """A norm whose weight is computed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.rms_norm(x, 1 + self.weight, self.epsilon)
+
+
+class SpelledNorm(RMSNorm):
+    """The same without the neutral operator."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = (x * x).mean(-1, keepdim=True)
+        return x * torch.rsqrt(mean + self.epsilon) * (1 + self.weight)
+
+
+def build(config: DecoderConfig) -> Decoder:
+    """The network with empty weights."""
+    blocks = [block(config) for _ in range(config.layers)]
+    for layer in blocks:
+        layer.attention_norm = ShiftedNorm(config.hidden_size, config.norm_epsilon)
+        layer.feed_forward_norm = SpelledNorm(config.hidden_size, config.norm_epsilon)
+    decoder = Decoder(config.vocabulary, config.hidden_size, config.norm_epsilon, blocks)
+    decoder.norm = ShiftedNorm(config.hidden_size, config.norm_epsilon)
+    return decoder
