@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from vocabularies import HARD_TEXTS, Vocabulary, load_gguf, train, write_gguf
 
 from pipelines.common.cache import Cache
 from pipelines.common.errors import ModelFileError, PipelineError, TokenizerError
-from pipelines.common.text import gguf_tokenizer
-from pipelines.common.text.tokenizer import Tokenizer
+from pipelines.common.text import bounds, gguf_tokenizer
+from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
 from pipelines.common.weights.gguf import open_gguf
 from pipelines.common.weights.model_file import Metadata
 
@@ -166,7 +168,9 @@ def test_added_tokens_may_hold_any_characters(llama3: Vocabulary, tmp_path: Path
         "token_type": [*llama3.types, 3, 4, 4],
         "merges": merges,
     }
-    tokenizer = load_gguf(write_gguf(tmp_path / "m.gguf", metadata))
+    path = write_gguf(tmp_path / "m.gguf", metadata)
+    # Without the merges of blanks, others have nothing to build on.
+    tokenizer = load_gguf(path, notice=lambda _: None)
     first = len(llama3.tokens)
     text = "Ġtwo words<\uff5cend▁of▁sentence\uff5c>"
     ids = tokenizer.encode(text, bos=False)
@@ -248,26 +252,38 @@ def _map(key: str, change_list: Callable[[list[Any]], list[Any]]) -> Callable[..
     return change
 
 
+def _without_pre_and(token: str) -> Callable[[dict[str, Any]], None]:
+    def change(metadata: dict[str, Any]) -> None:
+        del metadata["pre"]
+        metadata["tokens"] = [f"x{name}" if name == token else name for name in metadata["tokens"]]
+
+    return change
+
+
+def _many_control_tokens(metadata: dict[str, Any]) -> None:
+    metadata["tokens"] = [*metadata["tokens"], *(f"{i:010000}" for i in range(500))]
+    metadata["token_type"] = [*metadata["token_type"], *[gguf.TokenType.CONTROL] * 500]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (_with("model", "llama"), "kind 'llama'.*--tokenizer-path"),
         (_with("model", "bert\nrt"), "kind 'bert.*--tokenizer-path"),
-        (_with("pre", "bloom"), "'bloom' is unknown.*llama-bpe.*--tokenizer-path"),
-        (_without("pre"), "'default' is unknown.*--tokenizer-path"),
+        (_with("pre", "bloom"), "pre is 'bloom', a pre-tokenizer.*not supported.*--tokenizer-path"),
+        (_without_pre_and("<|eot_id|>"), "tokenizer.ggml.pre is missing.*--tokenizer-path"),
         (_map("token_type", lambda types: types[:-1]), r"\d+ tokens but \d+ token types"),
         (_map("tokens", lambda tokens: [*tokens[:-1], tokens[3]]), "twice, as 3 and "),
-        (_map("tokens", lambda tokens: ["no byte", *tokens[1:]]), "no token for 1 of the bytes"),
-        (_map("merges", lambda merges: ["ab", *merges]), "merge 0 is 'ab'"),
-        (_map("merges", lambda merges: [*merges, ""]), r"merge \d+ is ''"),
-        (_map("merges", lambda merges: ["a  b", *merges]), "merge 0 is 'a  b'"),
-        (_map("merges", lambda merges: ["a b c", *merges]), "merge 0 is 'a b c'"),
-        (_map("merges", lambda merges: [" ab", *merges]), "merge 0 is ' ab'"),
-        (_map("merges", lambda merges: ["q zq", *merges]), "merge 0 is 'q zq'"),
-        (_map("merges", lambda merges: ["<too l>", *merges]), "merge 0 is"),
-        (_with("bos_token_id", 10_000), "bos_token_id is 10000, but there are"),
-        (_with("eos_token_id", -1), "eos_token_id is -1, but there are"),
+        (
+            _map("tokens", lambda tokens: [*tokens[:-2], "", f"[EMPTY_{len(tokens) - 2}]"]),
+            "twice, as",
+        ),
+        (_map("merges", lambda merges: ["q z", *merges]), "merge 0 is 'q z'"),
+        (_map("merges", lambda merges: ["q z", "qz q", *merges]), "merge 0 is 'q z'"),
+        (_with("bos_token_id", 10_000), "beginning-of-text token is to be added"),
         (_without("bos_token_id"), "beginning-of-text token is to be added"),
+        (_map("tokens", lambda tokens: [*tokens[:-1], "x" * 20_000]), "a token of 20,000 bytes"),
+        (_many_control_tokens, "added tokens have 5,000,101 bytes, expected at most"),
     ],
 )
 def test_a_damaged_tokenizer_is_one_line(
@@ -277,8 +293,88 @@ def test_a_damaged_tokenizer_is_one_line(
     change(metadata)
     path = write_gguf(tmp_path / "damaged.gguf", metadata)
     with pytest.raises(TokenizerError, match=f"^damaged.gguf: .*{message}") as caught:
-        load_gguf(path)
+        load_gguf(path, notice=lambda _: None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without("pre"), "pre is missing; it is taken to be 'llama-bpe'"),
+        (_with("pre", ""), "pre is missing; it is taken to be 'llama-bpe'"),
+        (_map("token_type", lambda types: [*types, 1, 3]), "the last 2 token types belong"),
+        (_with("eos_token_id", 10_000), "eos_token_id is 10000, but there are"),
+        (_with("eos_token_id", -1), "eos_token_id is -1, but there are"),
+        (_map("merges", lambda merges: ["ab", *merges]), "1 of .* merges never apply, 'ab'"),
+        (_map("merges", lambda merges: [*merges, ""]), "1 of .* merges never apply, ''"),
+        (_map("merges", lambda merges: ["a  b", *merges]), "1 of .* merges never apply, 'a  b'"),
+        (_map("merges", lambda merges: ["a b c", *merges]), "1 of .* merges never apply"),
+        (_map("merges", lambda merges: [" ab", *merges]), "1 of .* merges never apply, ' ab'"),
+        (_map("merges", lambda merges: ["q zq", *merges]), "1 of .* merges never apply, 'q zq'"),
+        (_map("merges", lambda merges: ["<too l>", *merges]), "1 of .* merges never apply"),
+        (_map("merges", lambda merges: ["生 命", *merges]), "1 of .* merges never apply"),
+        (_map("merges", lambda merges: [*merges, merges[0]]), "1 of .* merges never apply"),
+    ],
+)
+def test_what_llama_cpp_overlooks_is_told(
+    change: Callable[[dict[str, Any]], None],
+    message: str,
+    llama3: Vocabulary,
+    llama3_tokenizer: Tokenizer,
+    tmp_path: Path,
+) -> None:
+    metadata = llama3.metadata()
+    change(metadata)
+    path = write_gguf(tmp_path / "odd.gguf", metadata)
+    for _ in ("read", "from the cache"):
+        notices: list[str] = []
+        tokenizer = load_gguf(path, notice=notices.append)
+        assert len(notices) == 1
+        assert re.match(rf"odd\.gguf: .*{message}", notices[0])
+        for text in HARD_TEXTS:
+            assert tokenizer.encode(text) == llama3_tokenizer.encode(text), text
+
+
+def test_a_token_without_text(llama3: Vocabulary, tmp_path: Path) -> None:
+    metadata = llama3.metadata() | {
+        "tokens": [*llama3.tokens, "", ""],
+        "token_type": [*llama3.types, 1, 3],
+    }
+    tokenizer = load_gguf(write_gguf(tmp_path / "m.gguf", metadata))
+    size = len(llama3.tokens)
+    assert tokenizer.vocab_size == size + 2
+    assert tokenizer.token_bytes(size) == f"[EMPTY_{size}]".encode()
+    assert tokenizer.token_bytes(size + 1) == b""
+
+
+def test_bytes_without_a_token_are_left_out(llama3: Vocabulary, tmp_path: Path) -> None:
+    control = next(char for char, byte in byte_alphabet().items() if byte == 4)
+    lead = next(char for char, byte in byte_alphabet().items() if byte == 0xF1)
+    tokens = [{control: "no 4", lead: "no 241"}.get(token, token) for token in llama3.tokens]
+    path = write_gguf(tmp_path / "m.gguf", llama3.metadata() | {"tokens": tokens})
+    notices: list[str] = []
+    tokenizer = load_gguf(path, notice=notices.append)
+    assert [notice.split("; ")[0] for notice in notices] == [
+        "m.gguf: the tokenizer has no token for 2 of the bytes that text consists of (0x04, 0xF1)"
+    ]
+    assert tokenizer.encode("a\x04b") == tokenizer.encode("a") + tokenizer.encode("b", bos=False)
+    assert tokenizer.encode("\x04", bos=False) == []
+
+
+def test_more_tokens_or_merges_than_a_model_has(
+    llama3: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf", llama3.metadata())
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("decoded an array before its length was checked")
+
+    monkeypatch.setattr(Metadata, "strings", refuse)
+    for limit, what in (("MAX_TOKENS", "tokens"), ("MAX_MERGES", "merges")):
+        with monkeypatch.context() as patch:
+            patch.setattr(bounds, limit, 100)
+            with pytest.raises(TokenizerError, match=rf"m.gguf: .* has \d+ {what}, expected"):
+                load_gguf(path)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,11 @@ def folder(llama3: Vocabulary, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def load(path: Path, notice: Callable[[str], None] = pytest.fail) -> Tokenizer:
+    """Reads a tokenizer; a notice is a failure where none is expected."""
+    return json_tokenizer.load(path, notice)
+
+
 def change(file: Path, **values: object) -> None:
     stored = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps(stored | values))
@@ -37,7 +44,7 @@ def test_ids_are_those_of_the_file_and_of_the_gguf(
     folder: Path, llama3: Vocabulary, llama3_tokenizer: Tokenizer
 ) -> None:
     for path in (folder, folder / "tokenizer.json"):
-        tokenizer = json_tokenizer.load(path)
+        tokenizer = load(path)
         assert tokenizer.source == str(folder / "tokenizer.json")
         for text in HARD_TEXTS:
             ids = llama3.backend.encode(text, add_special_tokens=False).ids
@@ -51,7 +58,7 @@ def test_bos_is_what_the_template_adds_where_nothing_else_tells(
     folder: Path, llama3: Vocabulary
 ) -> None:
     (folder / "tokenizer_config.json").unlink()
-    tokenizer = json_tokenizer.load(folder)
+    tokenizer = load(folder)
     assert tokenizer.adds_bos
     assert tokenizer.bos_id == llama3.tokens.index("<|begin_of_text|>")
 
@@ -64,28 +71,28 @@ def test_a_token_that_ends_every_text_is_not_bos(folder: Path, llama3: Vocabular
         single="$A <|end_of_text|>", special_tokens=[eos]
     )
     backend.save(str(folder / "tokenizer.json"))
-    tokenizer = json_tokenizer.load(folder)
+    tokenizer = load(folder)
     assert tokenizer.bos_id is None
     assert not tokenizer.adds_bos
 
 
 def test_the_configuration_decides_on_bos(folder: Path) -> None:
     change(folder / "tokenizer_config.json", add_bos_token=False)
-    tokenizer = json_tokenizer.load(folder)
+    tokenizer = load(folder)
     assert tokenizer.bos_id is not None
     assert tokenizer.encode("") == []
     change(folder / "tokenizer_config.json", bos_token={"content": "<|eot_id|>"})
     change(folder / "tokenizer_config.json", add_bos_token=True)
-    tokenizer = json_tokenizer.load(folder)
+    tokenizer = load(folder)
     assert [tokenizer.piece(id) for id in tokenizer.encode("")] == ["<|eot_id|>"]
 
 
 def test_end_tokens_of_the_generation_settings_join(folder: Path) -> None:
-    before = json_tokenizer.load(folder).end_ids
+    before = load(folder).end_ids
     change(folder / "generation_config.json", eos_token_id=[3, 4])
-    assert json_tokenizer.load(folder).end_ids == before | {3, 4}
+    assert load(folder).end_ids == before | {3, 4}
     change(folder / "generation_config.json", eos_token_id=5)
-    assert json_tokenizer.load(folder).end_ids == before | {5}
+    assert load(folder).end_ids == before | {5}
 
 
 def test_limits_in_the_file_cut_and_pad_nothing(folder: Path) -> None:
@@ -94,7 +101,7 @@ def test_limits_in_the_file_cut_and_pad_nothing(folder: Path) -> None:
     backend.enable_padding(length=50)
     backend.save(str(folder / "tokenizer.json"))
     text = "one two three four five six"
-    tokenizer = json_tokenizer.load(folder)
+    tokenizer = load(folder)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
@@ -114,7 +121,7 @@ def test_sentencepiece_with_byte_fallback(tmp_path: Path) -> None:
     vocabulary |= {token: len(vocabulary) + byte for byte, token in enumerate(all_bytes)}
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     change(tmp_path / "tokenizer_config.json", bos_token="<s>", eos_token="</s>")
-    tokenizer = json_tokenizer.load(tmp_path)
+    tokenizer = load(tmp_path)
     assert tokenizer.end_ids == {vocabulary["</s>"]}
     for text in HARD_TEXTS:
         ids = tokenizer.encode(text)
@@ -125,7 +132,7 @@ def test_sentencepiece_with_byte_fallback(tmp_path: Path) -> None:
 
 def _one_line_error(path: Path, message: str) -> None:
     with pytest.raises(TokenizerError, match=message) as caught:
-        json_tokenizer.load(path)
+        load(path, notice=lambda _: None)
     assert "\n" not in str(caught.value)
 
 
@@ -170,19 +177,130 @@ def test_other_kinds_of_vocabulary_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("tokenizer_config.json", {"bos_token": "<s>"}),
+        ("tokenizer_config.json", {"bos_token": "<s>", "add_bos_token": False}),
         ("tokenizer_config.json", {"eos_token": {"content": "</s>"}}),
-        ("tokenizer_config.json", {"eos_token": ["<|eot_id|>"]}),
         ("generation_config.json", {"eos_token_id": 100_000}),
-        ("generation_config.json", {"eos_token_id": ["<|eot_id|>"]}),
-        ("generation_config.json", {"eos_token_id": [[1]]}),
+        ("generation_config.json", {"eos_token_id": [-1, 3]}),
     ],
 )
 def test_settings_that_name_unknown_tokens(name: str, values: dict[str, Any], folder: Path) -> None:
     change(folder / name, **values)
-    _one_line_error(folder, f"{name}: .* which the tokenizer does not have")
+    notices: list[str] = []
+    tokenizer = load(folder, notices.append)
+    (notice,) = notices
+    assert name in notice
+    assert "the tokenizer does not have" in notice
+    known = set(range(tokenizer.vocab_size))
+    assert tokenizer.end_ids <= known
+    # All that is still known counts.
+    assert ({3} <= tokenizer.end_ids) == (3 in _listed(values.get("eos_token_id")))
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_a_beginning_that_is_unknown_cannot_be_added(folder: Path) -> None:
+    change(folder / "tokenizer_config.json", bos_token="<s>", add_bos_token=True)
+    backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.post_processor = processors.ByteLevel()
+    backend.save(str(folder / "tokenizer.json"))
+    _one_line_error(folder, "beginning-of-text token is to be added")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("tokenizer_config.json", {"bos_token": 3}),
+        ("tokenizer_config.json", {"eos_token": ["<|eot_id|>"]}),
+        ("generation_config.json", {"eos_token_id": ["<|eot_id|>"]}),
+        ("generation_config.json", {"eos_token_id": [[1]]}),
+        ("generation_config.json", {"eos_token_id": True}),
+        ("generation_config.json", {"eos_token_id": 3.0}),
+    ],
+)
+def test_settings_of_another_type(name: str, values: dict[str, Any], folder: Path) -> None:
+    change(folder / name, **values)
+    _one_line_error(folder, f"{name}: .* expected a token")
 
 
 def test_settings_that_are_no_json(folder: Path) -> None:
     (folder / "generation_config.json").write_text("eos: 3")
     _one_line_error(folder, r"generation_config\.json: is not JSON")
+
+
+NAMES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_file_or_has_no_end(name: str, folder: Path) -> None:
+    path = folder / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    _one_line_error(folder, rf"{name}(/tokenizer\.json)?: ")
+    path.rmdir()
+    os.mkfifo(path)
+    _one_line_error(folder, f"{name}: cannot be read: Is not a regular file")
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    _one_line_error(folder, f"{name}: cannot be read: Is not a regular file")
+    path.unlink()
+    path.symlink_to(path)
+    _one_line_error(folder, f"{name}: cannot be read: Too many levels of symbolic links")
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(10 << 30)  # takes no room
+    _one_line_error(folder, rf"{name}: cannot be read: Is larger than \d+ MiB")
+
+
+def test_many_values_are_not_made_objects(folder: Path) -> None:
+    (folder / "generation_config.json").write_bytes(b"[" + b"[]," * 1_500_000 + b"[]]")
+    _one_line_error(folder, "generation_config.json: cannot be read: Is larger than")
+    (folder / "tokenizer.json").write_bytes(b"[" + b"[]," * 3_000_000 + b"[]]")
+    _one_line_error(folder, "tokenizer.json: holds more than 4,194,304 values")
+
+
+def _vocabulary(**tokens: int) -> Callable[[dict[str, Any]], None]:
+    def edit(document: dict[str, Any]) -> None:
+        document["model"]["vocab"] |= tokens
+
+    return edit
+
+
+def _added(**token: object) -> Callable[[dict[str, Any]], None]:
+    def edit(document: dict[str, Any]) -> None:
+        document["added_tokens"].append(document["added_tokens"][0] | token)
+
+    return edit
+
+
+def _undescribed(document: dict[str, Any]) -> None:
+    document["post_processor"]["special_tokens"] = {}
+
+
+def _undescribed_in_sequence(document: dict[str, Any]) -> None:
+    _undescribed(document)
+    template = document["post_processor"]
+    document["post_processor"] = {"type": "Sequence", "processors": [template]}
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        # The library makes a table up to the largest id: 16 GiB.
+        (_vocabulary(x=2**32 - 1), "has the token id 4,294,967,295, expected less than"),
+        (_added(id=2**31, content="<x>"), "has the token id 2,147,483,648, expected less than"),
+        (_vocabulary(**{"x" * 20_000: 0}), "has a token of 20,000 bytes, expected at most"),
+        (_added(content="x" * 1_000_000), "has a token of 1,000,000 bytes, expected at most"),
+        (_undescribed, "special token '<|begin_of_text|>', which it does not describe"),
+        (_undescribed_in_sequence, "special token '<|begin_of_text|>', which it does not"),
+    ],
+)
+def test_what_would_make_the_library_fail_or_take_gigabytes(
+    edit: Callable[[dict[str, Any]], None], message: str, folder: Path
+) -> None:
+    file = folder / "tokenizer.json"
+    document = json.loads(file.read_bytes())
+    edit(document)
+    file.write_text(json.dumps(document))
+    _one_line_error(folder, f"tokenizer.json: .*{message.replace('|', '.')}")

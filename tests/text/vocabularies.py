@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,13 +179,15 @@ def write_gguf(path: Path, tokenizer: dict[str, Any], **others: Any) -> Path:
     return path
 
 
-def load_gguf(path: Path, cache: Cache | None = None) -> Tokenizer:
-    """Reads a GGUF's tokenizer; a notice is a failure."""
+def load_gguf(
+    path: Path, cache: Cache | None = None, notice: Callable[[str], None] = pytest.fail
+) -> Tokenizer:
+    """Reads a GGUF's tokenizer; a notice is a failure where none is expected."""
     file = open_gguf(path)
     return gguf_tokenizer.load(
         file.metadata,
         cache or Cache(path.parent / "cache"),
         file.metadata_digest,
         source=path.name,
-        notice=pytest.fail,
+        notice=notice,
     )

@@ -85,7 +85,7 @@ class DecoderPipeline:
         cache = options.cache(self.name, progress.notice)
         weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
         if options.tokenizer_path is not None:
-            tokenizer = json_tokenizer.load(options.tokenizer_path)
+            tokenizer = json_tokenizer.load(options.tokenizer_path, progress.notice)
         else:
             tokenizer = gguf_tokenizer.load(
                 file.metadata,

@@ -78,7 +78,9 @@ def open_folder(
         )
     check_digests(folder, manifest, sorted(manifest.files.keys() - {WEIGHTS}))
     _check_weights(folder, manifest, table(manifest.config, ()))
-    tokenizer = json_tokenizer.load(options.tokenizer_path or folder / TOKENIZER[0])
+    tokenizer = json_tokenizer.load(
+        options.tokenizer_path or folder / TOKENIZER[0], progress.notice
+    )
     check_matches(tokenizer, manifest.config.vocabulary)
     if options.encoding not in (manifest.origin.encoding, "auto"):
         progress.notice(

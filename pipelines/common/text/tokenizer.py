@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import tokenizers
+from tokenizers import AddedToken
 
 from pipelines.common.errors import PromptError, TokenizerError
+from pipelines.common.text.end_tokens import named_end_tokens
 
-END_TOKENS = ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>")
-"""Control tokens that end a text or a turn in Llama 3's and ChatML's vocabularies."""
+_NEVER_IN_TEXT: Final = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
+"""Bytes that no UTF-8 has (RFC 3629)."""
 
 
 class Tokenizer:
@@ -40,7 +42,9 @@ class Tokenizer:
         adds_bos: bool,
         source: str,
     ) -> None:
-        """Wraps `backend`; control tokens named in `END_TOKENS` join `end_ids`.
+        """Wraps `backend`; tokens that end a text by their names join `end_ids`.
+
+        Those are control tokens from then on, whatever the vocabulary has them as.
 
         Raises:
             TokenizerError: Its tokens do not stand for bytes, or it lacks a token it should add.
@@ -49,6 +53,8 @@ class Tokenizer:
             raise TokenizerError(
                 f"{source}: a beginning-of-text token is to be added, but none is named"
             )
+        named_ends = named_end_tokens(backend.token_to_id)
+        backend.add_special_tokens([AddedToken(name, normalized=False) for name in named_ends])
         added = backend.get_added_tokens_decoder()
         self._control = {id: token.content for id, token in added.items() if token.special}
         self._verbatim = {id: token.content for id, token in added.items() if not token.special}
@@ -56,9 +62,7 @@ class Tokenizer:
         self.backend = backend
         self.vocab_size = vocab_size
         self.bos_id = bos_id
-        self.end_ids = frozenset(end_ids) | {
-            id for id, content in self._control.items() if content in END_TOKENS
-        }
+        self.end_ids = frozenset(end_ids) | frozenset(named_ends.values())
         self.adds_bos = adds_bos
         self.source = source
 
@@ -122,6 +126,26 @@ class Tokenizer:
             char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
         )
 
+    def missing_bytes(self) -> str | None:
+        """Says which bytes of text have no token, if any.
+
+        They vanish from a prompt, with llama.cpp and `transformers` as well.
+        """
+        if self._spelled_bytes is not _byte_level:
+            return None  # what has no token is spelled byte by byte
+        missing = sorted(
+            byte
+            for char, byte in _ALPHABET.items()
+            if byte not in _NEVER_IN_TEXT and self.backend.token_to_id(char) is None
+        )
+        if not missing:
+            return None
+        shown = [f"0x{byte:02X}" for byte in missing[:8]] + ["..."] * (len(missing) > 8)
+        return (
+            f"{self.source}: the tokenizer has no token for {len(missing)} of the bytes that text"
+            f" consists of ({', '.join(shown)}); they are left out of prompts"
+        )
+
     def describe(self) -> dict[str, Any]:
         """What `inspect` shows; JSON values only."""
         return {
@@ -176,23 +200,25 @@ def _spelled_bytes(backend: tokenizers.Tokenizer, source: str) -> Callable[[str]
     state = {} if backend.decoder is None else json.loads(backend.decoder.__getstate__())
     kinds = {decoder["type"] for decoder in state.get("decoders", [state]) if "type" in decoder}
     if "ByteLevel" in kinds:
-        alphabet = byte_alphabet()
-
-        def byte_level(spelling: str) -> bytes:
-            if all(char in alphabet for char in spelling):
-                return bytes(alphabet[char] for char in spelling)
-            return spelling.encode()  # a token put in verbatim
-
-        return byte_level
+        return _byte_level
     if "ByteFallback" in kinds:
-        single_byte = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-
-        def sentence_piece(spelling: str) -> bytes:
-            match = single_byte.fullmatch(spelling)
-            return bytes.fromhex(match[1]) if match else spelling.replace("▁", " ").encode()
-
-        return sentence_piece
+        return _sentence_piece
     raise TokenizerError(
         f"{source}: the tokenizer decodes with {', '.join(sorted(kinds)) or 'nothing'}; "
         "expected byte-level BPE, or SentencePiece with byte fall-back"
     )
+
+
+def _byte_level(spelling: str) -> bytes:
+    if all(char in _ALPHABET for char in spelling):
+        return bytes(_ALPHABET[char] for char in spelling)
+    return spelling.encode()  # a token put in verbatim
+
+
+def _sentence_piece(spelling: str) -> bytes:
+    match = _SINGLE_BYTE.fullmatch(spelling)
+    return bytes.fromhex(match[1]) if match else spelling.replace("▁", " ").encode()
+
+
+_ALPHABET: Final = byte_alphabet()
+_SINGLE_BYTE: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")

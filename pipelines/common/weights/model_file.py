@@ -113,6 +113,11 @@ class Metadata(Mapping[str, Any]):
         shown = quoted(value) if isinstance(value, str) else str(value).lower()
         return f"{_NAMES[type(value)]} {shown}"
 
+    def length(self, key: str) -> int:
+        """Elements of an array, which is not decoded; 0 where there is no array."""
+        value = self._values.get(key)
+        return value.length if isinstance(value, MetadataArray) else 0
+
     def integer(self, key: str, default: T = _REQUIRED) -> int | T:
         """An integer."""
         return self._scalar(key, default, _integer, "an integer")

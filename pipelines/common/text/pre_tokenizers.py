@@ -1,0 +1,74 @@
+"""How text is cut into words before it is merged into tokens, by the names that GGUF files use.
+
+The GGUF specification leaves open which names there are and what they imply; llama.cpp decides that
+(``src/llama-vocab.cpp``). Here are those of its names that stand for expressions which one of the
+models below needs anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+
+@dataclass(frozen=True)
+class PreTokenizer:
+    """What a value of ``tokenizer.ggml.pre`` stands for.
+
+    Attributes:
+        splits: Regular expressions that cut the text into words, one after another.
+        ignore_merges: Whether a word that is a token is taken whole, whatever the merges say.
+        adds_bos: Whether a text begins with BOS where ``add_bos_token`` does not tell.
+        composes: Whether the text is brought into Unicode's composed form (NFC) first.
+    """
+
+    splits: tuple[str, ...]
+    ignore_merges: bool = False
+    adds_bos: bool = False
+    composes: bool = False
+
+
+def _words(digits: str) -> str:
+    """The split that came with OpenAI's cl100k, which models vary by how they cut numbers."""
+    return (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+        + digits
+        + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+
+
+_GPT2_WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_GPT2: Final = PreTokenizer((_GPT2_WORDS,))
+_DIGITS_AND_GPT2: Final = PreTokenizer((r"\p{N}", _GPT2_WORDS))
+_DEFAULT: Final = PreTokenizer((r"[\p{P}$+<=>^~|]+", _GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]"))
+_CL100K: Final = PreTokenizer((_words(r"\p{N}{1,3}"),))
+_GLM4: Final = replace(_CL100K, ignore_merges=True)
+LLAMA3: Final = replace(_GLM4, adds_bos=True)
+_CL100K_BY_DIGIT: Final = PreTokenizer((_words(r"\p{N}"),))
+_QWEN2: Final = replace(_CL100K_BY_DIGIT, composes=True)
+
+_NAMES: Final = (
+    (
+        LLAMA3,
+        "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
+    ),
+    (_CL100K, "dbrx smaug-bpe chatglm-bpe"),
+    (_GLM4, "glm4 glm5"),
+    (_QWEN2, "qwen2 deepseek-r1-qwen kormo f2llmv2 megrez"),
+    (_CL100K_BY_DIGIT, "stablelm2 hunyuan solar-open grok-2"),
+    (
+        _GPT2,
+        "gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de gigachat a.x-4.0 mellum modern-bert"
+        " exaone4 mpt olmo jais trillion granite-docling",
+    ),
+    (
+        _DIGITS_AND_GPT2,
+        "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2",
+    ),
+    (_DEFAULT, "default"),
+)
+
+PRE_TOKENIZERS: Final[Mapping[str, PreTokenizer]] = {
+    name: pre_tokenizer for pre_tokenizer, names in _NAMES for name in names.split()
+}
