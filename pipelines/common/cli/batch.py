@@ -107,12 +107,14 @@ def run_batch(
         progress: Told of everything that takes time.
 
     Raises:
-        UsageError: A length is beyond the model's context.
+        UsageError: A length is beyond the model's context, or stdout is closed and wanted.
         BatchError: The input cannot be read, or the output cannot be written or gone on with.
         MemoryLimitError: So many sequences do not fit.
         OutputError: The figures cannot be written to stdout.
         typer.Exit: Rows have failed (1), or the run was interrupted (130).
     """
+    if request.as_json and stdout_is_closed():
+        raise UsageError("the figures are to go to stdout, which is closed; leave out --json")
     request = _with_seed_of_manifest(request)
     with progress.shown("Reading the prompts"):
         prompts = _prompts(request)
@@ -149,6 +151,8 @@ def run_batch(
                 if interrupted():
                     break
     start_up, memory = StartUp.of(progress), peak_memory()
+    if not progress.quiet:
+        print(batch_report(batch.figures, slots, start_up, memory), file=sys.stderr)
     if request.as_json:
         record = {
             **batch.figures.as_json(),
@@ -158,8 +162,6 @@ def run_batch(
             **model.describe(),
         }
         print_json(record, indented=False)
-    if not progress.quiet:
-        print(batch_report(batch.figures, slots, start_up, memory), file=sys.stderr)
     _conclude(request, batch.figures, interrupted=interrupted())
 
 
