@@ -71,8 +71,8 @@ def load(
         adds_bos=metadata.boolean("tokenizer.ggml.add_bos_token", pre_tokenizer.adds_bos),
         source=source,
     )
-    if remark := tokenizer.missing_bytes():
-        notice(remark)
+    if missing := tokenizer.missing_bytes():
+        notice(missing)
     return tokenizer
 
 
