@@ -153,3 +153,13 @@ class TextPipeline(Protocol):
             registry: Where targets and weight formats are looked up.
             progress: Told of every phase, and of what the user should know.
         """
+
+
+@runtime_checkable
+class TokenizerPipeline(TextPipeline, Protocol):
+    """A pipeline that opens a tokenizer without the model, as of files that hold nothing else."""
+
+    def open_tokenizer(
+        self, options: ModelOptions, registry: Lookup, progress: Progress
+    ) -> Tokenizer:
+        """Opens and validates the tokenizer, see `open`."""

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import json
 
+import gguf
+
+from pipelines.common.text.tokenizer import byte_alphabet
+
 ECHO = ("tokenize", "--pipeline", "echo")
 
 
@@ -45,3 +49,35 @@ def test_an_unknown_pipeline(cli):
     outcome = cli("tokenize", "--pipeline", "eco", "--text", "x")
     assert outcome.code == 2
     assert "did you mean 'echo'" in outcome.error
+
+
+def test_a_file_that_is_a_vocabulary_and_nothing_else(cli, tmp_path):
+    path = vocabulary_only(tmp_path / "vocabulary.gguf")
+    outcome = cli("tokenize", "--model-path", path, "--text", "the<|eot_id|>", "--json")
+    assert json.loads(outcome.out) == {
+        "ids": [257, 256, 101, 259],
+        "pieces": ["<|begin_of_text|>", "th", "e", "<|eot_id|>"],
+    }
+    assert outcome.err == ""
+    # Which architecture it was made for does not matter, what the tokenizer lacks does.
+    path = vocabulary_only(tmp_path / "other.gguf", "bloom", missing=b"\x04")
+    outcome = cli("tokenize", "--model-path", path, "--text", "t\x04h", "--ids")
+    assert outcome.out == "257 116 104\n"
+    assert "no token for 1 of the bytes" in outcome.error
+
+
+def vocabulary_only(path, architecture="llama", missing=b""):
+    writer = gguf.GGUFWriter(path, architecture)
+    spellings = {byte: char for char, byte in byte_alphabet().items()}
+    words = ["?" * 3 if byte in missing else spellings[byte] for byte in range(256)]
+    control = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list([*words, "th", *control])
+    writer.add_token_types([gguf.TokenType.NORMAL] * 257 + [gguf.TokenType.CONTROL] * 3)
+    writer.add_token_merges(["t h"])
+    writer.add_bos_token_id(257)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return path

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -9,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models
+import tokenizers
 from notices import Notices
+from tokenizers import decoders, models
 
 from pipelines.common.errors import (
     ExportError,
@@ -23,6 +26,7 @@ from pipelines.common.export.write import export
 from pipelines.common.progress import Progress
 from pipelines.common.registry import Registry
 from pipelines.common.target import Job
+from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
 from pipelines.common.text_generation import ModelOptions
 
 PROMPT = tiny_models.random_tokens(20)
@@ -346,3 +350,18 @@ def test_nothing_in_the_manifest_is_left_to_the_reader(exported):
     assert manifest["origin"]["encoding"] == "auto"
     assert len(manifest["frequencies"]) == manifest["config"]["head_dim"] // 2
     assert isinstance(tiny_models.open_model(exported).job(slots=1, max_length=2), Job)
+
+
+def test_a_folder_ends_where_its_model_file_does(gguf_file, tmp_path):
+    backend = tokenizers.Tokenizer(models.BPE(byte_alphabet() | {"<|im_end|>": 256}, []))
+    backend.decoder = decoders.ByteLevel()
+    backend.add_tokens(["<|end|>"])  # neither of the two is a control token
+    tokenizer = Tokenizer(
+        backend, vocab_size=258, bos_id=None, end_ids=[5], adds_bos=False, source="odd"
+    )
+    model = tiny_models.open_model(gguf_file, encoding="auto")
+    model = dataclasses.replace(model, tokenizer=tokenizer)
+    export(model, "cpu", tmp_path / "out", reference_weights=True)
+    found = tiny_models.open_model(tmp_path / "out").tokenizer
+    assert found.end_ids == tokenizer.end_ids == {5, 256, 257}
+    assert found.decode([256, 257]) == tokenizer.decode([256, 257]) == ""

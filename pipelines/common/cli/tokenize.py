@@ -30,12 +30,16 @@ def tokenize(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
 ) -> None:
     """Show the tokens of a text: ids and pieces."""
-    from pipelines.common.text_generation import ModelOptions
+    from pipelines.common.text_generation import ModelOptions, TokenizerPipeline
 
     options = ModelOptions(model_path=model_path, tokenizer_path=tokenizer_path, encoding="auto")
     text = read_stdin("the text") if text is None else text
-    registry, progress = registry_of(ctx), ConsoleProgress(quiet=True)
-    tokenizer = registry.load_pipeline(pipeline).open(options, registry, progress).tokenizer
+    registry, progress = registry_of(ctx), ConsoleProgress()
+    opener = registry.load_pipeline(pipeline)
+    if isinstance(opener, TokenizerPipeline):
+        tokenizer = opener.open_tokenizer(options, registry, progress)
+    else:
+        tokenizer = opener.open(options, registry, progress).tokenizer
     tokens = tokenizer.encode(text, special=not no_special_tokens)
     if as_json:
         pieces = [tokenizer.piece(token) for token in tokens]

@@ -58,9 +58,7 @@ class DecoderPipeline:
             ModelFileError: The file is not one that this pipeline can run.
             TokenizerError: Its tokenizer cannot be built.
         """
-        path = options.model_path or self.bundled
-        if path is None:
-            raise UsageError(f"{self.name} comes with no model; name a file with --model-path")
+        path = self._path(options)
         if options.model_path is None:
             progress.notice(
                 f"running the small bundled model {path.name}; for another one add"
@@ -84,21 +82,48 @@ class DecoderPipeline:
         check_table(file, table, ignored=(rope.FACTORS,))
         cache = options.cache(self.name, progress.notice)
         weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
-        if options.tokenizer_path is not None:
-            tokenizer = json_tokenizer.load(options.tokenizer_path, progress.notice)
-        else:
-            tokenizer = gguf_tokenizer.load(
-                file.metadata,
-                cache,
-                file.metadata_digest,
-                source=str(path),
-                notice=progress.notice,
-            )
+        tokenizer = self._tokenizer(file, cache, options, progress)
         check_matches(tokenizer, config.vocabulary)
         if weights.notice:
             progress.notice(weights.notice)
         return DecoderModel(
             self, options, registry, progress, file, config, weights, tokenizer, cache
+        )
+
+    def open_tokenizer(
+        self, options: ModelOptions, registry: Lookup, progress: Progress
+    ) -> Tokenizer:
+        """Opens the tokenizer alone, of any model file, also of one without tensors.
+
+        Raises:
+            UsageError: No model is given and none comes with the pipeline.
+            ModelFileError: The file, or exported folder, is damaged.
+            TokenizerError: Its tokenizer cannot be built.
+        """
+        path = self._path(options)
+        if path.is_dir():
+            return self.open(options, registry, progress).tokenizer
+        cache = options.cache(self.name, progress.notice)
+        return self._tokenizer(registry.opener(path)(path), cache, options, progress)
+
+    def _path(self, options: ModelOptions) -> Path:
+        path = options.model_path or self.bundled
+        if path is None:
+            raise UsageError(f"{self.name} comes with no model; name a file with --model-path")
+        return path
+
+    def _tokenizer(
+        self, file: ModelFile, cache: Cache, options: ModelOptions, progress: Progress
+    ) -> Tokenizer:
+        """The one that the user named, or the file's own."""
+        if options.tokenizer_path is not None:
+            return json_tokenizer.load(options.tokenizer_path, progress.notice)
+        return gguf_tokenizer.load(
+            file.metadata,
+            cache,
+            file.metadata_digest,
+            source=str(file.path),
+            notice=progress.notice,
         )
 
 
