@@ -17,8 +17,13 @@
 //
 // and a library exports one function, with `CUSTOM_OPS("my.domain", Twice, ...)`. What constructor
 // and `compute` throw becomes the error of the session.
+//
+// A graph may come from anywhere. What is asked for here and is not there, an input, an output, an
+// attribute, elements of some type, is an error; whether shapes and values fit is for kernels to say.
 #pragma once
 
+#include <atomic>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -86,6 +91,34 @@ constexpr uint32_t kApiVersion = 17;
 // Element types, as ONNX numbers them. `any` is for a variadic input of mixed types.
 enum class Type : int { any = 0, float32 = 1, uint8 = 2, int8 = 3, int32 = 6, int64 = 7, float16 = 10 };
 
+inline std::string name_of(Type type) {
+  switch (type) {
+    case Type::float32: return "float32";
+    case Type::uint8: return "uint8";
+    case Type::int8: return "int8";
+    case Type::int32: return "int32";
+    case Type::int64: return "int64";
+    case Type::float16: return "float16";
+    default: return "type " + std::to_string(static_cast<int>(type));
+  }
+}
+
+// The element type that is read as T; float16 is read as its bits.
+template <class T>
+constexpr Type type_of = Type::any;
+template <>
+inline constexpr Type type_of<float> = Type::float32;
+template <>
+inline constexpr Type type_of<uint8_t> = Type::uint8;
+template <>
+inline constexpr Type type_of<int8_t> = Type::int8;
+template <>
+inline constexpr Type type_of<int32_t> = Type::int32;
+template <>
+inline constexpr Type type_of<int64_t> = Type::int64;
+template <>
+inline constexpr Type type_of<uint16_t> = Type::float16;
+
 // Thrown for what the caller got wrong: shapes, sizes, values out of range.
 struct InvalidArgument : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -113,19 +146,19 @@ class Api {
     check(entry<OrtStatus*(OrtValue*, void**)>(51)(const_cast<OrtValue*>(value), &data));
     return data;
   }
-  std::vector<int64_t> tensor_shape(const OrtValue* value) const {
+  void tensor_type_and_shape(const OrtValue* value, Type& type, std::vector<int64_t>& shape) const {
     OrtTensorTypeAndShapeInfo* info = nullptr;
     check(entry<OrtStatus*(const OrtValue*, OrtTensorTypeAndShapeInfo**)>(65)(value, &info));
     size_t rank = 0;
-    OrtStatus* status = entry<OrtStatus*(const OrtTensorTypeAndShapeInfo*, size_t*)>(61)(info, &rank);
-    std::vector<int64_t> shape(rank);
+    OrtStatus* status = entry<OrtStatus*(const OrtTensorTypeAndShapeInfo*, Type*)>(60)(info, &type);
+    if (status == nullptr) status = entry<OrtStatus*(const OrtTensorTypeAndShapeInfo*, size_t*)>(61)(info, &rank);
     if (status == nullptr) {
+      shape.resize(rank);
       status = entry<OrtStatus*(const OrtTensorTypeAndShapeInfo*, int64_t*, size_t)>(62)(
           info, shape.data(), rank);
     }
     entry<void(OrtTensorTypeAndShapeInfo*)>(99)(info);
     check(status);
-    return shape;
   }
   float float_attribute(const OrtKernelInfo* info, const char* name) const {
     float value = 0;
@@ -156,6 +189,11 @@ class Api {
   size_t input_count(const OrtKernelInfo* info) const {
     size_t count = 0;
     check(entry<OrtStatus*(const OrtKernelInfo*, size_t*)>(230)(info, &count));
+    return count;
+  }
+  size_t output_count(const OrtKernelInfo* info) const {
+    size_t count = 0;
+    check(entry<OrtStatus*(const OrtKernelInfo*, size_t*)>(231)(info, &count));
     return count;
   }
   const OrtValue* constant_input(const OrtKernelInfo* info, size_t index) const {
@@ -195,22 +233,41 @@ inline Api api() { return Api(registered_table()); }
 
 // A tensor that belongs to ONNX Runtime.
 struct Tensor {
+  Type type;
   std::vector<int64_t> shape;
   void* bytes;
 
-  explicit Tensor(const OrtValue* value) : shape(api().tensor_shape(value)), bytes(api().tensor_data(value)) {}
+  // `what` it is, for messages: "input", "output". Null stands for one that the node does not have.
+  Tensor(const OrtValue* value, const char* what, size_t index) : what_(what), index_(index) {
+    if (value == nullptr) throw InvalidArgument(name() + " is missing");
+    api().tensor_type_and_shape(value, type, shape);
+    bytes = api().tensor_data(value);
+  }
 
   template <class T>
   T* data() const {
+    static_assert(type_of<T> != Type::any, "elements of this type are to be had from `bytes`");
+    expect(type_of<T>);
     return static_cast<T*>(bytes);
+  }
+  // Throws if elements are of another type.
+  void expect(Type expected) const {
+    if (type != expected)
+      throw InvalidArgument(name() + " has elements of " + name_of(type) + ", expected " + name_of(expected));
   }
   // Product of the dimensions from `first` up to, not including, `last`.
   int64_t elements(size_t first, size_t last) const {
-    int64_t count = 1;
-    for (size_t i = first; i < last; ++i) count *= shape[i];
-    return count;
+    uint64_t count = 1;  // of a tensor without elements some of the dimensions may overflow it
+    for (size_t i = first; i < last; ++i) count *= static_cast<uint64_t>(shape[i]);
+    return static_cast<int64_t>(count);
   }
   int64_t elements() const { return elements(0, shape.size()); }
+
+ private:
+  std::string name() const { return std::string(what_) + " " + std::to_string(index_); }
+
+  const char* what_;
+  size_t index_;
 };
 
 // What a kernel knows when it is made.
@@ -218,18 +275,43 @@ class Info {
  public:
   explicit Info(const OrtKernelInfo* info) : info_(info) {}
 
-  int64_t integer(const char* attribute) const { return api().int_attribute(info_, attribute); }
-  float number(const char* attribute) const { return api().float_attribute(info_, attribute); }
+  int64_t integer(const std::string& attribute) const {
+    return named(attribute, [&] { return api().int_attribute(info_, attribute.c_str()); });
+  }
+  int64_t integer(const std::string& attribute, int64_t least, int64_t most) const {
+    const int64_t value = integer(attribute);
+    if (value < least || value > most)
+      throw InvalidArgument("attribute '" + attribute + "' is " + std::to_string(value) + ", expected " +
+                            std::to_string(least) + " to " + std::to_string(most));
+    return value;
+  }
+  bool flag(const std::string& attribute) const { return integer(attribute, 0, 1) != 0; }
+  // A finite one.
+  float number(const std::string& attribute) const {
+    const float value = named(attribute, [&] { return api().float_attribute(info_, attribute.c_str()); });
+    if (!std::isfinite(value)) throw InvalidArgument("attribute '" + attribute + "' is no finite number");
+    return value;
+  }
   size_t inputs() const { return api().input_count(info_); }
+  size_t outputs() const { return api().output_count(info_); }
 
   // An input that the graph has as a constant.
   Tensor constant(size_t index) const {
-    const OrtValue* value = api().constant_input(info_, index);
+    const OrtValue* value = index < inputs() ? api().constant_input(info_, index) : nullptr;
     if (value == nullptr) throw InvalidArgument("input " + std::to_string(index) + " has to be a constant");
-    return Tensor(value);
+    return Tensor(value, "input", index);
   }
 
  private:
+  template <class Read>
+  static auto named(const std::string& attribute, const Read& read) -> decltype(read()) {
+    try {
+      return read();
+    } catch (const std::runtime_error& error) {
+      throw InvalidArgument("attribute '" + attribute + "' is missing or of another type: " + error.what());
+    }
+  }
+
   const OrtKernelInfo* info_;
 };
 
@@ -239,17 +321,31 @@ class Context {
   explicit Context(OrtKernelContext* context) : context_(context) {}
 
   size_t inputs() const { return api().input_count(context_); }
-  Tensor input(size_t index) const { return Tensor(api().input(context_, index)); }
+  Tensor input(size_t index) const { return Tensor(api().input(context_, index), "input", index); }
   Tensor output(size_t index, const std::vector<int64_t>& shape) {
-    return Tensor(api().output(context_, index, shape));
+    return Tensor(api().output(context_, index, shape), "output", index);
   }
 
   // Calls `work(i)` for every i below `total` on the threads of the session, each of which takes the
-  // next i when it is done with one. `work` must not throw.
+  // next i when it is done with one. The first of what `work` throws is thrown here, at the end.
   template <class Work>
   void parallel_for(size_t total, const Work& work) const {
-    auto call = [](void* data, size_t i) { (*static_cast<const Work*>(data))(i); };
-    api().parallel_for(context_, call, total, total, const_cast<Work*>(&work));
+    if (total == 0) return;
+    struct Job {
+      const Work& work;
+      std::atomic<bool> failed{false};
+      std::exception_ptr error{};
+    } job{work};
+    auto call = [](void* data, size_t i) {
+      Job& job = *static_cast<Job*>(data);
+      try {
+        job.work(i);
+      } catch (...) {
+        if (!job.failed.exchange(true)) job.error = std::current_exception();
+      }
+    };
+    api().parallel_for(context_, call, total, total, &job);
+    if (job.failed) std::rethrow_exception(job.error);
   }
 
  private:
@@ -298,7 +394,8 @@ struct Operator : OrtCustomOp {
     GetStartVersion = [](const OrtCustomOp*) { return 1; };
     GetEndVersion = [](const OrtCustomOp*) { return 1; };
     CreateKernelV2 = [](const OrtCustomOp*, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
-      return guarded([&] { *kernel = new Kernel(Info(info)); });
+      // What is thrown here is told without the operator's name.
+      return guarded([&] { *kernel = new Kernel(Info(info)); }, std::string(Kernel::name) + ": ");
     };
     KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
       return guarded([&] {
@@ -323,15 +420,15 @@ struct Operator : OrtCustomOp {
 #endif
 
   template <class Body>
-  static OrtStatus* guarded(const Body& body) {
+  static OrtStatus* guarded(const Body& body, const std::string& prefix = {}) {
     constexpr int kFail = 1, kInvalidArgument = 2;
     try {
       body();
       return nullptr;
     } catch (const InvalidArgument& error) {
-      return status(kInvalidArgument, error.what());
+      return status(kInvalidArgument, (prefix + error.what()).c_str());
     } catch (const std::exception& error) {
-      return status(kFail, error.what());
+      return status(kFail, (prefix + error.what()).c_str());
     }
   }
   static OrtStatus* status(int code, const char* message) {
@@ -377,6 +474,7 @@ ORT_CUSTOM_OP_PLACE(CreateCustomOpDomain, 26);
 ORT_CUSTOM_OP_PLACE(CustomOpDomain_Add, 27);
 ORT_CUSTOM_OP_PLACE(AddCustomOpDomain, 28);
 ORT_CUSTOM_OP_PLACE(GetTensorMutableData, 51);
+ORT_CUSTOM_OP_PLACE(GetTensorElementType, 60);
 ORT_CUSTOM_OP_PLACE(GetDimensionsCount, 61);
 ORT_CUSTOM_OP_PLACE(GetDimensions, 62);
 ORT_CUSTOM_OP_PLACE(GetTensorTypeAndShape, 65);
@@ -388,6 +486,7 @@ ORT_CUSTOM_OP_PLACE(KernelContext_GetOutput, 91);
 ORT_CUSTOM_OP_PLACE(ReleaseStatus, 93);
 ORT_CUSTOM_OP_PLACE(ReleaseTensorTypeAndShapeInfo, 99);
 ORT_CUSTOM_OP_PLACE(KernelInfo_GetInputCount, 230);
+ORT_CUSTOM_OP_PLACE(KernelInfo_GetOutputCount, 231);
 ORT_CUSTOM_OP_PLACE(KernelInfoGetConstantInput_tensor, 249);
 ORT_CUSTOM_OP_PLACE(KernelContext_ParallelFor, 274);
 #undef ORT_CUSTOM_OP_PLACE

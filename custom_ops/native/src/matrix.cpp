@@ -11,6 +11,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -209,8 +210,11 @@ Matrix::Matrix(Encoding encoding, const uint8_t* stored, int64_t rows, int64_t b
 #endif
   };
   const int64_t pieces = (groups + step - 1) / step;
-  std::vector<std::thread> helpers(std::min<int64_t>(available_threads(), pieces) - 1);
-  for (std::thread& helper : helpers) helper = std::thread(work);
+  std::vector<std::thread> helpers;
+  try {
+    for (int64_t i = 1; i < std::min<int64_t>(available_threads(), pieces); ++i) helpers.emplace_back(work);
+  } catch (const std::system_error&) {  // the system gives no more of them
+  }
   work();
   for (std::thread& helper : helpers) helper.join();
 }

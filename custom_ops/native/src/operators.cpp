@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,11 @@ using custom_op::Type;
 
 constexpr int64_t kTaskBytes = 192 << 10;  // of a matrix that a thread takes at a time
 
+// Beyond what any model has, and far from where sizes that are made of them would overflow.
+constexpr int64_t kMostColumns = 1 << 30, kMostHeadDim = 1 << 16, kMostHeads = 1 << 16;
+
 Encoding encoding_attribute(const Info& info, const std::string& name) {
-  const auto encoding = static_cast<Encoding>(info.integer(name.c_str()));
+  const auto encoding = static_cast<Encoding>(info.integer(name));
   switch (encoding) {
     case Encoding::f32:
     case Encoding::f16:
@@ -35,6 +39,20 @@ Encoding encoding_attribute(const Info& info, const std::string& name) {
     case Encoding::q6_k: return encoding;
   }
   throw InvalidArgument("no encoding " + std::to_string(static_cast<int64_t>(encoding)));
+}
+
+int64_t columns_attribute(const Info& info) { return info.integer("columns", 1, kMostColumns); }
+
+void expect_count(size_t count, size_t expected, const char* what) {
+  if (count != expected)
+    throw InvalidArgument("the node has " + std::to_string(count) + " " + what + ", expected " +
+                          std::to_string(expected));
+}
+
+std::string text(const std::vector<int64_t>& shape) {
+  std::string all;
+  for (const int64_t size : shape) all += (all.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + all + "]";
 }
 
 // Memory that a thread uses again from call to call.
@@ -105,12 +123,15 @@ class Linear {
   static constexpr bool variadic_input = true, variadic_output = true;
 
   explicit Linear(const Info& info)
-      : columns_(info.integer("columns")),
-        normalizes_(info.integer("norm") != 0),
-        adds_(info.integer("residual") != 0),
-        gated_(info.integer("gated") != 0),
+      : columns_(columns_attribute(info)),
+        normalizes_(info.flag("norm")),
+        adds_(info.flag("residual")),
+        gated_(info.flag("gated")),
         epsilon_(info.number("epsilon")) {
-    const int64_t count = info.integer("weights");
+    if (epsilon_ < 0) throw InvalidArgument("attribute 'epsilon' is negative");
+    const int64_t count = info.integer("weights", 1, static_cast<int64_t>(info.inputs()));
+    expect_count(info.inputs(), 1 + count + normalizes_ + adds_, "inputs");
+    expect_count(info.outputs(), gated_ ? 1 : count, "outputs");
     matrices_.reserve(count);
     for (int64_t i = 0; i < count; ++i) {
       const Tensor stored = info.constant(1 + i);
@@ -129,19 +150,21 @@ class Linear {
     const Kernels& kernel = kernels();
     const Tensor x = context.input(0);
     if (x.shape.empty() || x.shape.back() != columns_)
-      throw InvalidArgument("the input has not " + std::to_string(columns_) + " columns");
+      throw InvalidArgument("the input " + text(x.shape) + " has not " + std::to_string(columns_) + " columns");
     const int64_t tokens = x.elements(0, x.shape.size() - 1);
     size_t next = 1 + matrices_.size();
     const float* norm = nullptr;
     if (normalizes_) {
       const Tensor weight = context.input(next++);
-      if (weight.elements() != columns_) throw InvalidArgument("the weight of the norm has another size than a row");
+      if (weight.elements() != columns_)
+        throw InvalidArgument("the norm's weight " + text(weight.shape) + " has not the size of a row");
       norm = weight.data<float>();
     }
     const float* residual = nullptr;
     if (adds_) {
       const Tensor added = context.input(next++);
-      if (added.elements() != tokens * matrices_[0].rows()) throw InvalidArgument("the residual has another shape");
+      if (added.elements() != tokens * matrices_[0].rows())
+        throw InvalidArgument("the residual " + text(added.shape) + " has not the size of the product");
       residual = added.data<float>();
     }
     std::vector<float*> results;
@@ -214,13 +237,19 @@ class Embedding {
   static constexpr Type outputs[] = {Type::float32};
 
   explicit Embedding(const Info& info)
-      : encoding_(encoding_attribute(info, "encoding")), columns_(info.integer("columns")) {}
+      : encoding_(encoding_attribute(info, "encoding")), columns_(columns_attribute(info)) {
+    if (columns_ % block_columns(encoding_) != 0)
+      throw InvalidArgument("rows of " + std::to_string(columns_) + " columns are not whole blocks of " +
+                            std::to_string(block_columns(encoding_)));
+    expect_count(info.inputs(), std::size(inputs), "inputs");
+    expect_count(info.outputs(), std::size(outputs), "outputs");
+  }
 
   void compute(Context& context) const {
     const Tensor tokens = context.input(0), table = context.input(1);
     const int64_t bytes = row_bytes(encoding_, columns_);
-    if (table.shape.size() != 2 || table.shape[1] != bytes || columns_ % block_columns(encoding_) != 0)
-      throw InvalidArgument("the table's rows have not " + std::to_string(bytes) + " bytes");
+    if (table.shape.size() != 2 || table.shape[1] != bytes)
+      throw InvalidArgument("the table " + text(table.shape) + " has not rows of " + std::to_string(bytes) + " bytes");
     const int64_t count = tokens.elements(), rows = table.shape[0];
     const int64_t* ids = tokens.data<int64_t>();
     for (int64_t i = 0; i < count; ++i)
@@ -230,8 +259,9 @@ class Embedding {
     std::vector<int64_t> shape = tokens.shape;
     shape.push_back(columns_);
     float* values = context.output(0, shape).data<float>();
+    const auto* stored = table.data<uint8_t>();
     context.parallel_for(count, [&](size_t i) {
-      decode_row(encoding_, table.data<uint8_t>() + ids[i] * bytes, columns_, values + i * columns_);
+      decode_row(encoding_, stored + ids[i] * bytes, columns_, values + i * columns_);
     });
   }
 
@@ -266,10 +296,12 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
   static constexpr Type outputs[] = {Type::float32, state, state};
 
   explicit Attention(const Info& info)
-      : head_dim_(info.integer("head_dim")),
+      : head_dim_(info.integer("head_dim", 2, kMostHeadDim)),
         scale_(info.number("scale")),
-        interleaved_(info.integer("interleaved") != 0) {
-    if (head_dim_ < 2 || head_dim_ % 2 != 0) throw InvalidArgument("head_dim has to be even");
+        interleaved_(info.flag("interleaved")) {
+    if (head_dim_ % 2 != 0) throw InvalidArgument("attribute 'head_dim' has to be even");
+    expect_count(info.inputs(), std::size(Attention::inputs), "inputs");
+    expect_count(info.outputs(), std::size(outputs), "outputs");
   }
 
   void compute(Context& context) const {
@@ -277,31 +309,42 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     const Tensor query = context.input(0), key = context.input(1), value = context.input(2);
     const Tensor past_key = context.input(3), past_value = context.input(4);
     const Tensor pasts = context.input(5), totals = context.input(6);
+    past_key.expect(state);
+    past_value.expect(state);
+    const auto *query_rows = query.data<float>(), *key_rows = key.data<float>(), *value_rows = value.data<float>();
     if (query.shape.size() != 3 || key.shape.size() != 3)
-      throw InvalidArgument("query and key have to be [batch, tokens, heads * head_dim]");
+      throw InvalidArgument("query " + text(query.shape) + " and key " + text(key.shape) +
+                            " have to be [batch, tokens, heads * head_dim]");
     const int32_t *past = pasts.data<int32_t>(), *total = totals.data<int32_t>();
     const int64_t batch = query.shape[0], length = query.shape[1];
     const int64_t heads = query.shape[2] / head_dim_, kv_heads = key.shape[2] / head_dim_;
     const int64_t capacity = past_key.shape.size() == 4 ? past_key.shape[2] : 0;
-    if (kv_heads < 1 || heads % kv_heads != 0 || query.shape[2] != heads * head_dim_ || key.shape != value.shape ||
-        key.shape[0] != batch || key.shape[1] != length || pasts.elements() != batch || totals.elements() != batch ||
-        past_key.shape != std::vector<int64_t>{batch, kv_heads, capacity, head_dim_} ||
+    if (kv_heads < 1 || heads < 1 || heads > kMostHeads || heads % kv_heads != 0 ||
+        query.shape[2] != heads * head_dim_ || key.shape != std::vector<int64_t>{batch, length, kv_heads * head_dim_} ||
+        value.shape != key.shape || past_key.shape != std::vector<int64_t>{batch, kv_heads, capacity, head_dim_} ||
         past_value.shape != past_key.shape || capacity % kLanes != 0)
-      throw InvalidArgument("query, key, value and state do not fit together");
+      throw InvalidArgument("query " + text(query.shape) + ", key " + text(key.shape) + ", value " + text(value.shape) +
+                            " and state " + text(past_key.shape) + ", " + text(past_value.shape) +
+                            " do not fit together in heads of " + std::to_string(head_dim_));
+    if (pasts.elements() != batch || totals.elements() != batch)
+      throw InvalidArgument("lengths " + text(pasts.shape) + " and " + text(totals.shape) + " are not of " +
+                            std::to_string(batch) + " sequences");
     const float *cos = nullptr, *sin = nullptr;
     int64_t positions = capacity;
     if constexpr (rotates) {
       const Tensor cosines = context.input(7), sines = context.input(8);
       if (cosines.shape.size() != 2 || cosines.shape[1] != head_dim_ / 2 || sines.shape != cosines.shape)
-        throw InvalidArgument("the tables of cosines and sines have to be [positions, head_dim / 2]");
+        throw InvalidArgument("the tables of cosines " + text(cosines.shape) + " and sines " + text(sines.shape) +
+                              " have to be [positions, " + std::to_string(head_dim_ / 2) + "]");
       cos = cosines.data<float>();
       sin = sines.data<float>();
       positions = std::min(positions, cosines.shape[0]);
     }
     for (int64_t b = 0; b < batch; ++b)
       if (past[b] < 0 || total[b] < past[b] || total[b] > positions || total[b] - past[b] > length)
-        throw InvalidArgument("a sequence of " + std::to_string(total[b]) + " tokens does not fit into " +
-                              std::to_string(positions));
+        throw InvalidArgument("a sequence of " + std::to_string(past[b]) + " to " + std::to_string(total[b]) +
+                              " tokens does not fit into " + std::to_string(positions) + " positions and rows of " +
+                              std::to_string(length));
 
     float* mixed = context.output(0, query.shape).data<float>();
     auto* keys = append_to(context.output(1, past_key.shape), past_key);
@@ -314,12 +357,12 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
       float* rotated = scratch<float>(stride);
       for (int64_t s = 0; s < total[b] - past[b]; ++s) {
         const int64_t position = past[b] + s, place = ((b * length + s) * kv_heads + h) * head_dim_;
-        const float* source = key.data<float>() + place;
+        const float* source = key_rows + place;
         if (rotates) {
           kernel.rotate(source, cos + position * pairs, sin + position * pairs, head_dim_, interleaved_, 1.0f, rotated);
           source = rotated;
         }
-        kernel.append(source, value.data<float>() + place, head_dim_, position, half,
+        kernel.append(source, value_rows + place, head_dim_, position, half,
                       keys + (b * kv_heads + h) * head_bytes, values + (b * kv_heads + h) * head_bytes);
       }
     };
@@ -329,7 +372,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
       float* results = queries + rows * stride;
       for (int64_t row = 0; row < rows; ++row) {
         const int64_t token = first + row / group, angles = (past[b] + token) * pairs;
-        const float* source = query.data<float>() + place_of(b, token, h * group + row % group, length, heads);
+        const float* source = query_rows + place_of(b, token, h * group + row % group, length, heads);
         float* target = queries + row * stride;
         if (rotates)
           kernel.rotate(source, cos + angles, sin + angles, head_dim_, interleaved_, scale_, target);
@@ -387,7 +430,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
   // The new state, in place if the caller has given both the same memory.
   static uint8_t* append_to(const Tensor& state, const Tensor& past) {
     if (state.bytes != past.bytes) std::memcpy(state.bytes, past.bytes, past.elements() * (half ? 2 : 4));
-    return state.data<uint8_t>();
+    return static_cast<uint8_t*>(state.bytes);
   }
 
   int64_t head_dim_;
