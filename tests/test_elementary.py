@@ -9,8 +9,8 @@ import sys
 import mpmath
 import numpy as np
 import pytest
-from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 from numpy.typing import NDArray
+from numpy_features import FEATURES, without
 
 from pipelines.common.elementary import LARGEST_ANGLE, cos_sin, exp, power
 
@@ -106,12 +106,10 @@ print(*(hashlib.sha256(result.tobytes()).hexdigest() for result in results))
 
 
 def test_results_do_not_depend_on_the_processor() -> None:
-    dispatched = [feature for feature in __cpu_dispatch__ if __cpu_features__[feature]]
-
     def results(disabled: list[str]) -> str:
         return subprocess.run(
             [sys.executable, "-c", RESULTS],
-            env={**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(disabled)},
+            env={**os.environ, **without(disabled)},
             capture_output=True,
             text=True,
             check=True,
@@ -120,4 +118,4 @@ def test_results_do_not_depend_on_the_processor() -> None:
     # What NumPy uses, the least that it runs on, and what is between.
     expected = results([])
     assert len(set(expected.split())) == 4
-    assert {results(dispatched), results(dispatched[-1:])} == {expected}
+    assert {results(FEATURES), results(FEATURES[-1:])} == {expected}

@@ -1,73 +1,182 @@
-"""Every instruction set that this machine has gives the same results."""
+"""Every instruction set computes the same bits, and so does every machine."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType as Type
-from tiny_models import MIXED, llama, write_gguf
-
-SCORE = """
-import sys
-import numpy as np
-sys.path.insert(0, {tests!r})
+from native_nodes import Node, attention, embedding, linear
+from numpy.typing import NDArray
+from numpy_features import FEATURES, without
 from tiny_models import open_model, random_tokens
-model = open_model(__import__("pathlib").Path({path!r}), encoding="auto", native_ops=True)
-np.save({out!r}, model.start(slots=1, max_length=40).score(random_tokens(40)))
+
+from custom_ops.native.rules import BLOCKS, STORED
+from pipelines.common.registry import Registry
+
+ROOT = Path(__file__).parents[2]
+
+# What the bundled model's logits are on every machine; only changes of what is computed, as of the
+# order of a sum, change it.
+LOGITS = {
+    "q4_0": "aebaffee99ecb9a4bf4282783f2df0f5f9d383f37e3aa381e5c1efe1603c1864",
+    "q8_0": "9f8b2ac594de05cd3f4a4523041b10e0ed527ce114a5a3bd3cbd6ef3e5a85e75",
+    "auto": "da21646f11c1e941e71b5434a0a0901aae5efdfc90375da74f53c376f60c333b",
+    "float32": "da21646f11c1e941e71b5434a0a0901aae5efdfc90375da74f53c376f60c333b",
+}
+
+PROGRAM = """
+import hashlib, sys
+from pipelines.common.progress import Progress
+from pipelines.common.registry import Registry
+from pipelines.common.text_generation import ModelOptions
+registry = Registry.discover()
+for encoding in sys.argv[2:]:
+    options = ModelOptions(encoding=encoding, target="cpu")
+    model = registry.load_pipeline("llama3").open(options, registry, Progress())
+    logits = model.start(slots=1, max_length=64).score(list(map(int, sys.argv[1].split(","))))
+    print(encoding, hashlib.sha256(logits.tobytes()).hexdigest())
 """
 
 
-def score(path: Path, isa: str, out: Path) -> np.ndarray | str:
-    """Logits, or the last line of what went wrong."""
-    program = SCORE.format(path=str(path), out=str(out), tests=str(Path(__file__).parents[1]))
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PIPELINE_NATIVE_ISA": isa},
+def program(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *args],
+        env={**os.environ, **environment},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    return np.load(out) if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("kind", ["mixed", "F32"])
-def test_instruction_sets_agree(tmp_path: Path, kind: str) -> None:
-    mixed = kind == "mixed"
-    path = write_gguf(
-        tmp_path / "model.gguf",
-        llama(),
-        Type.Q4_0 if mixed else Type[kind],
-        exceptions=MIXED if mixed else None,
-    )
-    portable = score(path, "portable", tmp_path / "portable.npy")
-    assert isinstance(portable, np.ndarray), portable
-    same = []
-    for isa in ("avx512-vnni", "avx-vnni", "avx2", "neon-i8mm", "neon-dotprod"):
-        result = score(path, isa, tmp_path / f"{isa}.npy")
-        if isinstance(result, str):
-            assert "PIPELINE_NATIVE_ISA" in result
-            continue
-        # Without fused multiplication and addition a rounding to int8 may go the other way.
-        assert np.median(np.abs(result - portable).max(-1)) < (0.02 if mixed else 1e-4)
-        same.append(result)
-    for result in same[1:]:
-        np.testing.assert_array_equal(result, same[0])
+def library() -> Path:
+    path = Registry.discover().load_op_package("native").library
+    assert path is not None
+    return path
+
+
+@pytest.fixture(scope="module")
+def isas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Libraries, by the instruction set that each is to take; it chooses when it first computes.
+
+    Those that the library names as what it has kernels for, and this processor can run.
+    """
+    folder, result = tmp_path_factory.mktemp("isas"), {}
+
+    def refusal(isa: str) -> str | None:
+        """Why the library does not take an instruction set, if it does not."""
+        result[isa] = shutil.copy(library(), folder / f"{isa}.so")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PIPELINE_NATIVE_ISA", isa)
+            try:
+                linear("f32").run(result[isa])
+            except Exception as error:  # noqa: BLE001 - the runtime's errors have no class in common
+                return str(error)
+        return None
+
+    known = re.search(r"expected one of ([\w, -]+)", refusal("altivec") or "")
+    assert known is not None
+    refused = {isa: refusal(isa) for isa in known[1].split(", ")}
+    assert all("this processor lacks" in why for why in refused.values() if why is not None)
+    taken = {isa: result[isa] for isa, why in refused.items() if why is None}
+    assert "portable" in taken
+    return taken
+
+
+NODES: dict[str, Node] = {
+    **{
+        f"{encoding}, {tokens} tokens": linear(encoding, tokens=tokens, columns=columns)
+        for encoding in STORED
+        for tokens, columns in ((1, 256), (2, 512), (4, 256), (7, 768), (16, 256), (37, 512))
+    },
+    **{
+        f"{encoding}, norm": linear(encoding, norm=True, weights=3, tokens=5) for encoding in STORED
+    },
+    **{f"{encoding}, residual": linear(encoding, residual=True, tokens=5) for encoding in STORED},
+    **{
+        f"{encoding}, gated, {tokens} tokens": linear(
+            encoding, gated=True, weights=2, norm=True, tokens=tokens
+        )
+        for encoding in BLOCKS
+        for tokens in (1, 3, 8, 20)
+    },
+    **{f"{encoding}, rows": embedding(encoding) for encoding in STORED},
+    "f32, narrow": linear("f32", columns=19),
+    **{
+        f"{name}, {head_dim}, {tokens} tokens": attention(
+            name, head_dim=head_dim, tokens=tokens, interleaved=tokens == 3, capacity=352, past=past
+        )
+        for name in (
+            "RotaryAttention",
+            "Attention",
+            "RotaryAttentionFloat32",
+            "AttentionFloat32",
+        )
+        for head_dim in (16, 18, 64, 80, 128)
+        for tokens, past in ((1, (0, 300)), (3, (0, 300)), (40, (0, 290)))
+    },
+}
+
+
+def digest(results: list[NDArray[Any]]) -> str:
+    return hashlib.sha256(b"".join(result.tobytes() for result in results)).hexdigest()
+
+
+def test_operators(isas: dict[str, Path]) -> None:
+    for name, node in NODES.items():
+        results = {isa: node.run(path) for isa, path in isas.items()}
+        assert all(np.isfinite(result).all() for result in results["portable"]), name
+        assert len({digest(result) for result in results.values()}) == 1, name
+
+
+@pytest.fixture(scope="module")
+def built() -> None:
+    """The bundled model's graphs in the cache, so that processes need not build them."""
+    for encoding in LOGITS:
+        open_model(None, encoding=encoding, native_ops=True).start(slots=1, max_length=64)
+
+
+@pytest.mark.usefixtures("built")
+def test_logits_of_the_bundled_model(isas: dict[str, Path]) -> None:
+    """Recorded, and computed without what NumPy uses of this processor as well."""
+    tokens = ",".join(map(str, random_tokens(60)))
+    for isa in isas:
+        few = without(FEATURES) if isa == "portable" else {}
+        done = program("-c", PROGRAM, tokens, *LOGITS, PIPELINE_NATIVE_ISA=isa, **few)
+        assert done.returncode == 0, done.stderr
+        assert dict(line.split() for line in done.stdout.splitlines()) == LOGITS, isa
+
+
+@pytest.mark.usefixtures("built")
+def test_text_in_the_readme(isas: dict[str, Path]) -> None:
+    """Its first command prints what stands below it, but for the figures."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = re.search(r"^ {4}pip install -e \. && python (run_pipeline\.py .*)$", readme, re.M)
+    assert command is not None
+    block = readme[command.end() :].split("```\n")[1]
+    expected, figures = block.split("\nprompt  ")
+    assert "tok/s" in figures
+    for isa in isas:
+        done = program(*shlex.split(command[1]), PIPELINE_NATIVE_ISA=isa)
+        assert done.returncode == 0, done.stderr
+        notices = re.findall(r"^run_pipeline: .*$", done.stderr, re.M)
+        assert "\n".join([*notices, done.stdout]).split() == expected.split(), isa
 
 
 def test_unknown_instruction_set_is_one_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "run_pipeline.py", "llama3", "--prompt", "x", "--max-new-tokens", "1"],
-        env={**os.environ, "PIPELINE_NATIVE_ISA": "altivec"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
+    done = program(
+        *("run_pipeline.py", "llama3", "--prompt", "x", "--max-new-tokens", "1"),
+        PIPELINE_NATIVE_ISA="altivec",
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
@@ -78,13 +187,8 @@ def test_unknown_instruction_set_is_one_line() -> None:
 
 def test_flag_leaves_the_kernels_out() -> None:
     def packages(*options: str) -> object:
-        done = subprocess.run(
-            [sys.executable, "run_pipeline.py", "llama3", "--prompt", "x", "--json", *options],
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = program("run_pipeline.py", "llama3", "--prompt", "x", "--json", *options)
+        assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)["op_packages"]
 
     assert packages("--max-new-tokens", "1") == ["native"]

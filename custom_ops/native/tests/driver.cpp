@@ -797,8 +797,8 @@ void check_decode_row(Random& random) {
 void check_fused(Random& random) {
   const auto value = [&](int least, int most) {
     const uint32_t sign = random.integer(0, 1) << 31, exponent = random.integer(least, most) << 23;
-    const uint32_t fraction = random.integer(0, 0x7fffff) & ~(random.chance(0.5) ? 0u : 0x7fffffu >> random.integer(0, 22));
-    const uint32_t bits = sign | exponent | fraction;
+    const uint32_t dropped = random.chance(0.5) ? 0 : 0x7fffffu >> random.integer(0, 22);
+    const uint32_t bits = sign | exponent | (random.integer(0, 0x7fffff) & ~dropped);
     float result;
     std::memcpy(&result, &bits, sizeof result);
     return result;

@@ -1,0 +1,175 @@
+"""Graphs of one node of the native kernels, with what they are fed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from pipelines.common.weights.encodings import ENCODINGS
+
+DOMAIN = "pipelines.native"
+_SCALES = {"q4_0": (0,), "q4_1": (0, 2), "q8_0": (0,), "q6_k": (208,)}
+"""Where the float16s of a block are."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node and its inputs by name, in order; None leaves one out.
+
+    Attributes:
+        operator: The operator.
+        inputs: What it is fed.
+        attributes: Its attributes.
+        outputs: Names of its results; an empty one leaves one out.
+        constants: Inputs that the graph has as initializers.
+    """
+
+    operator: str
+    inputs: Mapping[str, NDArray[Any] | None]
+    attributes: Mapping[str, Any]
+    outputs: Sequence[str] = ("y",)
+    constants: Collection[str] = ()
+
+    @property
+    def given(self) -> dict[str, NDArray[Any]]:
+        """The inputs that are not left out."""
+        return {name: array for name, array in self.inputs.items() if array is not None}
+
+    def session(self, library: Path) -> ort.InferenceSession:
+        """A session of the node alone, which knows no shapes beforehand."""
+        node = onnx.helper.make_node(
+            self.operator,
+            [name if array is not None else "" for name, array in self.inputs.items()],
+            self.outputs,
+            domain=DOMAIN,
+            **self.attributes,
+        )
+        graph = onnx.helper.make_graph(
+            [node],
+            "node",
+            [
+                onnx.helper.make_tensor_value_info(
+                    name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), None
+                )
+                for name, array in self.given.items()
+                if name not in self.constants
+            ],
+            [onnx.ValueInfoProto(name=name) for name in self.outputs if name],
+            [onnx.numpy_helper.from_array(self.given[name], name) for name in self.constants],
+        )
+        opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid(DOMAIN, 1)]
+        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        options.register_custom_ops_library(str(library))
+        return ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def run(self, library: Path) -> list[NDArray[Any]]:
+        """The node's results."""
+        feeds = {name: array for name, array in self.given.items() if name not in self.constants}
+        return self.session(library).run(None, feeds)
+
+
+def normal(generator: np.random.Generator, *shape: int) -> NDArray[np.float32]:
+    return generator.normal(0, 1, shape).astype(np.float32)
+
+
+def stored(
+    generator: np.random.Generator, encoding: str, rows: int, columns: int
+) -> NDArray[np.uint8]:
+    """A matrix as a file holds it, its scales about a hundredth."""
+    kind = ENCODINGS[encoding]
+    if kind.block_size == 1:
+        values = normal(generator, rows, columns)
+        raw = gguf.quantize(values, gguf.GGMLQuantizationType(kind.ggml_type))
+        return raw.view(np.uint8).reshape(rows, -1)
+    blocks = generator.integers(
+        256, size=(rows, columns // kind.block_size, kind.block_bytes), dtype=np.uint8
+    )
+    for start in _SCALES[encoding]:
+        blocks[..., start + 1] = 0x20 | blocks[..., start + 1] & 0x83
+    return blocks.reshape(rows, -1)
+
+
+def linear(
+    encoding: str,
+    *,
+    tokens: int = 3,
+    rows: int = 40,
+    columns: int = 256,
+    weights: int = 1,
+    norm: bool = False,
+    residual: bool = False,
+    gated: bool = False,
+) -> Node:
+    generator = np.random.default_rng(tokens)
+    names = [f"w{i}" for i in range(weights)]
+    inputs = {"x": normal(generator, 1, tokens, columns)}
+    inputs |= {name: stored(generator, encoding, rows, columns) for name in names}
+    if norm:
+        inputs["norm"] = normal(generator, columns)
+    if residual:
+        inputs["residual"] = normal(generator, 1, tokens, rows)
+    encodings = {f"encoding_{i}": ENCODINGS[encoding].ggml_type for i in range(weights)}
+    attributes = {
+        "columns": columns,
+        "weights": weights,
+        "norm": int(norm),
+        "epsilon": 1e-5,
+        "residual": int(residual),
+        "gated": int(gated),
+        **encodings,
+    }
+    outputs = ["y"] if gated else [f"y{i}" for i in range(weights)]
+    return Node("Linear", inputs, attributes, outputs, names)
+
+
+def embedding(encoding: str, *, rows: int = 20, columns: int = 256) -> Node:
+    generator = np.random.default_rng(0)
+    inputs = {
+        "tokens": generator.integers(rows, size=(2, 5)),
+        "table": stored(generator, encoding, rows, columns),
+    }
+    attributes = {"encoding": ENCODINGS[encoding].ggml_type, "columns": columns}
+    return Node("Embedding", inputs, attributes, constants=("table",))
+
+
+def attention(
+    name: str = "RotaryAttention",
+    *,
+    head_dim: int = 64,
+    tokens: int = 3,
+    past: Sequence[int] = (0, 5),
+    capacity: int = 32,
+    interleaved: bool = False,
+) -> Node:
+    """Four heads on two; of the last sequence the last token is padding."""
+    generator = np.random.default_rng(head_dim + tokens)
+    batch = len(past)
+    dtype = np.float32 if name.endswith("Float32") else np.float16
+    inputs: dict[str, NDArray[Any] | None] = {
+        part: normal(generator, batch, tokens, heads * head_dim)
+        for part, heads in (("query", 4), ("key", 2), ("value", 2))
+    }
+    for part in ("past_key", "past_value"):
+        inputs[part] = normal(generator, batch, 2, capacity, head_dim).astype(dtype)
+    inputs["past"] = np.array(past, np.int32)
+    inputs["total"] = inputs["past"] + np.int32(tokens)
+    if tokens > 1:
+        inputs["total"][-1] -= 1
+    if name.startswith("Rotary"):
+        angles = generator.uniform(0, 7, (capacity, head_dim // 2))
+        inputs |= {"cos": np.float32(np.cos(angles)), "sin": np.float32(np.sin(angles))}
+    attributes = {"head_dim": head_dim, "scale": head_dim**-0.5, "interleaved": int(interleaved)}
+    return Node(name, inputs, attributes, ("mixed", "new_key", "new_value"))
