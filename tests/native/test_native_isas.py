@@ -173,15 +173,23 @@ def test_text_in_the_readme(isas: dict[str, Path]) -> None:
         assert "\n".join([*notices, done.stdout]).split() == expected.split(), isa
 
 
-def test_unknown_instruction_set_is_one_line() -> None:
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("PIPELINE_NATIVE_ISA", "altivec", "expected one of "),
+        ("PIPELINE_NATIVE_PREFETCH", "3 KiB", "expected bytes from 0 to 65536"),
+        ("PIPELINE_NATIVE_PREFETCH", "65537", "expected bytes from 0 to 65536"),
+    ],
+)
+def test_what_a_variable_may_not_say_is_one_line(variable: str, value: str, expected: str) -> None:
     done = program(
         *("run_pipeline.py", "llama3", "--prompt", "x", "--max-new-tokens", "1"),
-        PIPELINE_NATIVE_ISA="altivec",
+        **{variable: value},
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "altivec" in last
-    assert "portable" in last
+    assert f"{variable} is {value}" in last
+    assert expected in last
     assert "Traceback" not in done.stderr
 
 

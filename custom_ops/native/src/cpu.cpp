@@ -1,5 +1,6 @@
-// Chooses the kernels for the processor at hand.
+// Chooses the kernels for the processor at hand, and how far they read ahead.
 
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -93,6 +94,31 @@ const Kernels& choose() {
   throw std::runtime_error(std::string("PIPELINE_NATIVE_ISA is ") + wanted + ", expected one of " + known);
 }
 
+constexpr int64_t kMaxPrefetch = 64 << 10;
+
+// Less comes too late, more is lost where threads change. What `speed --prefetch` has measured on which processor
+// is in docs/benchmarks.md: 3072 was nowhere far from the best, and 4608 on one processor two thirds of it.
+int64_t measured_distance() {
+#if defined(__x86_64__)
+  unsigned most, name[3];
+  __get_cpuid(0, &most, &name[0], &name[2], &name[1]);
+  if (std::memcmp(name, "AuthenticAMD", sizeof name) == 0) return 4608;
+#endif
+  return 3072;
+}
+
+int64_t choose_distance() {
+  const char* wanted = std::getenv("PIPELINE_NATIVE_PREFETCH");
+  if (wanted == nullptr) return measured_distance();
+  int64_t distance = 0;
+  const char* end = wanted + std::strlen(wanted);
+  const auto [rest, error] = std::from_chars(wanted, end, distance);
+  if (error == std::errc() && rest == end && rest != wanted && distance >= 0 && distance <= kMaxPrefetch)
+    return distance;
+  throw std::runtime_error(std::string("PIPELINE_NATIVE_PREFETCH is ") + wanted + ", expected bytes from 0 to " +
+                           std::to_string(kMaxPrefetch));
+}
+
 }  // namespace
 
 std::vector<const Kernels*> usable_kernels() {
@@ -104,6 +130,11 @@ std::vector<const Kernels*> usable_kernels() {
 
 const Kernels& kernels() {
   static const Kernels& chosen = choose();
+  return chosen;
+}
+
+int64_t prefetch_distance() {
+  static const int64_t chosen = choose_distance();
   return chosen;
 }
 

@@ -55,17 +55,18 @@ struct Kernels {
   // y = x / rms(x) * weight, for one row.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int64_t columns, float* y);
 
-  // Rows `first` to `last` (multiples of 16) of a packed matrix times a panel.
-  void (*product)(Encoding encoding, const uint8_t* tiles, int64_t first, int64_t last, const Panel& panel,
-                  int tokens, const Output& output);
+  // Rows `first` to `last` (multiples of 16) of a packed matrix times a panel. Here and below, memory is asked
+  // for `ahead` bytes before it is read.
+  void (*product)(Encoding encoding, const uint8_t* tiles, int64_t ahead, int64_t first, int64_t last,
+                  const Panel& panel, int tokens, const Output& output);
 
   // The same of two matrices, gate and up: silu(gate x) * (up x).
-  void (*gated_product)(Encoding encoding, const uint8_t* gate, const uint8_t* up,
-                        int64_t first, int64_t last, const Panel& panel, int tokens, const Output& output);
+  void (*gated_product)(Encoding encoding, const uint8_t* gate, const uint8_t* up, int64_t ahead, int64_t first,
+                        int64_t last, const Panel& panel, int tokens, const Output& output);
 
   // Rows `first` to `last` of a float matrix [N][K], as it is stored, times `tokens` rows of x.
-  void (*float_product)(Encoding encoding, const uint8_t* matrix, int64_t first, int64_t last, const float* x,
-                        int64_t columns, int64_t tokens, const Output& output);
+  void (*float_product)(Encoding encoding, const uint8_t* matrix, int64_t ahead, int64_t first, int64_t last,
+                        const float* x, int64_t columns, int64_t tokens, const Output& output);
 
   // gate[i] = silu(gate[i]) * up[i]
   void (*silu_multiply)(float* gate, const float* up, int64_t count);
@@ -88,5 +89,9 @@ std::vector<const Kernels*> usable_kernels();
 // The best table for this processor, or the one that PIPELINE_NATIVE_ISA names. Throws
 // std::runtime_error if that one is unknown or not for this processor.
 const Kernels& kernels();
+
+// How many bytes before it is read memory is best asked for on this processor, or what
+// PIPELINE_NATIVE_PREFETCH says. Throws std::runtime_error if that is no such number.
+int64_t prefetch_distance();
 
 }  // namespace native

@@ -18,9 +18,6 @@ using native::kLanes;
 using native::Output;
 using native::Panel;
 
-// Bytes between a load and the prefetch for later ones; less comes too late, more is lost where threads change
-constexpr int kPrefetch = 4608;
-
 // ---- products with packed matrices ----
 
 // What is computed together: some tokens of a panel, times one or two groups of sixteen rows. Two groups
@@ -43,18 +40,18 @@ inline void for_each(const Body& body) {
 }
 
 template <class S>
-inline Codes load_line(const uint8_t* line) {
-  if (S::asks_ahead) prefetch(line + kPrefetch);
+inline Codes load_line(const uint8_t* line, int64_t ahead) {
+  if (S::asks_ahead) prefetch(line + ahead);
   return Codes::load(line);
 }
 
 // The products of two blocks' lines of nibbles, the tiles of the second group `stride` bytes further on.
 template <class S>
-inline void dot_nibbles(Each<S, I32>& dots, const uint8_t* lines, int64_t stride, const int8_t* codes) {
+inline void dot_nibbles(Each<S, I32>& dots, const uint8_t* lines, int64_t stride, int64_t ahead, const int8_t* codes) {
   for (int j = 0; j < 4; ++j) {
     Codes low[S::groups], high[S::groups];
     for (int g = 0; g < S::groups; ++g) {
-      const Codes line = load_line<S>(lines + g * stride + 64 * j);
+      const Codes line = load_line<S>(lines + g * stride + 64 * j, ahead);
       low[g] = low_nibbles(line);
       high[g] = high_nibbles(line);
     }
@@ -88,12 +85,13 @@ struct Q4_0 {
   static constexpr int max_tokens = kTokens, max_groups = kGroups;
 
   template <class S>
-  static void add(const uint8_t* tile, int64_t stride, const Panel& x, int64_t block, int first, Each<S, F32>& sums) {
+  static void add(const uint8_t* tile, int64_t stride, int64_t ahead, const Panel& x, int64_t block, int first,
+                  Each<S, F32>& sums) {
     for (int b = 0; b < 2; ++b, ++block) {
       const int64_t place = block * S::width + first;
       Each<S, I32> dots;
       for_each<S>([&](int g, int t) { dots[g][t] = I32::all(x.sums[place + t]); });
-      dot_nibbles<S>(dots, tile + 64 + 256 * b, stride, x.codes + (block * 8 * S::width + first) * 4);
+      dot_nibbles<S>(dots, tile + 64 + 256 * b, stride, ahead, x.codes + (block * 8 * S::width + first) * 4);
       add_scaled<S>(sums, dots, tile + 32 * b, stride, x.scales + place);
     }
   }
@@ -104,12 +102,13 @@ struct Q4_1 {
   static constexpr int max_tokens = kTokens, max_groups = kGroups;
 
   template <class S>
-  static void add(const uint8_t* tile, int64_t stride, const Panel& x, int64_t block, int first, Each<S, F32>& sums) {
+  static void add(const uint8_t* tile, int64_t stride, int64_t ahead, const Panel& x, int64_t block, int first,
+                  Each<S, F32>& sums) {
     for (int b = 0; b < 2; ++b, ++block) {
       const int64_t place = block * S::width + first;
       Each<S, I32> dots;
       for_each<S>([&](int g, int t) { dots[g][t] = I32::zero(); });
-      dot_nibbles<S>(dots, tile + 128 + 256 * b, stride, x.codes + (block * 8 * S::width + first) * 4);
+      dot_nibbles<S>(dots, tile + 128 + 256 * b, stride, ahead, x.codes + (block * 8 * S::width + first) * 4);
       add_scaled<S>(sums, dots, tile + 32 * b, stride, x.scales + place);
       for_each<S>([&](int g, int t) {
         const F32 offset = F32::load_half(tile + 64 + 32 * b + g * stride);
@@ -125,7 +124,8 @@ struct Q8_0 {
   static constexpr int max_tokens = kTokens, max_groups = kGroups;
 
   template <class S>
-  static void add(const uint8_t* tile, int64_t stride, const Panel& x, int64_t block, int first, Each<S, F32>& sums) {
+  static void add(const uint8_t* tile, int64_t stride, int64_t ahead, const Panel& x, int64_t block, int first,
+                  Each<S, F32>& sums) {
     for (int b = 0; b < 2; ++b, ++block) {
       const int64_t place = block * S::width + first;
       Each<S, I32> dots;
@@ -133,7 +133,7 @@ struct Q8_0 {
       for (int j = 0; j < 8; ++j) {
         Codes line[S::groups];
         for (int g = 0; g < S::groups; ++g)
-          line[g] = signed_codes(load_line<S>(tile + g * stride + 64 + 512 * b + 64 * j));
+          line[g] = signed_codes(load_line<S>(tile + g * stride + 64 + 512 * b + 64 * j, ahead));
         for (int t = 0; t < S::tokens; ++t) {
           const Activations codes = Activations::load(x.codes + ((block * 8 + j) * S::width + first + t) * 4);
           for (int g = 0; g < S::groups; ++g) dots[g][t] = dot_signed(dots[g][t], line[g], codes);
@@ -150,7 +150,8 @@ struct Q6_K {
   static constexpr int max_tokens = (kTokens + 1) / 2, max_groups = 1;  // two sums at a time take the registers
 
   template <class S>
-  static void add(const uint8_t* tile, int64_t, const Panel& x, int64_t block, int first, Each<S, F32>& sums) {
+  static void add(const uint8_t* tile, int64_t, int64_t ahead, const Panel& x, int64_t block, int first,
+                  Each<S, F32>& sums) {
     constexpr int tokens = S::tokens, width = S::width;
     const F32 d = F32::load_half(tile);
     for (int half = 0; half < 2; ++half) {
@@ -166,8 +167,8 @@ struct Q6_K {
           for (int j = 0; j < 4; ++j) {
             const uint8_t* upper_bits = lines + (part * 4 + j) * 128;
             const uint8_t* nibbles = pair == 0 ? upper_bits + 64 : lines + 1024 + (part * 4 + j) * 64;
-            const Codes high = pair == 0 ? load_line<S>(upper_bits) : Codes::load(upper_bits);
-            const Codes line = load_line<S>(nibbles);
+            const Codes high = pair == 0 ? load_line<S>(upper_bits, ahead) : Codes::load(upper_bits);
+            const Codes line = load_line<S>(nibbles, ahead);
             const Codes lower = pair == 0 ? with_high_bits<0>(low_nibbles(line), high)
                                           : with_high_bits<1>(low_nibbles(line), high);
             const Codes upper = pair == 0 ? with_high_bits<2>(high_nibbles(line), high)
@@ -199,16 +200,17 @@ struct Q6_K {
 // Groups of rows times some tokens of a panel, from `first` on. The tiles of the second group are `stride`
 // bytes after those of the first.
 template <class Format, class S>
-inline void multiply(const uint8_t* tiles, int64_t stride, const Panel& x, int first, Each<S, F32>& sums) {
+inline void multiply(const uint8_t* tiles, int64_t stride, int64_t ahead, const Panel& x, int first,
+                     Each<S, F32>& sums) {
   constexpr int64_t bytes = native::tile_bytes(Format::encoding), header = native::tile_header(Format::encoding);
   constexpr int64_t blocks = native::tile_columns(Format::encoding) / 32;
   for_each<S>([&](int g, int t) { sums[g][t] = F32::zero(); });
   for (int64_t block = 0; block < x.columns / 32; block += blocks, tiles += bytes) {
     // The lines of codes are asked for one by one where `add` does that.
-    const int64_t ahead = S::asks_ahead ? header : x.leads && first == 0 ? bytes : 0;
+    const int64_t asked = S::asks_ahead ? header : x.leads && first == 0 ? bytes : 0;
     for (int g = 0; g < S::groups; ++g)
-      for (int64_t line = 0; line < ahead; line += 64) prefetch(tiles + g * stride + kPrefetch + line);
-    Format::template add<S>(tiles, stride, x, block, first, sums);
+      for (int64_t line = 0; line < asked; line += 64) prefetch(tiles + g * stride + ahead + line);
+    Format::template add<S>(tiles, stride, ahead, x, block, first, sums);
   }
 }
 
@@ -240,13 +242,13 @@ inline void store(F32 sums, int64_t row, int token, const Output& output) {
 
 // The product with one or two groups of rows, the second one `apart` rows after the first.
 template <class Format, int width, int groups>
-inline void rows_of_product(const uint8_t* tiles, int64_t row, int64_t apart, const Panel& x, int count,
+inline void rows_of_product(const uint8_t* tiles, int64_t row, int64_t apart, int64_t ahead, const Panel& x, int count,
                             const Output& output) {
   using S = Shape<width, Best<Format, width>::tokens, groups>;
   const int64_t bytes = bytes_of_group<Format>(x);
   for (int first = 0; first < width && first < count; first += S::tokens) {
     Each<S, F32> sums;
-    multiply<Format, S>(tiles + row / kLanes * bytes, apart / kLanes * bytes, x, first, sums);
+    multiply<Format, S>(tiles + row / kLanes * bytes, apart / kLanes * bytes, ahead, x, first, sums);
     for_each<S>([&](int g, int t) {
       if (first + t < count) store(sums[g][t], row + g * apart, first + t, output);
     });
@@ -254,15 +256,16 @@ inline void rows_of_product(const uint8_t* tiles, int64_t row, int64_t apart, co
 }
 
 template <class Format, int width>
-void product_of(const uint8_t* tiles, int64_t first, int64_t last, const Panel& x, int count, const Output& output) {
+void product_of(const uint8_t* tiles, int64_t ahead, int64_t first, int64_t last, const Panel& x, int count,
+                const Output& output) {
   constexpr int groups = Best<Format, width>::groups;
   // Of two groups each goes through a half of the rows from front to back, so that what is asked for ahead is
   // what the same group comes to next.
   const int64_t part = (last - first) / (groups * kLanes) * kLanes;
   for (int64_t row = first; row < first + part; row += kLanes)
-    rows_of_product<Format, width, groups>(tiles, row, part, x, count, output);
+    rows_of_product<Format, width, groups>(tiles, row, part, ahead, x, count, output);
   for (int64_t row = first + groups * part; row < last; row += kLanes)
-    rows_of_product<Format, width, 1>(tiles, row, 0, x, count, output);
+    rows_of_product<Format, width, 1>(tiles, row, 0, ahead, x, count, output);
 }
 
 // Calls `body` with the format of an encoding, and with the width of a panel as a constant.
@@ -291,11 +294,11 @@ inline void with_width(int width, const Body& body) {
   }
 }
 
-void product(Encoding encoding, const uint8_t* tiles, int64_t first, int64_t last, const Panel& x, int tokens,
-             const Output& output) {
+void product(Encoding encoding, const uint8_t* tiles, int64_t ahead, int64_t first, int64_t last, const Panel& x,
+             int tokens, const Output& output) {
   with_format(encoding, [&](auto format) {
     with_width(x.width, [&](auto width) {
-      product_of<decltype(format), decltype(width)::value>(tiles, first, last, x, tokens, output);
+      product_of<decltype(format), decltype(width)::value>(tiles, ahead, first, last, x, tokens, output);
     });
   });
 }
@@ -396,8 +399,8 @@ void quantize(const float* x, int64_t columns, int tokens, const Panel& panel) {
 // ---- gated products ----
 
 template <class Format, int width>
-void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t first, int64_t last, const Panel& x, int count,
-                      const Output& output) {
+void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t ahead, int64_t first, int64_t last,
+                      const Panel& x, int count, const Output& output) {
   using Group = Best<Format, width>;
   const int64_t bytes = bytes_of_group<Format>(x);
   for (int64_t row = first; row < last; row += kLanes) {
@@ -405,12 +408,12 @@ void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t first, int
     for (int start = 0; start < width && start < count; start += Group::tokens) {
       F32 sums[2][Group::tokens];
       if constexpr (Group::groups == 2) {
-        multiply<Format, Shape<width, Group::tokens, 2>>(gates, ups - gates, x, start, sums);
+        multiply<Format, Shape<width, Group::tokens, 2>>(gates, ups - gates, ahead, x, start, sums);
       } else {
         using One = Shape<width, Group::tokens, 1>;
         Each<One, F32> one;
         for (int i = 0; i < 2; ++i) {
-          multiply<Format, One>(i == 0 ? gates : ups, 0, x, start, one);
+          multiply<Format, One>(i == 0 ? gates : ups, 0, ahead, x, start, one);
           for (int t = 0; t < Group::tokens; ++t) sums[i][t] = one[0][t];
         }
       }
@@ -420,11 +423,11 @@ void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t first, int
   }
 }
 
-void gated_product(Encoding encoding, const uint8_t* gate, const uint8_t* up, int64_t first, int64_t last,
-                   const Panel& x, int tokens, const Output& output) {
+void gated_product(Encoding encoding, const uint8_t* gate, const uint8_t* up, int64_t ahead, int64_t first,
+                   int64_t last, const Panel& x, int tokens, const Output& output) {
   with_format(encoding, [&](auto format) {
     with_width(x.width, [&](auto width) {
-      gated_product_of<decltype(format), decltype(width)::value>(gate, up, first, last, x, tokens, output);
+      gated_product_of<decltype(format), decltype(width)::value>(gate, up, ahead, first, last, x, tokens, output);
     });
   });
 }
@@ -433,8 +436,8 @@ void gated_product(Encoding encoding, const uint8_t* gate, const uint8_t* up, in
 
 // A few rows times a few tokens; each sum is one chain of sixteen lanes.
 template <int rows, int tokens, class Element>
-inline void float_block(const Element* matrix, const float* x, int64_t columns, int64_t row, int64_t token,
-                        const Output& output) {
+inline void float_block(const Element* matrix, int64_t ahead, const float* x, int64_t columns, int64_t row,
+                        int64_t token, const Output& output) {
   F32 sums[rows][tokens];
   for (int r = 0; r < rows; ++r)
     for (int t = 0; t < tokens; ++t) sums[r][t] = F32::zero();
@@ -450,7 +453,7 @@ inline void float_block(const Element* matrix, const float* x, int64_t columns, 
     }
   };
   for (int64_t i = 0; i < whole; i += kLanes) {
-    if (rows == 1) prefetch(reinterpret_cast<const char*>(weights + i) + kPrefetch);
+    if (rows == 1) prefetch(reinterpret_cast<const char*>(weights + i) + ahead);
     step(i, [](auto* p, int64_t at) { return load_lanes(p, at, at + kLanes); });
   }
   if (whole < columns) step(whole, [&](auto* p, int64_t at) { return load_lanes(p, at, columns); });
@@ -463,10 +466,10 @@ inline void float_block(const Element* matrix, const float* x, int64_t columns, 
 }
 
 template <class Element>
-void float_product_of(const Element* matrix, int64_t first, int64_t last, const float* x, int64_t columns,
-                      int64_t tokens, const Output& output) {
+void float_product_of(const Element* matrix, int64_t ahead, int64_t first, int64_t last, const float* x,
+                      int64_t columns, int64_t tokens, const Output& output) {
   if (tokens == 1) {  // one stream through memory
-    for (int64_t row = first; row < last; ++row) float_block<1, 1>(matrix, x, columns, row, 0, output);
+    for (int64_t row = first; row < last; ++row) float_block<1, 1>(matrix, ahead, x, columns, row, 0, output);
     return;
   }
   constexpr int64_t kBlock = 64;  // tokens that stay in the cache while rows pass
@@ -475,20 +478,21 @@ void float_product_of(const Element* matrix, int64_t first, int64_t last, const 
     int64_t row = first;
     for (; row + 4 <= last; row += 4) {
       int64_t token = begin;
-      for (; token + 4 <= end; token += 4) float_block<4, 4>(matrix, x, columns, row, token, output);
-      for (; token < end; ++token) float_block<4, 1>(matrix, x, columns, row, token, output);
+      for (; token + 4 <= end; token += 4) float_block<4, 4>(matrix, ahead, x, columns, row, token, output);
+      for (; token < end; ++token) float_block<4, 1>(matrix, ahead, x, columns, row, token, output);
     }
     for (; row < last; ++row)
-      for (int64_t token = begin; token < end; ++token) float_block<1, 1>(matrix, x, columns, row, token, output);
+      for (int64_t token = begin; token < end; ++token)
+        float_block<1, 1>(matrix, ahead, x, columns, row, token, output);
   }
 }
 
-void float_product(Encoding encoding, const uint8_t* matrix, int64_t first, int64_t last, const float* x,
-                   int64_t columns, int64_t tokens, const Output& output) {
+void float_product(Encoding encoding, const uint8_t* matrix, int64_t ahead, int64_t first, int64_t last,
+                   const float* x, int64_t columns, int64_t tokens, const Output& output) {
   if (encoding == Encoding::f16)
-    float_product_of(reinterpret_cast<const uint16_t*>(matrix), first, last, x, columns, tokens, output);
+    float_product_of(reinterpret_cast<const uint16_t*>(matrix), ahead, first, last, x, columns, tokens, output);
   else
-    float_product_of(reinterpret_cast<const float*>(matrix), first, last, x, columns, tokens, output);
+    float_product_of(reinterpret_cast<const float*>(matrix), ahead, first, last, x, columns, tokens, output);
 }
 
 // ---- attention ----

@@ -200,23 +200,25 @@ class Linear {
       for (int64_t first = 0; first < matrices_[i].rows(); first += step)
         tasks.push_back({i, first, std::min(matrices_[i].rows(), first + step)});
     }
+    const int64_t ahead = prefetch_distance();
     context.parallel_for(tasks.size(), [&](size_t i) {
       const Task& task = tasks[i];
       const Matrix& matrix = matrices_[task.matrix];
       const Output all{results[task.matrix], matrix.rows(), matrix.rows(), residual};
       if (!matrix.packed())
-        return kernel.float_product(matrix.encoding(), matrix.data(), task.first, task.last, rows, columns_, tokens,
-                                    all);
+        return kernel.float_product(matrix.encoding(), matrix.data(), ahead, task.first, task.last, rows, columns_,
+                                    tokens, all);
       for (size_t p = 0; p < panels.size(); ++p) {
         Output output = all;
         const int64_t offset = static_cast<int64_t>(p) * kMaxTokens * output.stride;
         output.values += offset;
         if (residual != nullptr) output.residual += offset;
         if (gated_)
-          kernel.gated_product(matrix.encoding(), matrix.data(), matrices_[1].data(), task.first, task.last,
+          kernel.gated_product(matrix.encoding(), matrix.data(), matrices_[1].data(), ahead, task.first, task.last,
                                panels[p], panels.tokens(p), output);
         else
-          kernel.product(matrix.encoding(), matrix.data(), task.first, task.last, panels[p], panels.tokens(p), output);
+          kernel.product(matrix.encoding(), matrix.data(), ahead, task.first, task.last, panels[p], panels.tokens(p),
+                         output);
       }
     });
   }

@@ -38,6 +38,7 @@ using namespace native;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kUntouched = -12345.0f;  // what stands where nothing may be written
+constexpr int64_t kAhead = 4608;         // how far memory is asked for, which goes beyond the end of every matrix
 constexpr Encoding kPacked[] = {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0, Encoding::q6_k};
 constexpr Encoding kFloats[] = {Encoding::f32, Encoding::f16};
 
@@ -404,9 +405,10 @@ Result multiply(const Kernels& kernels, const Weights& w, const Weights* up, con
   const Output output{y.data(), stride, w.rows, residual != nullptr ? residual->data() : nullptr};
   for (const auto& [first, last] : {std::pair{int64_t{0}, cut}, std::pair{cut, w.rows}}) {
     if (up != nullptr)
-      kernels.gated_product(w.encoding, w.tiles.data(), up->tiles.data(), first, last, x.panel, tokens, output);
+      kernels.gated_product(w.encoding, w.tiles.data(), up->tiles.data(), kAhead, first, last, x.panel, tokens,
+                            output);
     else
-      kernels.product(w.encoding, w.tiles.data(), first, last, x.panel, tokens, output);
+      kernels.product(w.encoding, w.tiles.data(), kAhead, first, last, x.panel, tokens, output);
   }
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t i = w.rows; i < stride; ++i) expect_same(y[t * stride + i], kUntouched, "behind token ", t);
@@ -490,8 +492,8 @@ Result check_float_product(const Kernels& kernels, Random& random, Encoding enco
   Result y(tokens * stride, kUntouched);
   const Output output{y.data(), stride, rows, residual};
   const int64_t cut = random.integer(0, rows);
-  kernels.float_product(encoding, matrix.data(), 0, cut, x.data(), columns, tokens, output);
-  kernels.float_product(encoding, matrix.data(), cut, rows, x.data(), columns, tokens, output);
+  kernels.float_product(encoding, matrix.data(), kAhead, 0, cut, x.data(), columns, tokens, output);
+  kernels.float_product(encoding, matrix.data(), kAhead, cut, rows, x.data(), columns, tokens, output);
   const int64_t bytes = row_bytes(encoding, 1);
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t t = 0; t < tokens; ++t) {
@@ -510,7 +512,7 @@ Result check_float_product(const Kernels& kernels, Random& random, Encoding enco
   const int64_t token = random.integer(0, tokens - 1);
   Result alone(stride, kUntouched);
   const Output one{alone.data(), stride, rows, residual == nullptr ? nullptr : residual + token * stride};
-  kernels.float_product(encoding, matrix.data(), 0, rows, x.data() + token * columns, columns, 1, one);
+  kernels.float_product(encoding, matrix.data(), kAhead, 0, rows, x.data() + token * columns, columns, 1, one);
   for (int64_t i = 0; i < stride; ++i) expect_same(alone[i], y[token * stride + i], "row ", i, " of a token alone");
   return y;
 }

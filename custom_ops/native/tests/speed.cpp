@@ -1,15 +1,21 @@
 // Measures the kernels by themselves, the best table of this processor.
 //
 //   speed
+//   speed --prefetch BYTES...
 //
 // First how fast products with one token go through matrices that no cache holds, on all cores: to be set beside
 // the memory's read bandwidth (`python -m benchmarks.bandwidth`). Then what one core computes on data in its cache.
+//
+// With --prefetch the first alone, with memory asked for so many bytes ahead. The distances take turns from matrix
+// to matrix, and beside the median stands the upper quartile: whatever else the machine does only takes away.
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <thread>
 #include <vector>
 
@@ -23,12 +29,14 @@ using namespace native;
 
 constexpr int64_t kColumns = 4096;
 constexpr int64_t kTaskGroups = 8;  // groups of rows that a thread takes at a time
+constexpr Encoding kEncodings[] = {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0,
+                                   Encoding::q6_k, Encoding::f16,  Encoding::f32};
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-double median(std::vector<double> values) {
+double quantile(std::vector<double> values, double part) {
   std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
+  return values[static_cast<size_t>(part * static_cast<double>(values.size() - 1))];
 }
 
 const char* name_of(Encoding encoding) {
@@ -61,72 +69,95 @@ struct Tokens {
   }
 };
 
-// Bytes that stand for a matrix; scales are small and finite.
+// Bytes that stand for a matrix; scales are small and finite. Floats are between 1/16 and 1/8: some processors take
+// long for subnormal ones.
 std::vector<uint8_t> stored(Encoding encoding, int64_t rows) {
   std::vector<uint8_t> bytes(rows * row_bytes(encoding, kColumns));
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 2654435761u >> 25 & 0x3b);
+  if (is_packed(encoding)) return bytes;
+  const size_t size = row_bytes(encoding, 1);
+  for (size_t i = 0; i < bytes.size(); i += size) {
+    const uint32_t fraction = bytes[i];
+    const uint32_t bits = encoding == Encoding::f16 ? 0x2c00 | fraction << 4 : 0x3d800000 | fraction << 17;
+    std::memcpy(bytes.data() + i, &bits, size);
+  }
   return bytes;
 }
 
-void compute(const Matrix& matrix, const Tokens& x, int64_t first, int64_t last, float* values) {
+void compute(const Matrix& matrix, int64_t ahead, const Tokens& x, int64_t first, int64_t last, float* values) {
   const Output output{values, matrix.rows(), matrix.rows(), nullptr};
   if (matrix.packed())
-    kernels().product(matrix.encoding(), matrix.data(), first, last, x.panel, x.panel.width, output);
+    kernels().product(matrix.encoding(), matrix.data(), ahead, first, last, x.panel, x.panel.width, output);
   else
-    kernels().float_product(matrix.encoding(), matrix.data(), first, last, x.values.data(), kColumns, x.panel.width,
-                            output);
+    kernels().float_product(matrix.encoding(), matrix.data(), ahead, first, last, x.values.data(), kColumns,
+                            x.panel.width, output);
 }
 
-// Calls `work(first, last)` for groups of rows of every matrix in turn, on `threads` threads that wait for each
-// other after every matrix, as the operators of a model do. Returns seconds.
-template <class Work>
-double pass(const std::vector<Matrix>& matrices, int threads, const Work& work) {
-  const int64_t groups = matrices[0].rows() / kLanes;
-  std::vector<std::atomic<int64_t>> next(matrices.size());
-  std::vector<std::atomic<int>> done(matrices.size());
-  std::atomic<int> ready{0};
-  const auto run = [&] {
-    for (++ready; ready < threads;) {
-    }
-    for (size_t i = 0; i < matrices.size(); ++i) {
-      for (int64_t group; (group = next[i].fetch_add(kTaskGroups)) < groups;)
-        work(matrices[i], group, std::min(groups, group + kTaskGroups));
-      for (++done[i]; done[i] < threads;) {
-      }
-    }
-  };
-  std::vector<std::thread> helpers;
-  for (int i = 1; i < threads; ++i) helpers.emplace_back(run);
-  const double start = now();
-  run();
-  const double seconds = now() - start;
-  for (std::thread& helper : helpers) helper.join();
-  return seconds;
-}
-
-void memory_speed(Encoding encoding) {
-  constexpr int64_t rows = 14336;
-  constexpr int rounds = 15;
+// GB/s of a product with one token on all cores, for each of some distances, several times. The threads wait for each
+// other after every matrix, as the operators of a model do.
+std::vector<std::vector<double>> memory_rates(Encoding encoding, const std::vector<int64_t>& distances) {
+  constexpr int64_t rows = 14336, groups = rows / kLanes;
+  constexpr int64_t rounds = 15;  // through all matrices with all distances
   const int threads = static_cast<int>(std::thread::hardware_concurrency());
   const std::vector<uint8_t> bytes = stored(encoding, rows);
   std::vector<std::vector<uint8_t>> copies;  // of floats, which are read where they are
   std::vector<Matrix> matrices;
   const int64_t size = row_bytes(encoding, kColumns);
-  for (int i = 0; i < 1 + static_cast<int>((int64_t{1} << 30) / static_cast<int64_t>(bytes.size())); ++i) {
+  const int64_t count = 1 + (int64_t{1} << 30) / static_cast<int64_t>(bytes.size());
+  for (int64_t i = 0; i < count; ++i) {
     if (!is_packed(encoding)) copies.push_back(bytes);
     matrices.emplace_back(encoding, is_packed(encoding) ? bytes.data() : copies.back().data(), rows, size, kColumns);
   }
+
+  const auto ways = static_cast<int64_t>(distances.size()), products = rounds * count * ways;
+  const auto way = [&](int64_t i) { return (i + i / count) % ways; };  // another one whenever a matrix comes again
   const Tokens one(1);
   std::vector<float> values(rows);
-  const double total = static_cast<double>(matrices.size() * (rows / kLanes) * matrices[0].group_bytes());
-  std::vector<double> rates;
-  for (int i = 0; i < rounds; ++i) {
-    const double s = pass(matrices, threads, [&](const Matrix& matrix, int64_t first, int64_t last) {
-      compute(matrix, one, first * kLanes, last * kLanes, values.data());
-    });
-    rates.push_back(total / s / 1e9);
+  std::vector<std::atomic<int64_t>> next(products);
+  std::vector<std::atomic<int>> done(products);
+  std::vector<std::vector<double>> ends(threads, std::vector<double>(products));
+  const auto run = [&](int thread) {
+    for (int64_t i = 0; i < products; ++i) {
+      for (int64_t group; (group = next[i].fetch_add(kTaskGroups)) < groups;)
+        compute(matrices[i % count], distances[way(i)], one, group * kLanes,
+                std::min(groups, group + kTaskGroups) * kLanes, values.data());
+      ends[thread][i] = now();
+      for (++done[i]; done[i] < threads;) {
+      }
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (int i = 1; i < threads; ++i) helpers.emplace_back(run, i);
+  run(0);
+  for (std::thread& helper : helpers) helper.join();
+
+  const auto end = [&](int64_t i) {
+    double last = 0;
+    for (const std::vector<double>& each : ends) last = std::max(last, each[i]);
+    return last;
+  };
+  std::vector<std::vector<double>> rates(ways);
+  for (int64_t i = 1; i < products; ++i)
+    rates[way(i)].push_back(static_cast<double>(groups * matrices[0].group_bytes()) / (end(i) - end(i - 1)) / 1e9);
+  return rates;
+}
+
+void memory_speed(Encoding encoding) {
+  std::printf("| %s | %.1f |\n", name_of(encoding), quantile(memory_rates(encoding, {prefetch_distance()})[0], 0.5));
+}
+
+void compare_distances(const std::vector<int64_t>& distances) {
+  std::printf("GB/s, all cores, one token: median, upper quartile\n\n| |");
+  for (const int64_t distance : distances) std::printf(" %lld |", static_cast<long long>(distance));
+  std::printf("\n| --- |");
+  for (size_t i = 0; i < distances.size(); ++i) std::printf(" --- |");
+  for (const Encoding encoding : kEncodings) {
+    std::printf("\n| %s |", name_of(encoding));
+    for (const std::vector<double>& rates : memory_rates(encoding, distances))
+      std::printf(" %.1f, %.1f |", quantile(rates, 0.5), quantile(rates, 0.75));
+    std::fflush(stdout);
   }
-  std::printf("| %s | %.1f |\n", name_of(encoding), median(rates));
+  std::printf("\n");
 }
 
 // The best of many runs: others use the core as well.
@@ -149,7 +180,7 @@ void compute_speed(Encoding encoding) {
   for (int width : {1, 2, 4, 8, 16}) {
     const Tokens x(width);
     std::vector<float> values(width * rows);
-    const double s = seconds([&] { compute(matrix, x, 0, rows, values.data()); });
+    const double s = seconds([&] { compute(matrix, prefetch_distance(), x, 0, rows, values.data()); });
     std::printf(" %.0f |", static_cast<double>(rows * kColumns * width) / s / 1e9);
   }
   std::printf("\n");
@@ -169,14 +200,27 @@ void attention_speed(int head_dim, int rows, int64_t position) {
 
 }  // namespace
 
-int main() {
+int main(int count, char** arguments) {
+  std::vector<int64_t> distances;
+  bool known = count == 1 || (count > 2 && std::strcmp(arguments[1], "--prefetch") == 0);
+  for (int i = 2; i < count; ++i) {
+    char* end = nullptr;
+    distances.push_back(std::strtoll(arguments[i], &end, 10));
+    known = known && end != arguments[i] && *end == '\0' && distances.back() >= 0;
+  }
+  if (!known) {
+    std::fprintf(stderr, "usage: %s [--prefetch BYTES...]\n", arguments[0]);
+    return 2;
+  }
   std::printf("%s\n\n", kernels().name);
+  if (!distances.empty()) {
+    compare_distances(distances);
+    return 0;
+  }
   std::printf("| all cores, one token | GB/s |\n| --- | --- |\n");
-  for (Encoding e : {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0, Encoding::q6_k, Encoding::f16, Encoding::f32})
-    memory_speed(e);
+  for (const Encoding encoding : kEncodings) memory_speed(encoding);
   std::printf("\n| one core, GMAC/s | 1 token | 2 | 4 | 8 | 16 |\n| --- | --- | --- | --- | --- | --- |\n");
-  for (Encoding e : {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0, Encoding::q6_k, Encoding::f16, Encoding::f32})
-    compute_speed(e);
+  for (const Encoding encoding : kEncodings) compute_speed(encoding);
   std::printf("\n| attention over float16, one core | GMAC/s |\n| --- | --- |\n");
   for (int head_dim : {64, 128}) {
     attention_speed(head_dim, 4, 4000);
