@@ -19,7 +19,7 @@ from . import examples
 DOMAIN = "pipelines.native"
 
 BLOCKS = ("q4_0", "q4_1", "q8_0", "q6_k")
-FLOATS = ("f32", "f16")
+FLOATS = ("f32", "f16", "bf16")
 STORED = (*BLOCKS, *FLOATS)
 
 INT8 = 0.03

@@ -4,6 +4,8 @@ and however it is cut up.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
@@ -18,15 +20,28 @@ SLOTS = 5
 SEQUENCES = [random_tokens(LENGTH, seed) for seed in range(SLOTS)]
 
 
-@pytest.fixture(scope="module", params=["F32", "F16", "Q8_0", "Q4_1", "mixed"])
+FILES: dict[str, tuple[Type, Mapping[str, Type]]] = {
+    **{kind.name: (kind, {}) for kind in (Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_1)},
+    "mixed": (Type.Q4_0, MIXED),
+    "mixed with BF16": (
+        Type.Q4_0,
+        {
+            "token_embd.weight": Type.BF16,
+            "output.weight": Type.BF16,
+            "blk.0.attn_k.weight": Type.BF16,
+            "blk.0.ffn_up.weight": Type.BF16,
+            "blk.1.ffn_down.weight": Type.BF16,
+        },
+    ),
+}
+"""What matrices are stored in, and those that are stored in something else."""
+
+
+@pytest.fixture(scope="module", params=FILES)
 def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    mixed = request.param == "mixed"
-    path = write_gguf(
-        tmp_path_factory.mktemp("sequences") / "model.gguf",
-        llama(),
-        Type.Q4_0 if mixed else Type[request.param],
-        exceptions=MIXED if mixed else None,
-    )
+    kind, exceptions = FILES[request.param]
+    path = tmp_path_factory.mktemp("sequences") / "model.gguf"
+    write_gguf(path, llama(), kind, exceptions=exceptions)
     model = open_model(path, encoding="auto", native_ops=True)
     return model.start(slots=SLOTS, max_length=64)
 

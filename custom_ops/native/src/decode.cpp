@@ -9,11 +9,13 @@ namespace native {
 
 namespace {
 
-float half(const uint8_t* bytes) {
+uint16_t two_bytes(const uint8_t* bytes) {
   uint16_t bits;
   std::memcpy(&bits, bytes, 2);
-  return from_half(bits);
+  return bits;
 }
+
+float half(const uint8_t* bytes) { return from_half(two_bytes(bytes)); }
 
 void q4_0(const uint8_t* block, float* values) {
   const float d = half(block);
@@ -58,6 +60,7 @@ void decode_row(Encoding encoding, const uint8_t* row, int64_t columns, float* v
   for (int64_t i = 0; i < columns; i += size, row += bytes) {
     switch (encoding) {
       case Encoding::f16: values[i] = half(row); break;
+      case Encoding::bf16: values[i] = from_bfloat(two_bytes(row)); break;
       case Encoding::q4_0: q4_0(row, values + i); break;
       case Encoding::q4_1: q4_1(row, values + i); break;
       case Encoding::q8_0: q8_0(row, values + i); break;

@@ -1,4 +1,4 @@
-// float16 where the processor may have no instructions for it.
+// float16 where the processor may have no instructions for it, and bfloat16.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,14 @@ inline float from_half(uint16_t bits) {
   std::memcpy(&wide, &small, 4);
   if (exponent != 0) wide = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
   wide |= sign;
+  float value;
+  std::memcpy(&value, &wide, 4);
+  return value;
+}
+
+// The upper half of a float.
+inline float from_bfloat(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
   float value;
   std::memcpy(&value, &wide, 4);
   return value;

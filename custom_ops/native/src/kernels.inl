@@ -337,6 +337,15 @@ inline F32 load_lanes(const uint16_t* row, int64_t i, int64_t count) {
   for (int64_t j = 0; i + j < count; ++j) lanes[j] = row[i + j];
   return F32::load_half(lanes);
 }
+struct Bfloat {
+  uint16_t bits;
+};
+inline F32 load_lanes(const Bfloat* row, int64_t i, int64_t count) {
+  if (i + kLanes <= count) return F32::load_bfloat(row + i);
+  Bfloat lanes[kLanes] = {};
+  for (int64_t j = 0; i + j < count; ++j) lanes[j] = row[i + j];
+  return F32::load_bfloat(lanes);
+}
 inline void store_lanes(F32 x, float* row, int64_t i, int64_t count) {
   if (i + kLanes <= count) return x.store(row + i);
   float lanes[kLanes];
@@ -489,10 +498,14 @@ void float_product_of(const Element* matrix, int64_t ahead, int64_t first, int64
 
 void float_product(Encoding encoding, const uint8_t* matrix, int64_t ahead, int64_t first, int64_t last,
                    const float* x, int64_t columns, int64_t tokens, const Output& output) {
-  if (encoding == Encoding::f16)
-    float_product_of(reinterpret_cast<const uint16_t*>(matrix), ahead, first, last, x, columns, tokens, output);
-  else
-    float_product_of(reinterpret_cast<const float*>(matrix), ahead, first, last, x, columns, tokens, output);
+  const auto multiply_by = [&](auto* elements) {
+    float_product_of(elements, ahead, first, last, x, columns, tokens, output);
+  };
+  switch (encoding) {
+    case Encoding::f16: return multiply_by(reinterpret_cast<const uint16_t*>(matrix));
+    case Encoding::bf16: return multiply_by(reinterpret_cast<const Bfloat*>(matrix));
+    default: return multiply_by(reinterpret_cast<const float*>(matrix));
+  }
 }
 
 // ---- attention ----

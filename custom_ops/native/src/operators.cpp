@@ -33,6 +33,7 @@ Encoding encoding_attribute(const Info& info, const std::string& name) {
   switch (encoding) {
     case Encoding::f32:
     case Encoding::f16:
+    case Encoding::bf16:
     case Encoding::q4_0:
     case Encoding::q4_1:
     case Encoding::q8_0:

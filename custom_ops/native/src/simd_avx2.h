@@ -30,6 +30,13 @@ struct F32 {
     const auto* halves = static_cast<const __m128i*>(p);
     return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
   }
+  static F32 load_bfloat(const void* p) {
+    const auto* bits = static_cast<const __m128i*>(p);
+    const auto widened = [](__m128i v) {
+      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
+    };
+    return {widened(_mm_loadu_si128(bits)), widened(_mm_loadu_si128(bits + 1))};
+  }
   void store(float* p) const {
     _mm256_storeu_ps(p, a);
     _mm256_storeu_ps(p + 8, b);

@@ -39,6 +39,12 @@ struct F32 {
     fill(r.v, [=](int i) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(halves + 4 * i))); });
     return r;
   }
+  static F32 load_bfloat(const void* p) {
+    const auto* bits = static_cast<const uint16_t*>(p);
+    F32 r;
+    fill(r.v, [=](int i) { return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16(bits + 4 * i)), 16)); });
+    return r;
+  }
   void store(float* p) const {
     for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, v[i]);
   }

@@ -16,6 +16,7 @@ constexpr int kTokens = 4;  // sums that are kept at a time, for as many tokens
 constexpr int kGroups = 1;  // groups of rows that share them
 constexpr int kCodeOffset = 0;
 
+using native::from_bfloat;
 using native::from_half;
 
 // To the nearest float16, to even if there are two.
@@ -56,6 +57,13 @@ struct F32 {
     std::memcpy(halves, p, sizeof halves);
     F32 r;
     for (int i = 0; i < 16; ++i) r.v[i] = from_half(halves[i]);
+    return r;
+  }
+  static F32 load_bfloat(const void* p) {
+    uint16_t bits[16];
+    std::memcpy(bits, p, sizeof bits);
+    F32 r;
+    for (int i = 0; i < 16; ++i) r.v[i] = from_bfloat(bits[i]);
     return r;
   }
   void store(float* p) const { std::memcpy(p, v, sizeof v); }

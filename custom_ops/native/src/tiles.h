@@ -42,7 +42,8 @@ constexpr int64_t tile_bytes(Encoding encoding) {
 constexpr int64_t row_bytes(Encoding encoding, int64_t columns) {
   switch (encoding) {
     case Encoding::f32: return columns * 4;
-    case Encoding::f16: return columns * 2;
+    case Encoding::f16:
+    case Encoding::bf16: return columns * 2;
     case Encoding::q4_0: return columns / 32 * 18;
     case Encoding::q4_1: return columns / 32 * 20;
     case Encoding::q8_0: return columns / 32 * 34;
@@ -55,12 +56,14 @@ constexpr int64_t row_bytes(Encoding encoding, int64_t columns) {
 constexpr int64_t block_columns(Encoding encoding) {
   switch (encoding) {
     case Encoding::f32:
-    case Encoding::f16: return 1;
+    case Encoding::f16:
+    case Encoding::bf16: return 1;
     case Encoding::q6_k: return 256;
     default: return 32;
   }
 }
 
-constexpr bool is_packed(Encoding encoding) { return encoding != Encoding::f32 && encoding != Encoding::f16; }
+// Whether an encoding has blocks, and so tiles.
+constexpr bool is_packed(Encoding encoding) { return block_columns(encoding) > 1; }
 
 }  // namespace native

@@ -40,7 +40,7 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kUntouched = -12345.0f;  // what stands where nothing may be written
 constexpr int64_t kAhead = 4608;         // how far memory is asked for, which goes beyond the end of every matrix
 constexpr Encoding kPacked[] = {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0, Encoding::q6_k};
-constexpr Encoding kFloats[] = {Encoding::f32, Encoding::f16};
+constexpr Encoding kFloats[] = {Encoding::f32, Encoding::f16, Encoding::bf16};
 
 class Random {
  public:
@@ -110,6 +110,17 @@ void put_half(double value, uint8_t* bytes) {
   std::memcpy(bytes, &half, sizeof half);
 }
 
+// The value of an element of a float matrix; bfloat16 is the upper half of a float.
+double element_at(Encoding encoding, const uint8_t* bytes) {
+  if (encoding == Encoding::f16) return from_half(bytes);
+  uint8_t wide[4] = {};
+  const size_t size = row_bytes(encoding, 1);
+  std::memcpy(wide + 4 - size, bytes, size);
+  float value;
+  std::memcpy(&value, wide, sizeof value);
+  return value;
+}
+
 // ---- random values ----
 
 enum class Kind { plain, zeros, subnormal, extreme, edges_of_half, not_finite };
@@ -173,6 +184,11 @@ void put_block(Random& random, Encoding encoding, Kind kind, uint8_t* block) {
       std::memcpy(block, &value, sizeof value);
       break;
     }
+    case Encoding::bf16: {
+      const float value = random_floats(random, 1, kind)[0];
+      std::memcpy(block, reinterpret_cast<const uint8_t*>(&value) + 2, 2);
+      break;
+    }
     case Encoding::q4_1: put_half(random_scale(random, kind), block + 2); [[fallthrough]];
     case Encoding::f16:
     case Encoding::q4_0:
@@ -191,7 +207,8 @@ std::vector<uint8_t> random_matrix(Random& random, Encoding encoding, int64_t ro
 int64_t random_columns(Random& random, Encoding encoding) {
   switch (encoding) {
     case Encoding::f32:
-    case Encoding::f16: return random.integer(1, 200);
+    case Encoding::f16:
+    case Encoding::bf16: return random.integer(1, 200);
     case Encoding::q6_k: return 256 * random.integer(1, 3);
     default: return 32 * random.integer(1, random.chance(0.2) ? 32 : 9);
   }
@@ -500,9 +517,7 @@ Result check_float_product(const Kernels& kernels, Random& random, Encoding enco
       Sum expected;
       for (int64_t i = 0; i < columns; ++i) {
         const uint8_t* element = matrix.data() + (row * columns + i) * bytes;
-        float single = 0;
-        if (encoding == Encoding::f32) std::memcpy(&single, element, sizeof single);
-        expected.add((encoding == Encoding::f32 ? single : from_half(element)) * x[t * columns + i]);
+        expected.add(element_at(encoding, element) * x[t * columns + i]);
       }
       if (residual != nullptr) expected.add(residual[t * stride + row]);
       expect_near(y[t * stride + row], expected.value, 1e-5 * expected.magnitude + 1e-33, "row ", row, " of ", rows,
@@ -785,8 +800,8 @@ void check_decode_row(Random& random) {
   const std::vector<Block> blocks = is_packed(encoding) ? row_of(encoding, row.data(), columns) : std::vector<Block>();
   for (int64_t i = 0; i < columns; ++i) {
     Sum expected;
-    if (encoding == Encoding::f16) {
-      expected.add(from_half(row.data() + 2 * i));
+    if (encoding == Encoding::f16 || encoding == Encoding::bf16) {
+      expected.add(element_at(encoding, row.data() + 2 * i));
     } else {
       expected.add(blocks[i / 32].scale * blocks[i / 32].codes[i % 32]);
       if (encoding == Encoding::q4_1) expected.add(blocks[i / 32].offset);
@@ -843,6 +858,7 @@ const KernelCheck kKernelChecks[] = {
     {"gated_product", check_gated_product},
     {"float_product f32", float_product_of<Encoding::f32>},
     {"float_product f16", float_product_of<Encoding::f16>},
+    {"float_product bf16", float_product_of<Encoding::bf16>},
     {"silu_multiply", check_silu_multiply},
     {"attend", check_attend},
     {"rotate", check_rotate},

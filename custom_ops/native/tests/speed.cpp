@@ -30,7 +30,7 @@ using namespace native;
 constexpr int64_t kColumns = 4096;
 constexpr int64_t kTaskGroups = 8;  // groups of rows that a thread takes at a time
 constexpr Encoding kEncodings[] = {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0,
-                                   Encoding::q6_k, Encoding::f16,  Encoding::f32};
+                                   Encoding::q6_k, Encoding::f16,  Encoding::bf16, Encoding::f32};
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -46,6 +46,7 @@ const char* name_of(Encoding encoding) {
     case Encoding::q8_0: return "q8_0";
     case Encoding::q6_k: return "q6_k";
     case Encoding::f16: return "f16";
+    case Encoding::bf16: return "bf16";
     default: return "f32";
   }
 }
@@ -78,7 +79,9 @@ std::vector<uint8_t> stored(Encoding encoding, int64_t rows) {
   const size_t size = row_bytes(encoding, 1);
   for (size_t i = 0; i < bytes.size(); i += size) {
     const uint32_t fraction = bytes[i];
-    const uint32_t bits = encoding == Encoding::f16 ? 0x2c00 | fraction << 4 : 0x3d800000 | fraction << 17;
+    const uint32_t bits = encoding == Encoding::f16    ? 0x2c00 | fraction << 4
+                          : encoding == Encoding::bf16 ? 0x3d80 | fraction << 1
+                                                       : 0x3d800000 | fraction << 17;
     std::memcpy(bytes.data() + i, &bits, size);
   }
   return bytes;
