@@ -85,6 +85,7 @@ def write_gguf(
     metadata: Mapping[str, Any] | None = None,
     rope_factors: NDArray[np.float32] | None = None,
     architecture: str = "llama",
+    renamed: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes a model as llama.cpp's converter does.
 
@@ -96,6 +97,7 @@ def write_gguf(
         metadata: Pairs to set beside the usual ones, or in their place; None leaves one out.
         rope_factors: The tensor ``rope_freqs.weight``.
         architecture: What the file calls the architecture.
+        renamed: Names that tensors have in place of their own.
     """
     config = model.config
     writer = GGUFWriter(path, architecture)
@@ -121,7 +123,8 @@ def write_gguf(
         writer.add_tensor("rope_freqs.weight", rope_factors)
     for name, weight in tensors(model).items():
         stored = (exceptions or {}).get(name, kind) if weight.ndim == 2 else Type.F32
-        writer.add_tensor(name, encoded(weight, stored), raw_dtype=stored)
+        written = (renamed or {}).get(name, name)
+        writer.add_tensor(written, encoded(weight, stored), raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -240,6 +243,8 @@ def _value_type(value: Any) -> GGUFValueType:
             return GGUFValueType.UINT32 if 0 <= value < 2**32 else GGUFValueType.INT64
         case float():
             return GGUFValueType.FLOAT64
+        case list():
+            return GGUFValueType.ARRAY
         case _:
             return GGUFValueType.STRING
 

@@ -27,6 +27,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 TOKENS = random_tokens(100)
 LINEAR_SCALING = {"rope_type": "linear", "factor": 4.0}
+YARN_SCALING = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,17 @@ VARIANTS = {
         scaling=LINEAR_SCALING,
         metadata={"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
     ),
+    "scaled linearly, as older files say it": Variant(
+        scaling=LINEAR_SCALING, metadata={"llama.rope.scale_linear": 4.0}
+    ),
+    "scaled by YaRN": Variant(
+        scaling=YARN_SCALING,
+        metadata={
+            "llama.rope.scaling.type": "yarn",
+            "llama.rope.scaling.factor": 4.0,
+            "llama.rope.scaling.original_context_length": 32,
+        },
+    ),
 }
 
 
@@ -119,7 +131,7 @@ def test_float32(case: Case, target: str) -> None:
 def test_scaling_makes_a_difference() -> None:
     """Without one, the tests of scaling would prove nothing."""
     plain = logits(llama(), TOKENS)
-    for scaling in (LLAMA3_SCALING, LINEAR_SCALING):
+    for scaling in (LLAMA3_SCALING, LINEAR_SCALING, YARN_SCALING):
         assert np.abs(logits(llama(scaling=scaling), TOKENS) - plain).max() > 0.1
 
 
