@@ -19,6 +19,7 @@ ORDER = (
     "elementary",
     "escapes",
     "progress",
+    "opened",
     "importing",
     "system",
     "disk",

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from pipelines.common import opened
+
 PREFIX = "run_pipeline_plugin_"
 """What the names of modules that were imported from a path begin with."""
 
@@ -39,6 +41,7 @@ def import_from(path: Path, *, package: Path | None = None) -> ModuleType:
     )
     if spec is None or spec.loader is None:
         raise ImportError("expected a .py file or a folder with an __init__.py")
+    opened.watch()
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

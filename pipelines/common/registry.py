@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import pluggy
 
 import pipelines
-from pipelines.common import builtins, hookspecs
+from pipelines.common import builtins, hookspecs, opened
 from pipelines.common.errors import (
     ModelFileError,
     OpPackageError,
@@ -445,6 +445,7 @@ def _entry_point_provenance(entry_point: EntryPoint) -> str:
 
 
 def _entry_point_module(entry_point: EntryPoint) -> ModuleType:
+    opened.watch()
     module = entry_point.load()
     if not isinstance(module, ModuleType):
         raise TypeError(f"the entry point '{entry_point.value}' is no module")

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import onnx_ir as ir
 import pytest
+from kept_graphs import network
+from notices import Notices
 
+from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.graph import build as build_module
+from pipelines.common.graph import lower as lower_module
 from pipelines.common.graph.build import build
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
+from pipelines.common.target import Job
 from pipelines.llama3 import model
 
 
@@ -28,3 +39,35 @@ def config() -> DecoderConfig:
 def neutral(config: DecoderConfig) -> ir.Model:
     """The neutral graph of Llama 3; lowering would use it up."""
     return build(lambda: model.build(config), config)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
+    """The graphs made so far; each is another, and none takes time."""
+    graphs: list[LoweredGraph] = []
+
+    def make(*_: Any) -> LoweredGraph:
+        weight = LoweredWeight("w:codes", "w", "codes", "uint8", (4, len(graphs)), constant=True)
+        taken = Taken("a package", "a rule", "SiLU", len(graphs) + 1)
+        graphs.append(LoweredGraph(b"graph %d" % len(graphs), (weight,), 96, (taken,)))
+        return graphs[-1]
+
+    empty = ir.Model(ir.Graph([], [], nodes=[], name="empty"), ir_version=10)
+    monkeypatch.setattr(build_module, "build", lambda *_: empty)
+    monkeypatch.setattr(lower_module, "lower", make)
+    return graphs
+
+
+@pytest.fixture
+def job(tmp_path: Path, config: DecoderConfig) -> Job:
+    progress = Notices()
+    return Job(
+        pipeline="test",
+        config=config,
+        program=network(Cache(tmp_path / "cache", notice=progress.notice)),
+        frequencies=np.ones(8, np.float32),
+        slots=1,
+        max_length=16,
+        threads=None,
+        progress=progress,
+    )

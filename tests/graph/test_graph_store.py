@@ -5,77 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
-from notices import Notices
+from kept_graphs import cache_of, get, network
 from tiny_models import llama, open_model, random_tokens, write_gguf
 
 from pipelines.common.cache import Cache
-from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import LoweringError
-from pipelines.common.graph import build, lower
-from pipelines.common.graph.network import Network
-from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
-from pipelines.common.importing import PREFIX
+from pipelines.common.graph import build
+from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.op_packages.package import LoadedPackage, OpPackage
 from pipelines.common.target import Job
-from pipelines.common.weights.encodings import F32, Q4_0, Encoding
+from pipelines.common.weights.encodings import F32
 from pipelines.llama3 import model as llama3_model
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
-    """The graphs made so far; each is another, and none takes time."""
-    graphs: list[LoweredGraph] = []
-
-    def make(*_: Any) -> LoweredGraph:
-        weight = LoweredWeight("w:codes", "w", "codes", "uint8", (4, len(graphs)), constant=True)
-        taken = Taken("a package", "a rule", "SiLU", len(graphs) + 1)
-        graphs.append(LoweredGraph(b"graph %d" % len(graphs), (weight,), 96, (taken,)))
-        return graphs[-1]
-
-    empty = ir.Model(ir.Graph([], [], nodes=[], name="empty"), ir_version=10)
-    monkeypatch.setattr(build, "build", lambda *_: empty)
-    monkeypatch.setattr(lower, "lower", make)
-    return graphs
-
-
-def network(cache: Cache, function: str = "json:loads", runs_in: Encoding = Q4_0) -> Network:
-    weights = SimpleNamespace(encodings={"w": runs_in})
-    return Network(function, weights, cache, lambda _: {})  # type: ignore[arg-type]
-
-
-def cache_of(job: Job) -> Cache:
-    assert isinstance(job.program, Network)
-    return job.program.cache
-
-
-@pytest.fixture
-def job(tmp_path: Path, config: DecoderConfig) -> Job:
-    return Job(
-        pipeline="test",
-        config=config,
-        program=network(Cache(tmp_path / "cache")),
-        frequencies=np.ones(8, np.float32),
-        slots=1,
-        max_length=16,
-        threads=None,
-        progress=Notices(),
-    )
-
-
-def get(job: Job, target: str = "cpu") -> LoweredGraph:
-    return job.program.lowered(job, target, (), "float32")
 
 
 def test_second_time_it_comes_from_the_cache(job: Job, made: list[LoweredGraph]) -> None:
@@ -158,23 +106,48 @@ def test_sources_of_the_network_are_those_of_every_graph_made_of_it(
     assert len(made) == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("graph.onnx", lambda content: bytes(len(content))),
-        ("graph.json", lambda content: bytes(len(content))),
-        ("graph.json", lambda content: content.replace(b'"layout"', b'"lay_ut"')),
-        ("graph.json", lambda content: content.replace(b'"sources"', b'"s_urces"')),
-    ],
-    ids=["model", "no JSON", "another version's", "half of it"],
-)
+def lowered_entry(job: Job) -> Path:
+    (entry,) = (e for e in cache_of(job).entries() if " for " in e.description)
+    return entry.path
+
+
+@pytest.mark.parametrize("name", ["graph.onnx", "graph.json"])
 def test_a_damaged_entry_is_made_anew_with_a_notice(
-    job: Job, made: list[LoweredGraph], name: str, damage: Callable[[bytes], bytes]
+    job: Job, made: list[LoweredGraph], name: str
 ) -> None:
     get(job)
-    (lowered,) = (entry for entry in cache_of(job).entries() if " for " in entry.description)
-    file = lowered.path / name
-    file.write_bytes(damage(file.read_bytes()))
+    file = lowered_entry(job) / name
+    file.write_bytes(bytes(file.stat().st_size))
+    assert get(job) == made[1]
+    (notice,) = job.progress.messages  # type: ignore[attr-defined]
+    assert "damaged" in notice
+    assert "\n" not in notice
+    assert get(job) == made[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"model": "', b'"model": "0'),
+        (b'"layout"', b'"lay_ut"'),
+        (b'"sources"', b'"s_urces"'),
+        (b'"places"', b'"pl_ces"'),
+    ],
+)
+def test_an_entry_of_another_version_is_made_anew_with_a_notice(
+    job: Job, made: list[LoweredGraph], old: bytes, new: bytes
+) -> None:
+    get(job)
+    path = lowered_entry(job)
+    index, model = (path / "graph.json").read_bytes(), (path / "graph.onnx").read_bytes()
+    assert old in index
+
+    def write(folder: Path) -> None:
+        (folder / "graph.json").write_bytes(index.replace(old, new))
+        (folder / "graph.onnx").write_bytes(model)
+
+    cache_of(job).discard("graph", path.name)
+    cache_of(job).put("graph", path.name, write, "test for cpu")
     assert get(job) == made[1]
     (notice,) = job.progress.messages  # type: ignore[attr-defined]
     assert "damaged" in notice
@@ -188,52 +161,10 @@ def test_sizes_of_a_run_do_not_matter(job: Job, made: list[LoweredGraph]) -> Non
     assert len(made) == 1
 
 
-@pytest.mark.parametrize("edit", [lambda path: path.write_text("A = 2\n"), Path.unlink])
-def test_a_source_that_has_changed_makes_an_entry_stale(
-    job: Job,
-    made: list[LoweredGraph],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    edit: Callable[[Path], Any],
-) -> None:
-    source = tmp_path / "some_rules.py"
-    source.write_text("A = 1\n")
-    module = ModuleType("some_rules")
-    module.__file__ = str(source)
-    monkeypatch.setitem(sys.modules, "some_rules", module)
-    get(job)
-    edit(source)
-    assert get(job) == made[1]
-    assert get(job) == made[1]
-    assert len(made) == 2
-    assert len(cache_of(job).entries()) == 2  # before lowering and after
-
-
 def test_an_op_package_that_moved_is_another(job: Job, made: list[LoweredGraph]) -> None:
     for number, folder in enumerate(("here", "there")):
         package = LoadedPackage("one", Path(folder, "one"), OpPackage("One."))
         assert get(dataclasses.replace(job, packages=(package,))) == made[number]
-
-
-@pytest.mark.parametrize(("name", "graphs"), [("installed", 1), (f"{PREFIX}installed", 2)])
-def test_op_packages_count_where_installed_modules_do_not(
-    job: Job,
-    made: list[LoweredGraph],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    graphs: int,
-) -> None:
-    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
-    source = tmp_path / "installed.py"
-    source.write_text("A = 1\n")
-    module = ModuleType(name)
-    module.__file__ = str(source)
-    monkeypatch.setitem(sys.modules, name, module)
-    get(job)
-    source.write_text("A = 2\n")
-    get(job)
-    assert len(made) == graphs
 
 
 def test_unwritable_cache_costs_one_notice(
@@ -287,18 +218,34 @@ print(json.dumps([logits, sorted(progress.from_cache), heavy]))
 """
 
 
-def test_plugin_whose_model_is_edited(tmp_path: Path) -> None:
+def test_plugin_whose_table_is_edited(tmp_path: Path) -> None:
     """Later runs need no torch; after an edit the new model runs, on every target."""
-    plugin = tmp_path / "copied"
+    plugin, library = tmp_path / "copied", tmp_path / "library"
     plugin.mkdir()
+    library.mkdir()
     (plugin / "__init__.py").write_text(PLUGIN)
-    shutil.copy(llama3_model.__file__, plugin / "model.py")
+    source = Path(llama3_model.__file__).read_text()
+    by_table = source.replace("interleaved=True", "interleaved=helper.interleaved()")
+    assert by_table != source
+    (plugin / "model.py").write_text(
+        by_table.replace("import annotations\n", "import annotations\nimport helper\n")
+    )
+    table = library / "table.json"
+    (library / "helper.py").write_text(
+        f"import json, pathlib\ndef interleaved():\n"
+        f"    return json.loads(pathlib.Path({str(table)!r}).read_text())\n"
+    )
+    table.write_text("true")
     path = write_gguf(tmp_path / "model.gguf", llama())
 
     def run(targets: str = "cpu") -> tuple[dict[str, Any], list[str], list[str]]:
         done = subprocess.run(
             [sys.executable, "-c", RUN, plugin, path, targets, json.dumps(random_tokens(8))],
-            env={**os.environ, "RUN_PIPELINE_CACHE": str(tmp_path / "cache")},
+            env={
+                **os.environ,
+                "RUN_PIPELINE_CACHE": str(tmp_path / "cache"),
+                "PYTHONPATH": str(library),
+            },
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -317,10 +264,7 @@ def test_plugin_whose_model_is_edited(tmp_path: Path) -> None:
     assert heavy == []
     np.testing.assert_array_equal(second["cpu"], first["cpu"])
 
-    source = (plugin / "model.py").read_text()
-    edited = source.replace("interleaved=True", "interleaved=False")
-    assert edited != source
-    (plugin / "model.py").write_text(edited)
+    table.write_text("false")
     third, from_cache, _ = run("cpu torch")
     assert from_cache == []
     assert np.abs(third["cpu"] - first["cpu"]).max() > 0.1

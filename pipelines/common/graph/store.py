@@ -1,29 +1,36 @@
 """Keeps graphs, so that later runs import neither torch nor the exporter.
 
 The neutral graph of a network is kept, and what has been made of it: a graph for a target. A key
-holds the decoder's dimensions and the versions of the packages at work; that of a lowered graph
+holds the decoder's dimensions and the versions of the libraries at work; that of a lowered graph
 also what every weight runs in, the target, its rules and those of op packages. The entry itself
-lists the source files that were loaded when it was made, with their hashes: one that has changed
-since, a plugin's `model.py` or a rule, makes it stale.
+lists the code and data that it was made from, see `sources`: where one of them has changed since,
+a plugin's `model.py`, a rule or a table that it reads, the entry is stale.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import sys
-import sysconfig
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipelines.common import opened
 from pipelines.common.cache import digest
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, Taken
-from pipelines.common.importing import PREFIX
+from pipelines.common.graph.sources import (
+    Sources,
+    changed,
+    place,
+    sources,
+    together,
+    versions,
+    without_file,
+)
 from pipelines.common.target import Job
 
 if TYPE_CHECKING:
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript")
-"""Packages whose versions have a say in the graph."""
+"""The libraries that a graph is built and lowered with, for those who want to know."""
 
 _MODEL, _INDEX = "graph.onnx", "graph.json"
 
@@ -59,7 +66,7 @@ def lowered_graph(
             "target": target,
             "activations": activations,
             "packages": [[package.name, str(package.path)] for package in job.packages],
-            "rules": [[rule.package, rule.name] for rule in rules],
+            "rules": [[rule.package, rule.name, *_modules(rule)] for rule in rules],
         }
     )
     with job.progress.phase("lower", "reading the lowered graph"):
@@ -70,21 +77,23 @@ def lowered_graph(
         return kept
 
     network.cache.check_may_make(f"the graph of {job.pipeline} for {target}")
-    model, sources = neutral_graph(network, job)
-    with job.progress.phase("lower", f"lowering the graph for {target}"):
-        from pipelines.common.graph.lower import lower
+    with opened.making():
+        model, before = neutral_graph(network, job)
+        with job.progress.phase("lower", f"lowering the graph for {target}"):
+            from pipelines.common.graph.lower import lower
 
-        graph = lower(model, rules, network.weights.encodings, target, activations)
-    index = {**describe(graph), "sources": {**sources, **_loaded_sources(network)}}
-    _keep(network, job, key, graph.model, index, f"{job.pipeline} for {target}")
+            graph = lower(model, rules, network.weights.encodings, target, activations)
+    makers = [module for rule in rules for module in _modules(rule)]
+    description = f"{job.pipeline} for {target}"
+    _keep(network, job, key, graph.model, describe(graph), before, makers, description)
     return graph
 
 
-def neutral_graph(network: Network, job: Job) -> tuple[ir.Model, dict[str, str]]:
+def neutral_graph(network: Network, job: Job) -> tuple[ir.Model, Sources]:
     """The neutral graph of a network, from the cache or newly made.
 
     Returns:
-        The graph, and hashes of the source files that it was made from, by path.
+        The graph, and what it was made from.
     """
     declaring = [package for package in job.packages if package.contents.operators is not None]
     packages = [[package.name, str(package.path)] for package in declaring]
@@ -98,12 +107,14 @@ def neutral_graph(network: Network, job: Job) -> tuple[ir.Model, dict[str, str]]
 
         from pipelines.common.graph.build import build
 
-        model = build(partial(network.make, job), job.config)
+        before = sources(network.cache)
+        with opened.making():
+            model = build(partial(network.make, job), job.config)
         content = ir.to_proto(model).SerializeToString()
-        sources = _loaded_sources(network)
-        index = {"model": _digest(content), "sources": sources}
-        _keep(network, job, key, content, index, f"{job.pipeline} before lowering")
-        return model, sources
+        makers = [network.function.partition(":")[0]]
+        description = f"{job.pipeline} before lowering"
+        index = {"model": _digest(content)}
+        return model, _keep(network, job, key, content, index, before, makers, description)
 
 
 def describe(graph: LoweredGraph) -> dict[str, Any]:
@@ -134,7 +145,7 @@ def described(model: bytes, index: Mapping[str, Any]) -> LoweredGraph:
     return LoweredGraph(model, weights, index["state_bytes"], taken, index["activations"])
 
 
-def _neutral(model: bytes, index: Mapping[str, Any]) -> tuple[ir.Model, dict[str, str]]:
+def _neutral(model: bytes, index: Mapping[str, Any]) -> tuple[ir.Model, Sources]:
     """The neutral graph of an entry, and the sources it was made from; see `described`."""
     import onnx
     import onnx_ir as ir
@@ -150,7 +161,8 @@ def _origin(network: Network, job: Job) -> dict[str, Any]:
         "pipeline": job.pipeline,
         "network": network.function,
         "config": dataclasses.asdict(job.config),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "driver": place("pipelines"),
+        "versions": versions(),
         "python": sys.version,
     }
 
@@ -164,10 +176,9 @@ def _find(
         return None
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        for source, expected in index["sources"].items():
-            if _hash(Path(source)) != expected:
-                job.progress.detail(f"{source} has changed since the graph was cached")
-                return None
+        if source := changed(index["sources"], network.cache):
+            job.progress.detail(f"{source} has changed since the graph was cached")
+            return None
         return read((folder / _MODEL).read_bytes(), index)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         job.progress.notice(f"the cached graph {folder} is damaged and is made anew: {error!r}")
@@ -175,50 +186,55 @@ def _find(
 
 
 def _keep(
-    network: Network, job: Job, key: str, model: bytes, index: Mapping[str, Any], description: str
-) -> None:
-    """Stores an entry, in the place of one that is out of date."""
+    network: Network,
+    job: Job,
+    key: str,
+    model: bytes,
+    index: Mapping[str, Any],
+    before: Sources,
+    makers: Iterable[str],
+    description: str,
+) -> Sources:
+    """Stores an entry, in the place of one that is out of date.
+
+    Args:
+        network: What it is of.
+        job: What it is for.
+        key: Its key.
+        model: The graph.
+        index: What is to be known of it.
+        before: What had been loaded before it was made.
+        makers: The modules that made it.
+        description: One line for people.
+
+    Returns:
+        What it was made from.
+    """
+    made_from = together(before, sources(network.cache))
 
     def write(folder: Path) -> None:
         (folder / _MODEL).write_bytes(model)
-        (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
+        (folder / _INDEX).write_text(json.dumps({**index, "sources": made_from}), encoding="utf-8")
 
+    # What was loaded need not be what is there now.
+    if source := changed(before, network.cache):
+        job.progress.notice(f"the graph is not kept: {source} changed while it was made")
+        return made_from
+    if module := without_file(makers):
+        job.progress.detail(f"the graph is not kept: changes of {module} would not be noticed")
+        return made_from
     try:
         network.cache.discard("graph", key)
         network.cache.put("graph", key, write, description)
     except CacheError as error:
         job.progress.notice(str(error))
+    return made_from
 
 
-def _loaded_sources(network: Network) -> dict[str, str]:
-    """Hashes of the loaded source files that no package version in the key stands for.
-
-    These are the files of this project, of the pipeline's package, of plugins and op packages, and
-    whatever else has been imported from outside the interpreter's own folders.
-    """
-    installed = tuple(
-        str(Path(path).resolve())
-        for path in {sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")}
-    )
-    ours = {"pipelines", network.function.partition(".")[0].partition(":")[0]}
-    sources = {}
-    for name, module in list(sys.modules.items()):
-        origin = getattr(module, "__file__", None)
-        if origin is None or not origin.endswith(".py") or name == "__main__":
-            continue
-        path = Path(origin).resolve()
-        package = name.partition(".")[0]
-        if package in ours or package.startswith(PREFIX) or not str(path).startswith(installed):
-            sources[str(path)] = _hash(path)
-    return sources
-
-
-def _hash(path: Path) -> str:
-    """Digest of a file's content; empty if it is gone."""
-    try:
-        return _digest(path.read_bytes())
-    except OSError:
-        return ""
+def _modules(rule: Rule) -> list[str]:
+    """The modules that define a rule's functions, or whatever can be called like one."""
+    functions: tuple[Any, ...] = (rule.pattern, rule.emit)
+    return [getattr(each, "__module__", None) or type(each).__module__ for each in functions]
 
 
 def _digest(content: bytes) -> str:
