@@ -18,10 +18,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipelines.common.cache import Cache
 from pipelines.common.errors import TargetError
+from pipelines.common.importing import import_from
 from pipelines.common.ort.session import CPU, Provider
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
-from pipelines.common.targets.coreml import COREML, CoreMLTarget
+from pipelines.common.targets.coreml import COREML, CoreMLTarget, weights
 from pipelines.common.targets.coreml.runner import CoreMLRunner
 
 HERE = CoreMLTarget().availability().here
@@ -192,6 +193,30 @@ def test_weights_are_written_once(model_file: Path, provider: Provider) -> None:
     for encoding in ("auto", "q4_0"):
         start(model_file, provider, encoding, slots=2)
     assert before <= written() == after
+
+
+@pytest.mark.parametrize("what", ["the weights", "a module", "nothing"])
+def test_weights_are_made_again_when_something_is_wrong_with_them(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("RUN_PIPELINE_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "layouts.py"
+    source.write_text("A = 1\n")
+    import_from(source)
+    job = open_model(model_file, target="coreml").job(slots=1, max_length=16)
+    graph = CoreMLTarget(CPU).lower(job)
+    file = weights.stored(job, graph) / weights.WEIGHTS
+    content, inode = file.read_bytes(), file.stat().st_ino
+    assert weights.stored(job, graph) == file.parent
+    assert file.stat().st_ino == inode
+    if what == "the weights":
+        file.write_bytes(bytes(len(content)))
+    if what == "a module":
+        source.write_text("A = 2\n")
+    with file.open("rb"):  # so that its inode is not given to another
+        assert weights.stored(job, graph) == file.parent
+        assert (file.stat().st_ino == inode) is (what == "nothing")
+    assert file.read_bytes() == content
 
 
 def test_sequence_that_no_state_has_room_for(model_file: Path) -> None:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common import opened
 from pipelines.common.cache import digest
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.graph.sources import changed, sources, versions
 from pipelines.common.graph.store import describe
-from pipelines.common.ort.packages import at_work
 from pipelines.common.target import Job
 from pipelines.common.targets.coreml import layouts
 from pipelines.common.weights.encodings import ENCODINGS, dequantize
 
 GRAPH, WEIGHTS = "graph.onnx", "weights.bin"
 """Names of the two files of `stored`."""
+
+_SOURCES = "sources.json"
 
 Embed: TypeAlias = Callable[[Sequence[int]], NDArray[np.float32]]
 """Token ids to their vectors, ``[tokens, hidden_size]``."""
@@ -36,29 +40,30 @@ def stored(job: Job, graph: LoweredGraph) -> Path:
         OfflineError: They are not in a cache that has to hold them.
     """
     cache = job.program.cache
-    sources = [
-        Path(layouts.__file__),
-        *(file for p in at_work(job, graph) for file in _files(p.path)),
-    ]
-    key = digest(
-        job.program.fingerprint,
-        describe(graph),
-        *(source.read_bytes() for source in sources),
-    )
+    key = digest(job.program.fingerprint, describe(graph), {"versions": versions()})
 
     def write(folder: Path) -> None:
         from pipelines.common.graph.external import placed, write_tensors  # imports onnx
 
         in_graph = tuple(weight for weight in graph.weights if not weight.host)
         wanted = dataclasses.replace(graph, weights=in_graph)
-        made = job.program.tensors(wanted, layouts.LAYOUTS, job.packages)
-        with (folder / WEIGHTS).open("wb") as file:
-            places = write_tensors(made, file)
+        with opened.making():
+            made = job.program.tensors(wanted, layouts.LAYOUTS, job.packages)
+            with (folder / WEIGHTS).open("wb") as file:
+                places = write_tensors(made, file)
         (folder / GRAPH).write_bytes(placed(graph.model, places, WEIGHTS, constant=True))
+        (folder / _SOURCES).write_text(json.dumps(sources(cache)), encoding="utf-8")
 
-    if (found := cache.get("weights", key)) is not None:
-        return found
+    found = cache.get("weights", key)
+    if found is not None:
+        # Layouts, the project's and those of op packages, are code as rules are.
+        source = changed(json.loads((found / _SOURCES).read_text(encoding="utf-8")), cache)
+        if source is None:
+            return found
+        job.progress.detail(f"{source} has changed since the weights were cached")
     cache.check_may_make(f"the float16 weights of {job.pipeline} for coreml")
+    if found is not None:
+        cache.discard("weights", key)
     return cache.put("weights", key, write, f"{job.pipeline} for coreml")
 
 
@@ -84,8 +89,3 @@ def embedding(job: Job, graph: LoweredGraph) -> Embed | None:
         encoding, rows = ENCODINGS[weight.encoding], array.reshape(weight.shape)
         return lambda tokens: dequantize(encoding, rows[list(tokens)])
     return None
-
-
-def _files(package: Path) -> Iterator[Path]:
-    """The files of an op package that its layouts may be in."""
-    return iter(sorted(package.rglob("*.py"))) if package.is_dir() else iter([package])
