@@ -5,7 +5,6 @@ import os
 
 from pipelines.common.cache import KINDS, Cache
 
-
 RUN = ["llama3", "--prompt", "Once upon a time", "--max-new-tokens", "12", "--target", "cpu"]
 
 
