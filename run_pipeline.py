@@ -1,6 +1,11 @@
 """Runs a pipeline: ``python run_pipeline.py llama3 --prompt "..."``."""
 
-from pipelines.common.cli import main
+import sys
+
+try:
+    from pipelines.common.cli import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 if __name__ == "__main__":
     main()

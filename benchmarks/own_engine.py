@@ -65,7 +65,7 @@ class OwnWorker(Worker):
             for _ in range(self._slots)
         ]
         texts = Scheduler(self._timed).run(sequences)
-        for _ in sequences:
+        while not all(sequence.tokens for sequence in sequences):
             next(texts)
         self._timed.decode_s = 0.0
         start = time.perf_counter()

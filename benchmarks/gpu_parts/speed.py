@@ -122,7 +122,7 @@ def _schedule(model: DecoderModel, runner: Runner, batch: int, settings: Setting
         for slot in range(batch)
     ]
     texts = Scheduler(runner).run(sequences)
-    for _ in sequences:
+    while not all(sequence.tokens for sequence in sequences):
         next(texts)
     begin = time.perf_counter()
     for _ in texts:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
-from typing import IO
 
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 COMMAND = [sys.executable, str(SCRIPT)]
@@ -21,8 +22,8 @@ class Output:
     To read lines of a pipe and leave the rest to `Popen.communicate` loses what was read ahead.
     """
 
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe = pipe
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._content = b""
         self._more = threading.Condition()
         self._ended = False
@@ -46,7 +47,7 @@ class Output:
         return self._content.decode()
 
     def _read(self) -> None:
-        while piece := os.read(self._pipe.fileno(), 1 << 16):
+        while piece := self._piece():
             with self._more:
                 self._content += piece
                 self._more.notify_all()
@@ -54,38 +55,69 @@ class Output:
             self._ended = True
             self._more.notify_all()
 
+    def _piece(self) -> bytes:
+        try:
+            return os.read(self._descriptor, 1 << 16)
+        except OSError as error:  # how Linux tells that nobody else has a terminal open
+            assert error.errno == errno.EIO
+            return b""
+
 
 class Program:
-    """A process with a pipe for each of its streams that is not connected otherwise.
+    """A program whose streams are pipes, unless they are a terminal or given otherwise.
 
     Attributes:
         process: The process.
-        out: What it writes to stdout, if that is a pipe.
-        err: What it writes to stderr, likewise.
+        out: What it writes to stdout.
+        err: What it writes to stderr.
+        shown: What the terminal shows.
     """
 
-    def __init__(self, *args: object, **options: object) -> None:
+    def __init__(self, *args: object, terminal: Collection[str] = (), **options: object) -> None:
         """Starts the program.
 
         Args:
             args: Of the command line.
+            terminal: The streams that are a terminal: ``stdout``, ``stderr``.
             options: Of `Popen`.
         """
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        self.process = subprocess.Popen([*COMMAND, *map(str, args)], **pipes | options)
-        self.out = Output(self.process.stdout) if self.process.stdout else None
-        self.err = Output(self.process.stderr) if self.process.stderr else None
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        if terminal:
+            ours, theirs = os.openpty()
+            streams |= dict.fromkeys(terminal, theirs)
+        command = [*COMMAND, *map(str, args)]
+        self.process = subprocess.Popen(command, **streams | options)
+        if terminal:
+            os.close(theirs)
+            self.shown = Output(ours)
+        self._outputs = {
+            stream: Output(getattr(self.process, stream).fileno())
+            for stream in ("stdout", "stderr")
+            if getattr(self.process, stream)
+        }
+
+    @property
+    def out(self) -> Output:
+        return self._outputs["stdout"]
+
+    @property
+    def err(self) -> Output:
+        return self._outputs["stderr"]
 
     def signal(self, number: int) -> None:
         """Sends a signal."""
         self.process.send_signal(number)
 
     def ended(self) -> tuple[int, str, str]:
-        """The exit code and the whole output, when the program has ended."""
+        """The exit code when the program has ended, and all that its pipes have had."""
         if self.process.stdin:
             self.process.stdin.close()
         code = self.process.wait(_TIMEOUT_S)
-        return code, *(stream.whole() if stream else "" for stream in (self.out, self.err))
+        out, err = (
+            self._outputs[stream].whole() if stream in self._outputs else ""
+            for stream in ("stdout", "stderr")
+        )
+        return code, out, err
 
     def kill(self) -> None:
         """Ends the program, if it has not ended."""

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import pty
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from batch_files import manifest, outcomes, records, write_rows
 from echo_plugins import with_model, with_runner
+from programs import Program
 
 from pipelines.common.cli import batch_display
-
-SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
 # Is opened by anybody, started only where a variable says so.
 UNSTARTABLE = with_model(
@@ -69,23 +63,11 @@ def unstartable(cli, make_plugin):
     return lambda *args: cli("--plugin-path", path, "unstartable", *args)
 
 
-def run_on_terminal(*args, **streams):
-    """What a program writes to a terminal, and the finished program; other streams are pipes."""
-    ours, theirs = pty.openpty()
-    on_terminal = {name: theirs for name, wanted in streams.items() if wanted}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-    command = [sys.executable, SCRIPT, *map(str, args)]
-    process = subprocess.Popen(command, **pipes | on_terminal)
-    os.close(theirs)
-    shown = b""
-    try:
-        while piece := os.read(ours, 1 << 16):
-            shown += piece
-    except OSError as error:  # how Linux tells that nobody else has it open
-        assert error.errno == errno.EIO
-    os.close(ours)
-    out, err = process.communicate(timeout=60)
-    return shown.decode(), (process.returncode, out, err)
+def run_on_terminal(*args, terminal):
+    """What a program writes to a terminal, its exit code, and what it writes to pipes."""
+    program = Program(*args, terminal=terminal, stdin=subprocess.DEVNULL)
+    ended = program.ended()
+    return program.shown.whole(), ended
 
 
 # Where prompts come from and records go
@@ -344,36 +326,6 @@ def test_an_output_in_a_folder_that_is_not_there(cli, prompts, tmp_path):
     assert f"cannot write {path}: No such file or directory" in outcome.error
 
 
-def test_a_full_disk_behind_stdout(prompts):
-    command = [sys.executable, SCRIPT, "echo", "--quiet", "--prompts-file", prompts("a")]
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
-    assert done.returncode == 1
-    assert done.stderr.decode().count("\n") == 1
-    assert b"cannot write to standard output: No space left on device" in done.stderr
-
-
-@pytest.mark.parametrize("batch", [False, True])
-def test_stdout_that_is_closed(prompts, batch):
-    args = ["--prompts-file", str(prompts("a"))] if batch else ["--prompt", "a"]
-    command = [sys.executable, SCRIPT, "echo", "--quiet", *args]
-    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
-    done = subprocess.run(shell, stderr=subprocess.PIPE, check=False)
-    assert done.returncode in (1, 2)
-    assert done.stderr.decode().count("\n") == 1
-    assert b"stdout, which is closed" in done.stderr
-
-
-@pytest.mark.parametrize("batch", [False, True])
-def test_stderr_that_is_closed(prompts, batch):
-    args = ["--prompts-file", str(prompts("a"))] if batch else ["--prompt", "a"]
-    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, SCRIPT, "echo", *args]
-    done = subprocess.run(shell, stdout=subprocess.PIPE, check=False)
-    assert done.returncode == 0
-    text = done.stdout.decode()
-    assert (records(text)[0]["text"] if batch else text) == "a"
-
-
 # What people see
 
 
@@ -409,34 +361,34 @@ def test_lines_where_there_is_no_terminal(cli, prompts, monkeypatch):
 def test_a_bar_on_a_terminal(make_plugin, prompts, output):
     plugin = ["--plugin-path", make_plugin("slow", SLOW), "slow"]
     args = [*plugin, "--prompts-file", prompts("abcdefgh", "bcdefghij", "c"), "--batch-size", "1"]
-    shown, (code, out, _) = run_on_terminal(*args, "--output", output, stderr=True)
-    assert (code, out) == (0, b"")
+    shown, (code, out, _) = run_on_terminal(*args, "--output", output, terminal=["stderr"])
+    assert (code, out) == (0, "")
     assert "━" in shown
     assert re.search(r"1 of 3 rows, \d+ tok/s", shown)
     assert "rows         3 of 3 done" in shown
     # Records on the same terminal would be torn by it.
-    shown, _ = run_on_terminal(*args, stdout=True, stderr=True)
+    shown, _ = run_on_terminal(*args, terminal=["stdout", "stderr"])
     assert "━" not in shown
     assert [row["line"] for row in records("".join(re.findall(r"{.*}\r\n", shown)))] == [1, 2, 3]
-    shown, _ = run_on_terminal(*args, "--quiet", "--output", f"{output}2", stderr=True)
+    shown, _ = run_on_terminal(*args, "--quiet", "--output", f"{output}2", terminal=["stderr"])
     assert shown == ""
 
 
 def test_people_who_give_prompts_see_texts(prompts):
     args = ["echo", "--quiet", "--ordered"]
     shown, (code, _, err) = run_on_terminal(
-        *args, "--prompt", "one", "--prompt", "", "--prompt", "two", stdout=True
+        *args, "--prompt", "one", "--prompt", "", "--prompt", "two", terminal=["stdout"]
     )
     assert code == 1
     assert shown == "one\r\ntwo\r\n"
-    assert err.decode().splitlines() == [
+    assert err.splitlines() == [
         "run_pipeline: prompt 1:",
         "run_pipeline: prompt 2: prompt is empty; expected at least one character",
         "run_pipeline: prompt 3:",
         "run_pipeline: 1 of 3 rows failed, see their records: "
         "line 2: prompt is empty; expected at least one character",
     ]
-    shown, _ = run_on_terminal(*args, "--prompts-file", prompts("one"), stdout=True)
+    shown, _ = run_on_terminal(*args, "--prompts-file", prompts("one"), terminal=["stdout"])
     assert records(shown.replace("\r\n", "\n"))[0]["text"] == "one"
 
 

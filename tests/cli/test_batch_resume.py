@@ -115,15 +115,24 @@ def test_an_ordered_batch_that_is_killed_stays_in_order(cli, start, tmp_path, ou
     assert outcomes(output) == undisturbed(cli, tmp_path, "--seed", "3")
 
 
-@pytest.mark.parametrize("order", [[], ["--ordered"]])
-def test_ctrl_c_keeps_what_is_complete_and_says_how_to_go_on(cli, start, tmp_path, output, order):
+@pytest.mark.parametrize(
+    ("number", "expected", "order"),
+    [
+        (signal.SIGINT, 130, []),
+        (signal.SIGTERM, 143, ["--ordered"]),
+        (signal.SIGHUP, 129, []),
+    ],
+)
+def test_an_interrupt_keeps_what_is_complete_and_says_how_to_go_on(
+    cli, start, tmp_path, output, number, expected, order
+):
     args = ["--output", output, *order]
     program = start(*args)
     wait_until(program, lambda: size(output) > 1000)
-    program.signal(signal.SIGINT)
+    program.signal(number)
     code, err = ended(program)
     done = len(records(output.read_text()))
-    assert code == 130
+    assert code == expected
     assert err.splitlines()[-1] == (
         f"run_pipeline: interrupted: {done} of 60 rows are done; run the same command with"
         " --resume for the others"
@@ -147,11 +156,12 @@ def test_a_second_ctrl_c_does_not_wait_for_the_next_token(start, output):
     assert [record["line"] for record in records(output.read_text())] == [1]
 
 
-def test_what_runs_in_the_background_does_not_notice_ctrl_c(start, output):
-    ignore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_runs_in_the_background_does_not_notice_a_signal(start, output, number):
+    ignore = functools.partial(signal.signal, number, signal.SIG_IGN)
     program = start("--output", output, rows=ROWS[1:10], preexec_fn=ignore)
     wait_until(program, lambda: size(output) > 0)
-    program.signal(signal.SIGINT)
+    program.signal(number)
     assert ended(program)[0] == 0
     assert len(outcomes(output)) == 9
 

@@ -6,6 +6,7 @@ slot holds, so that a sequence that is put on a wrong beginning goes wrong at on
 
 from __future__ import annotations
 
+import itertools
 import zlib
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.common.errors import ModelFileError, TargetError
+from pipelines.common.runtime import scheduler as scheduler_module
 from pipelines.common.runtime.runner import Candidates
 from pipelines.common.runtime.sampling import SamplingParams
 from pipelines.common.runtime.scheduler import Scheduler, alike_together, warm_up
@@ -173,6 +175,19 @@ def test_text_comes_while_it_is_computed():
     assert len(runner.calls) == 1
     assert next(pieces)[1] == "c"
     assert len(runner.calls) == 2
+
+
+def test_a_long_prompt_is_computed_part_by_part(monkeypatch):
+    monkeypatch.setattr(scheduler_module, "PREFILL_CHUNK", 4)
+    runner, sequence = SuccessorRunner(1), make_sequence(b"abcdefghi", 2)
+    steps = Scheduler(runner).run([sequence])
+    parts = []
+    for calls, (_, text) in enumerate(itertools.islice(steps, 3), 1):
+        assert len(runner.calls) == calls
+        parts.append((text, sequence.timings.first_token_s is None))
+    assert parts == [("", True), ("", True), ("j", False)]
+    assert runner.named("prefill") == [(0, b"abcd", 0), (0, b"efgh", 4), (0, b"i", 8)]
+    assert [text for _, text in steps] == ["k"]
 
 
 def test_a_sequence_that_ends_makes_room_while_the_others_go_on():

@@ -7,12 +7,15 @@ import sys
 
 def main() -> None:
     """Runs the program on the command line's arguments, and exits."""
-    # What follows takes its time to import: Ctrl-C is to be understood before.
-    from pipelines.common.cli import signals
-
     own_process = sys.stdout is sys.__stdout__  # no test or program that captures it
-    if own_process:
-        signals.end_at_once()
+    # What follows takes its time to import: Ctrl-C is to be understood before.
+    try:
+        from pipelines.common.cli import signals
+
+        if own_process:
+            signals.end_at_once()
+    except KeyboardInterrupt:
+        sys.exit(130)
     from pipelines.common.cli import streams
 
     streams.claim(own=own_process)

@@ -1,7 +1,7 @@
 """Ctrl-C and its like: SIGINT, SIGTERM and SIGHUP end the program in the same way.
 
 What they do changes as the program goes on. Before there is anything to lose, and when nothing is
-left to lose, Ctrl-C ends the process. In between the first signal is a `KeyboardInterrupt`, but
+left to lose, they end the process. In between the first signal is a `KeyboardInterrupt`, but
 while text is generated it is only noted, so that all that was generated is written and counted.
 Another Ctrl-C is a `KeyboardInterrupt` in any case.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """The exit code of commands that were interrupted, by whatever signal."""
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_S = 0.01
 
 _received: int | None = None
@@ -30,16 +31,13 @@ _noting = False
 
 
 def end_at_once() -> None:
-    """Has Ctrl-C end the process without a word."""
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    """Has the signals end the process without a word."""
+    _handle(lambda number, _: os._exit(128 + number))
 
 
 def interrupt() -> None:
-    """Has the signals interrupt the program, except those that it was started to ignore."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    """Has the signals interrupt the program."""
+    _handle(_interrupt)
     sys.unraisablehook = _come_again
 
 
@@ -62,6 +60,12 @@ def received() -> bool:
 def exit_code(code: str | int | None) -> str | int | None:
     """What a program exits with that ends with `code`: if it was interrupted, it tells by what."""
     return 128 + _received if code == INTERRUPTED and _received is not None else code
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in _ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as of jobs in the background, and nohup
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
