@@ -1,4 +1,4 @@
-"""Memory that can be had, with and without control groups around the process."""
+"""Memory and cores that can be had, with and without control groups around the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.common import system
-from pipelines.common.system import available_memory, peak_memory
+from pipelines.common.system import available_memory, cores, peak_memory
 
 GIB = 1 << 30
 NO_LIMIT_V1 = 9223372036854771712
@@ -120,6 +120,71 @@ def test_groups_of_version_1(tmp_path: Path) -> None:
         },
     )
     assert available_memory(root) == 3 * GIB
+
+
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "runnable_cores", lambda: 8)
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [
+        ("max 100000", 8),
+        ("100000 100000", 1),
+        ("250000 100000", 2),
+        ("20000 100000", 1),
+        ("400000 100000", 4),
+        ("30000 10000", 3),
+        ("6400000 100000", 8),
+        ("", 8),
+    ],
+)
+def test_a_quota_of_version_2(tmp_path: Path, quota: str, expected: int) -> None:
+    files = {"proc/self/cgroup": "0::/app", **under("/app", {"cpu.max": quota})}
+    assert cores(put(tmp_path, files)) == expected
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(
+    ("quota", "period", "expected"),
+    [(-1, 100_000, 8), (150_000, 50_000, 3), (100_000, 100_000, 1), (100_000, 0, 8)],
+)
+def test_a_quota_of_version_1(tmp_path: Path, quota: int, period: int, expected: int) -> None:
+    group = {"cpu.cfs_quota_us": str(quota), "cpu.cfs_period_us": str(period)}
+    root = put(
+        tmp_path,
+        {
+            "proc/self/cgroup": "3:memory:/pod\n2:cpu,cpuacct:/pod\n0::/",
+            **under("/cpu/pod", group),
+        },
+    )
+    assert cores(root) == expected
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_the_tightest_of_nested_quotas_counts(tmp_path: Path) -> None:
+    root = put(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/slice/pod/app",
+            **under("/slice", {"cpu.max": "500000 100000"}),
+            **under("/slice/pod", {"cpu.max": "300000 100000"}),
+            **under("/slice/pod/app", {"cpu.max": "max 100000"}),
+        },
+    )
+    assert cores(root) == 3
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_a_quota_whose_group_is_the_containers_top(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/docker/ab", **under("", {"cpu.max": "200000 100000"})}
+    assert cores(put(tmp_path, files)) == 2
+
+
+def test_without_a_quota_all_cores_are_busy(tmp_path: Path) -> None:
+    assert cores(tmp_path) == system.runnable_cores() >= 1
 
 
 def test_this_machine_has_memory() -> None:

@@ -1,4 +1,4 @@
-"""What the operating system says about memory: how much there is, and how much was used."""
+"""What the operating system says about memory and cores: how much there is, and what was used."""
 
 from __future__ import annotations
 
@@ -51,11 +51,22 @@ def processor() -> str:
     return named[1] if named else platform.machine()
 
 
-def cores() -> int:
+def runnable_cores() -> int:
     """Cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Cores that this process may keep busy: no more than its control groups grant it time for.
+
+    Of a grant of 2.5 cores that is 2: a third thread would make all of them wait for its turn.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are looked for (Linux).
+    """
+    return max(1, min([runnable_cores(), *(int(quota) for quota in _quotas_of_groups(root))]))
 
 
 def processor_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
@@ -88,25 +99,60 @@ def available_memory(root: Path = Path("/")) -> int:
 
 def _available_in_groups(root: Path) -> Iterator[int]:
     """What each control group around this process has left, for those with a limit."""
+    for version, directory in _groups(root, "memory"):
+        if version == 2:
+            limit, usage = "memory.max", "memory.current"
+            cache = ("inactive_file", "active_file")
+        else:
+            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cache = ("total_inactive_file", "total_active_file")
+        allowed, used = _read(directory / limit).strip(), _read(directory / usage).strip()
+        if not allowed.isdecimal() or not used.isdecimal():
+            continue
+        statistics = dict(map(str.split, _read(directory / "memory.stat").splitlines()))
+        yield int(allowed) - int(used) + sum(int(statistics.get(name, 0)) for name in cache)
+
+
+def _quotas_of_groups(root: Path) -> Iterator[float]:
+    """Cores that each control group around this process is granted time for, where it is limited.
+
+    See `cpu.max` in https://docs.kernel.org/admin-guide/cgroup-v2.html, and for version 1
+    https://docs.kernel.org/scheduler/sched-bwc.html.
+    """
+    for version, directory in _groups(root, "cpu"):
+        if version == 2:
+            quota, _, period = _read(directory / "cpu.max").strip().partition(" ")
+        else:
+            quota, period = (
+                _read(directory / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
+            )
+        # Without a limit the quota is "max", or -1.
+        if quota.isdecimal() and period.isdecimal() and int(period):
+            yield int(quota) / int(period)
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[int, Path]]:
+    """The folders of the control groups around this process, the innermost first.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are looked for.
+        controller: What they are to limit.
+
+    Yields:
+        The version of the hierarchy, and the group's folder, which need not be there.
+    """
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            hierarchy, limit, usage = "sys/fs/cgroup", "memory.max", "memory.current"
-            cache = ("inactive_file", "active_file")
-        elif "memory" in controllers.split(","):
-            hierarchy, limit = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-            usage, cache = "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")
+            version, hierarchy = 2, root / "sys/fs/cgroup"
+        elif controller in controllers.split(","):
+            version, hierarchy = 1, root / "sys/fs/cgroup" / controller
         else:
             continue
         group = PurePosixPath(path)
         for folder in (group, *group.parents):
             # In a container the path may be the host's; then only the hierarchy's top is there.
-            directory = root / hierarchy / folder.relative_to("/")
-            allowed, used = _read(directory / limit).strip(), _read(directory / usage).strip()
-            if not allowed.isdecimal() or not used.isdecimal():
-                continue
-            statistics = dict(map(str.split, _read(directory / "memory.stat").splitlines()))
-            yield int(allowed) - int(used) + sum(int(statistics.get(name, 0)) for name in cache)
+            yield version, hierarchy / folder.relative_to("/")
 
 
 def _available_macos() -> int:

@@ -341,7 +341,7 @@ def test_unknown_requests_are_refused(source: Opener) -> None:
 def test_quantizing_holds_few_rows_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
     rows, k = 8192, 1024
     path = write(tmp_path / "large.gguf", {"large": ((rows, k), "f16")})
     table = [Weight("large", "large", (rows, k), "linear")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph, element_type
 from pipelines.common.ort import onnxruntime
+from pipelines.common.system import cores
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
@@ -65,7 +67,7 @@ def compile_graph(
         graph: The graph.
         tensors: Its weights by name; used up, so that what has been packed can be freed.
         libraries: With the kernels of op packages.
-        threads: Threads of the session; None for ONNX Runtime's own choice.
+        threads: Threads of the session; None for as many as this process may keep busy.
 
     Raises:
         TargetError: The session would run on something else than the CPU provider.
@@ -98,7 +100,7 @@ def make_session(
         constants: Its constants by name, where the provider wants them.
         provider: What is to run it.
         libraries: With the kernels of op packages.
-        threads: Threads of the session; None for ONNX Runtime's own choice.
+        threads: Threads of the session; None for as many as this process may keep busy.
         dimensions: Sizes of dimensions that the graph only names, for a session of fixed shapes.
 
     Raises:
@@ -107,7 +109,7 @@ def make_session(
     """
     ort = onnxruntime()
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or _unasked_threads()
     options.log_severity_level = 4  # errors are raised; what is left is what ends the process
     for library in libraries:
         options.register_custom_ops_library(str(library))
@@ -157,6 +159,16 @@ def _element_type(tensor: str) -> np.dtype[Any]:
     """The element type of what ONNX Runtime calls ``tensor(float)``."""
     name = tensor.removeprefix("tensor(").removesuffix(")")
     return element_type({"float": "float32", "double": "float64"}.get(name, name))
+
+
+def _unasked_threads() -> int:
+    """Threads of a session for which nobody asks for some; 0 leaves their number to the runtime.
+
+    That takes one for each core of the machine and ties them together, which is right for a process
+    that may use all of them, and sees nothing of what a process may use.
+    """
+    usable = cores()
+    return usable if usable < (os.cpu_count() or 1) else 0
 
 
 def _constant(ort: ModuleType, array: NDArray[Any]) -> OrtValue:

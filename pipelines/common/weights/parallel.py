@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+from pipelines.common.system import cores
 
 _CHUNK_ELEMENTS = 1 << 19
 """Elements that a piece of work covers: few enough that its temporaries stay in a core's cache."""
@@ -32,14 +33,7 @@ def for_row_chunks(rows: int, row_length: int, work: Callable[[slice], None]) ->
         for chunk in pending:
             work(chunk)
 
-    threads = min(_cores(), len(chunks))
+    threads = min(cores(), len(chunks))
     with ThreadPoolExecutor(threads) as pool:
         for future in [pool.submit(work_off) for _ in range(threads)]:
             future.result()
-
-
-def _cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
