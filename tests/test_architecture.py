@@ -20,6 +20,8 @@ ORDER = (
     "escapes",
     "progress",
     "opened",
+    "files",
+    "utf8",
     "importing",
     "system",
     "disk",

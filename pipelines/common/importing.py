@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pipelines.common import opened
+from pipelines.common.files import is_file, is_folder
 
 PREFIX = "run_pipeline_plugin_"
 """What the names of modules that were imported from a path begin with."""
@@ -33,13 +34,14 @@ def import_from(path: Path, *, package: Path | None = None) -> ModuleType:
     name = f"{PREFIX}{stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    folder = path if path.is_dir() else package
+    folder = path if is_folder(path) else package
     spec = importlib.util.spec_from_file_location(
         name,
-        path / "__init__.py" if path.is_dir() else path,
+        path / "__init__.py" if is_folder(path) else path,
         submodule_search_locations=None if folder is None else [str(folder)],
     )
-    if spec is None or spec.loader is None:
+    # A named pipe would be waited for, and a device read without end.
+    if spec is None or spec.loader is None or not is_file(Path(spec.origin or "")):
         raise ImportError("expected a .py file or a folder with an __init__.py")
     opened.watch()
     module = importlib.util.module_from_spec(spec)

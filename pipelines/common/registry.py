@@ -30,6 +30,7 @@ from pipelines.common.errors import (
     TargetError,
     UsageError,
 )
+from pipelines.common.files import exists, is_file, is_folder, resolved
 from pipelines.common.hookspecs import (
     Lazy,
     OpPackageRecord,
@@ -456,19 +457,25 @@ def _checkout_plugins() -> Iterator[Path]:
     """The plugins of the `plugins` folder, when this package runs from a checkout."""
     root = Path(pipelines.__path__[0]).resolve().parent
     # An installed package has strangers for neighbours: the driver's script tells a checkout.
-    if (root / "run_pipeline.py").is_file() and (root / "plugins").is_dir():
+    if is_file(root / "run_pipeline.py") and is_folder(root / "plugins"):
         yield from _plugins_in(root / "plugins")
 
 
 def _named_plugins(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        path = path.expanduser().resolve()
-        if not path.exists():
-            raise UsageError(f"no such plugin path: {path}")
-        if path.is_dir() and not (path / "__init__.py").is_file():
-            yield from _plugins_in(path)
-        else:
+    for given in paths:
+        path = resolved(given)
+        if not exists(path):
+            raise UsageError(f"no such plugin path: {given}")
+        if is_file(path / "__init__.py") or (is_file(path) and path.suffix == ".py"):
             yield path
+            continue
+        try:
+            yield from _plugins_in(path)
+        except OSError as error:
+            raise UsageError(
+                f"cannot use plugin path {given}: {error.strerror}; expected a .py file, a package"
+                " folder, or a folder of plugins"
+            ) from error
 
 
 def _plugins_in(folder: Path) -> Sequence[Path]:
@@ -476,5 +483,5 @@ def _plugins_in(folder: Path) -> Sequence[Path]:
         path
         for path in sorted(folder.iterdir())
         if not path.name.startswith(("_", "."))
-        and (path.suffix == ".py" or (path / "__init__.py").is_file())
+        and (path.suffix == ".py" or is_file(path / "__init__.py"))
     ]

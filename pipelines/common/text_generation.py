@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pipelines.common.cache import Cache
+from pipelines.common.errors import UsageError
+from pipelines.common.files import typed_path
 from pipelines.common.op_packages.find import FoundPackage
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
 from pipelines.common.runtime.runner import Runner
+from pipelines.common.system import runnable_cores
 from pipelines.common.target import Job, Target
 from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.weights.model_file import ModelFile
@@ -28,11 +31,16 @@ class ModelOptions:
         encoding: ``q4_0``, ``q8_0``, ``float32`` or ``auto``: what the big matrices run in.
         target: Name of the target to run on.
         device: Which of its devices.
-        threads: Threads of the target's pool; None for its own choice.
+        threads: Threads of the target's pool; None for as many as may be kept busy.
         custom_ops: Op packages by path or registered name; of two for one pattern, the last wins.
         native_ops: Whether the kernels that ship with the project are used where they can be.
         registered_ops: Whether they, and the op packages of plugins, are used without being named.
         offline: Whether whatever can be in the cache has to be there.
+
+    Paths may be given as texts, see `pipelines.common.files.typed_path`.
+
+    Raises:
+        UsageError: A value is of another type, or out of its range.
     """
 
     model_path: Path | None = None
@@ -45,6 +53,42 @@ class ModelOptions:
     native_ops: bool = True
     registered_ops: bool = True
     offline: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("model_path", "tokenizer_path"):
+            path = getattr(self, name)
+            if path is not None:
+                object.__setattr__(self, name, _path(name, path))
+        if isinstance(self.custom_ops, str) or not isinstance(self.custom_ops, Sequence):
+            raise _wrong("custom_ops", self.custom_ops, "a sequence of paths")
+        packages = tuple(_path("custom_ops", path) for path in self.custom_ops)
+        object.__setattr__(self, "custom_ops", packages)
+        for name in ("encoding", "target"):
+            if not isinstance(getattr(self, name), str):
+                raise _wrong(name, getattr(self, name), "a name")
+        for name, least in (("device", 0), ("threads", 1)):
+            number = getattr(self, name)
+            if name == "threads" and number is None:
+                continue
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                raise _wrong(name, number, f"an integer, {least} or more")
+
+    def threads_here(self, progress: Progress) -> int | None:
+        """Threads of the target's pool: those asked for, as far as there are cores for them.
+
+        More would wait for each other, the longer the more there are.
+
+        Args:
+            progress: Told when there are fewer cores.
+        """
+        usable = runnable_cores()
+        if self.threads is None or self.threads <= usable:
+            return self.threads
+        progress.notice(
+            f"{self.threads} threads were asked for, and this process may run on {usable} cores;"
+            f" {usable} compute"
+        )
+        return usable
 
     def cache(self, pipeline: str, notice: Callable[[str], None]) -> Cache:
         """The user's cache, which has to hold everything if they are offline.
@@ -68,6 +112,22 @@ class ModelOptions:
             words += ["--custom-ops-path", path]
         words += [] if self.native_ops else ["--no-native-ops"]
         return shlex.join(map(str, words))
+
+
+def _path(name: str, value: object) -> Path:
+    """The path that an option is given, which may be a text as a user types it."""
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise _wrong(name, value, "a path")
+    try:
+        return typed_path(value)
+    except ValueError as error:
+        raise UsageError(f"{name} {error}") from error
+
+
+def _wrong(name: str, value: object, expected: str) -> UsageError:
+    return UsageError(f"{name} is {value!r}; expected {expected}")
 
 
 class Lookup(Protocol):

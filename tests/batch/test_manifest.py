@@ -68,6 +68,18 @@ def test_a_new_manifest_takes_the_place_of_the_old_one_and_of_what_a_crash_left(
     assert list(output.parent.iterdir()) == [manifest_path(output)]
 
 
+def test_a_link_in_the_place_of_what_a_crash_left_is_not_followed(
+    output: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("untouched")
+    (tmp_path / "answers.jsonl.manifest.json.partial").symlink_to(other)
+    write_manifest(output, {"seed": 2})
+    assert other.read_text() == "untouched"
+    assert read_manifest(output) == {"seed": 2}
+    assert not manifest_path(output).is_symlink()
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_full_disk_leaves_what_was_there(
     output: Path, monkeypatch: pytest.MonkeyPatch, step: str
@@ -124,6 +136,16 @@ def test_a_manifest_that_cannot_be_read(output: Path) -> None:
     manifest_path(output).mkdir()
     with pytest.raises(BatchError, match=r"cannot read .*\.manifest\.json: Is a directory; make"):
         read_manifest(output)
+
+
+def test_a_manifest_that_is_no_file(output: Path) -> None:
+    for special, kind in (("/dev/zero", "Is a device"), ("pipe", "Is a named pipe")):
+        if special == "pipe":
+            os.mkfifo(output.with_name("pipe"))
+        manifest_path(output).unlink(missing_ok=True)
+        manifest_path(output).symlink_to(special)
+        with pytest.raises(BatchError, match=rf"cannot read .*\.manifest\.json: {kind}; make"):
+            read_manifest(output)
 
 
 def test_every_difference_is_shown(output: Path) -> None:

@@ -146,7 +146,7 @@ def test_json_is_one_record(telling):
 
 
 def test_options_reach_the_model(telling, tmp_path):
-    args = ["--model-path", tmp_path / "m", "--tokenizer-path", tmp_path / "t", "--threads", "3"]
+    args = ["--model-path", tmp_path / "m", "--tokenizer-path", tmp_path / "t", "--threads", "1"]
     args += ["--quantization-encoding", "q8_0", "--target", "torch", "--prompt", "hi", "--json"]
     args += ["--custom-ops-path", "a", "--custom-ops-path", "b", "--no-native-ops"]
     assert json.loads(telling(*args).out)["options"] == {
@@ -155,7 +155,7 @@ def test_options_reach_the_model(telling, tmp_path):
         "encoding": "q8_0",
         "target": "torch",
         "device": "0",
-        "threads": "3",
+        "threads": "1",
         "custom_ops": str((Path("a"), Path("b"))),
         "native_ops": "False",
         "registered_ops": "True",
@@ -224,10 +224,66 @@ def test_a_pipe_is_left_alone_when_there_is_a_prompt(process):
     assert process("echo", "--quiet", "--prompt", "given", stdin=b"piped").out == "given"
 
 
-def test_the_prompt_from_a_file(cli, tmp_path):
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("content", "prompt"),
+    [
+        ("één\n".encode(), "één"),
+        ("één\r\n".encode(), "één"),
+        (MARK + "één".encode(), "één"),
+        (MARK + b"a\r\nb\r\n\r\n", "a\nb\n"),
+        (b"a\r", "a\r"),
+        (b"a\rb\n\r\n", "a\rb\n"),
+        (b"a" + MARK, "a\ufeff"),
+    ],
+)
+def test_a_text_is_the_same_prompt_wherever_it_is_read(process, tmp_path, content, prompt):
     file = tmp_path / "prompt.txt"
-    file.write_bytes("één\r\n".encode())
-    assert cli("echo", "--quiet", "--prompt-file", file).out == "één\r"
+    file.write_bytes(content)
+    args = ["echo", "--quiet"]
+    assert process(*args, "--prompt-file", file).out == prompt
+    assert process(*args, "--prompt-file", "-", stdin=content).out == prompt
+    assert process(*args, stdin=content).out == prompt
+    tokens = json.loads(process("tokenize", "--pipeline", "echo", "--json", stdin=content).out)
+    assert bytes(tokens["ids"]).decode() == prompt
+    if not {"\n", "\r"} & set(prompt):
+        rows = process(*args, "--prompts-file", file).out
+        assert json.loads(rows)["text"] == prompt
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("\ufeffWhat?\n".encode("utf-16-le"), "is UTF-16; expected UTF-8: iconv -f UTF-16"),
+        ("\ufeffWhat?\n".encode("utf-16-be"), "is UTF-16; expected UTF-8: iconv -f UTF-16"),
+        ("\ufeffWhat?\n".encode("utf-32-le"), "is UTF-32; expected UTF-8: iconv -f UTF-32"),
+        ("What?\n".encode("utf-16-le"), "has a NUL character; expected plain text in UTF-8"),
+        ("Ä".encode("latin-1"), "not UTF-8 at byte 0; convert it"),
+    ],
+)
+def test_other_encodings_are_told_wherever_they_are_read(process, tmp_path, content, reason):
+    file = tmp_path / "prompt.txt"
+    file.write_bytes(content)
+    for args, stdin in (
+        (["echo", "--prompt-file", file], b""),
+        (["echo"], content),
+        (["tokenize"], content),
+        (["echo", "--quiet", "--prompts-file", file], b""),
+    ):
+        outcome = process(*args, stdin=stdin)
+        assert outcome.code == 1
+        assert reason in outcome.err
+        assert outcome.err.count("\n") == 1
+
+
+def test_a_process_substitution_is_a_file():
+    for option in ("--prompt-file", "--prompts-file"):
+        command = f'exec "$0" "$1" echo --quiet {option} <(echo Hello)'
+        args = ["bash", "-c", command, sys.executable, SCRIPT]
+        text = subprocess.check_output(args, stdin=subprocess.DEVNULL, text=True)
+        assert (json.loads(text)["text"] if option == "--prompts-file" else text) == "Hello"
 
 
 @pytest.mark.parametrize(
@@ -249,8 +305,12 @@ def test_a_file_that_is_no_prompt(cli, tmp_path, content, reason):
     assert reason in outcome.error
 
 
-def test_an_endless_file_is_not_read_to_its_end(cli):
-    assert "more than 16 MiB" in cli("echo", "--prompt-file", "/dev/zero").error
+def test_an_endless_pipe_is_not_read_to_its_end():
+    command = 'exec "$0" "$1" echo --prompt-file <(yes)'
+    args = ["bash", "-c", command, sys.executable, SCRIPT]
+    done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"more than 16 MiB" in done.stderr
 
 
 def test_a_directory_is_no_prompt(cli, tmp_path):

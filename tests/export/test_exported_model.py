@@ -194,7 +194,7 @@ def test_nothing_is_overwritten(gguf_file, tmp_path):
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(ExportError, match="mine is not empty; name another folder"):
         export(model, "cpu", tmp_path / "mine", reference_weights=False)
-    with pytest.raises(ExportError, match=r"notes\.txt is a file; name another folder"):
+    with pytest.raises(ExportError, match=r"notes\.txt is no folder; name another folder"):
         export(model, "cpu", tmp_path / "mine" / "notes.txt", reference_weights=False)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
 

@@ -13,11 +13,13 @@ from typing import Any, TypeAlias
 
 from pipelines.common.disk import sync
 from pipelines.common.errors import BatchError
+from pipelines.common.files import read_document
 
 Settings: TypeAlias = Mapping[str, Any]
 """JSON values by name: all that a row's result depends on, and nothing else."""
 
 _FORMAT = 1
+_LARGEST = 16 << 20
 _SHOWN_CHARS = 60
 _SHOWN_BEFORE = 20
 
@@ -35,7 +37,7 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
     """
     path = manifest_path(output)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_document(path, _LARGEST))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -67,10 +69,13 @@ def write_manifest(output: Path, settings: Settings) -> None:
     """
     path = manifest_path(output)
     partial = path.with_name(f"{path.name}.partial")
+    # Whatever has that name may be a link to another file: it goes, and is not written to.
+    made_here = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     content = json.dumps({"format": _FORMAT, "settings": dict(settings)}, indent=2) + "\n"
     try:
         try:
-            with partial.open("w", encoding="utf-8") as file:
+            partial.unlink(missing_ok=True)
+            with os.fdopen(os.open(partial, made_here, 0o666), "w", encoding="utf-8") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

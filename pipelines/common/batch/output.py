@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
@@ -256,7 +257,9 @@ def _encode(record: Mapping[str, Any]) -> bytes:
 
 def _check_kind(path: Path) -> None:
     try:
-        special = path.exists() and not path.is_file()
+        special = not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise _not_writable(path, error) from error
     if special:

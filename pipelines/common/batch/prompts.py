@@ -6,7 +6,6 @@ grow with the input; all that is kept of it while it is opened is the ids of its
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import hashlib
 import io
@@ -15,13 +14,12 @@ import json
 import os
 import re
 import shutil
-import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final
+from typing import BinaryIO, Final
 
 from pipelines.common.batch.form import Form
 from pipelines.common.batch.forms.completions import Completions
@@ -30,6 +28,8 @@ from pipelines.common.batch.forms.rows import JsonRows
 from pipelines.common.batch.forms.text import PlainText
 from pipelines.common.batch.row import BadRow, Defaults, Row
 from pipelines.common.errors import BatchError
+from pipelines.common.files import open_input
+from pipelines.common.utf8 import MARK, check_mark
 
 _CHUNK_BYTES: Final = 1 << 18
 _MAX_LINE_BYTES: Final = 16 << 20
@@ -37,14 +37,6 @@ _MAX_SHOWN: Final = 5
 _ARRAY: Final = re.compile(r"\s*\[\s*(\{|$)")
 """How an array of objects begins; a prompt may begin with a bracket too."""
 _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
-
-# UTF-32's little-endian mark begins with that of UTF-16, so it stands first.
-_FOREIGN_MARKS: Final = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
-)
 
 
 class Prompts:
@@ -58,7 +50,7 @@ class Prompts:
         unknown: Names of fields that mean nothing here, sorted, five at most.
     """
 
-    def __init__(self, file: IO[bytes], source: str, form: Form, defaults: Defaults) -> None:
+    def __init__(self, file: BinaryIO, source: str, form: Form, defaults: Defaults) -> None:
         """Reads all rows once.
 
         Args:
@@ -147,19 +139,16 @@ def from_file(path: Path, defaults: Defaults) -> Prompts:
         BatchError: There are no rows, two have one id, or the file cannot be read.
     """
     try:
-        file: IO[bytes] = path.open("rb")
-        mode = os.fstat(file.fileno()).st_mode
+        file = open_input(path)
     except OSError as error:
         raise BatchError(
-            f"cannot read prompts from {path}: {error.strerror}; expected a file with one a line"
+            f"cannot read prompts from {path}: {error.strerror}; expected a file or a pipe with"
+            " one a line"
         ) from error
-    if stat.S_ISREG(mode):
-        return _opened(file, str(path), path.suffix.lower(), defaults)
-    with file:
-        if not (stat.S_ISFIFO(mode) or file.isatty()):
-            raise BatchError(f"{path} is a device; expected a file or a pipe")
-        spool = _spooled(file, str(path))
-    return _opened(spool, str(path), path.suffix.lower(), defaults)
+    if not file.seekable():
+        with file:
+            file = _spooled(file, str(path))
+    return _opened(file, str(path), path.suffix.lower(), defaults)
 
 
 def from_stdin(defaults: Defaults) -> Prompts:
@@ -180,12 +169,12 @@ def from_texts(prompts: Sequence[str], defaults: Defaults) -> Prompts:
     return _opened(spool, "--prompt", ".jsonl", defaults)
 
 
-def _opened(file: IO[bytes], source: str, suffix: str, defaults: Defaults) -> Prompts:
+def _opened(file: BinaryIO, source: str, suffix: str, defaults: Defaults) -> Prompts:
     with _closed_on_failure(file):
         return Prompts(file, source, _detected_form(file, source, suffix), defaults)
 
 
-def _spooled(stream: IO[bytes], source: str) -> IO[bytes]:
+def _spooled(stream: BinaryIO, source: str) -> BinaryIO:
     """A copy of what can be read only once, in a file that has no name."""
     try:
         with _closed_on_failure(tempfile.TemporaryFile()) as spool:
@@ -200,7 +189,7 @@ def _spooled(stream: IO[bytes], source: str) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _closed_on_failure(file: IO[bytes]) -> Iterator[IO[bytes]]:
+def _closed_on_failure(file: BinaryIO) -> Iterator[BinaryIO]:
     try:
         yield file
     except BaseException:
@@ -208,9 +197,12 @@ def _closed_on_failure(file: IO[bytes]) -> Iterator[IO[bytes]]:
         raise
 
 
-def _detected_form(file: IO[bytes], source: str, suffix: str) -> Form:
+def _detected_form(file: BinaryIO, source: str, suffix: str) -> Form:
     """The one form of all rows, told by the file's suffix and the first row that is sound."""
-    _check_marks(_read(file, 0, source), source)
+    try:
+        check_mark(_read(file, 0, source))
+    except ValueError as error:
+        raise BatchError(f"{source} {error}") from error
     if suffix == ".txt":
         return PlainText()
     chunks = (_read(file, offset, source) for offset in itertools.count(0, _CHUNK_BYTES))
@@ -229,14 +221,6 @@ def _detected_form(file: IO[bytes], source: str, suffix: str) -> Form:
             is_request = "prompt" not in fields and fields.keys() & {"custom_id", "body"}
             return Completions() if is_request else JsonRows()
     return JsonRows()
-
-
-def _check_marks(start: bytes, source: str) -> None:
-    for mark, encoding in _FOREIGN_MARKS:
-        if start.startswith(mark):
-            raise BatchError(
-                f"{source} is {encoding}; expected UTF-8: iconv -f {encoding} -t UTF-8 makes it so"
-            )
 
 
 def _split(chunks: Iterable[bytes]) -> Iterator[bytearray | None]:
@@ -263,7 +247,7 @@ def _decoded(lines: Iterable[bytearray | None]) -> Iterator[tuple[int, str | Bad
             yield number, BadRow(number, None, f"the line is longer than {limit}; shorten it")
             continue
         if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
+            line = line.removeprefix(MARK)
         try:
             text = line.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:
@@ -279,7 +263,7 @@ def _hashed(chunks: Iterable[bytes], digest: hashlib.blake2b) -> Iterator[bytes]
         yield chunk
 
 
-def _read(file: IO[bytes], offset: int, source: str) -> bytes:
+def _read(file: BinaryIO, offset: int, source: str) -> bytes:
     # By position, so that the rows can be read by several at a time.
     try:
         return os.pread(file.fileno(), _CHUNK_BYTES, offset)
@@ -287,7 +271,7 @@ def _read(file: IO[bytes], offset: int, source: str) -> bytes:
         raise BatchError(f"cannot read prompts from {source}: {error.strerror}") from error
 
 
-def _state(file: IO[bytes]) -> tuple[int, int]:
+def _state(file: BinaryIO) -> tuple[int, int]:
     """What changes with a file's content: its size, and when it was written, in ns."""
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns

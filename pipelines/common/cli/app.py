@@ -28,7 +28,8 @@ from pipelines.common.cli import (
 )
 from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import PROGRAM, say
-from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.context import PLUGIN_PATHS, registry_of
+from pipelines.common.cli.options import path_of
 from pipelines.common.errors import PipelineError, ReaderGoneError
 from pipelines.common.escapes import printable_lines
 from pipelines.common.registry import unknown_name
@@ -99,10 +100,11 @@ def driver(
     plugin_path: Annotated[
         list[Path] | None,
         typer.Option(
-            envvar="RUN_PIPELINE_PLUGIN_PATH",
+            parser=path_of("--plugin-path"),
             is_eager=True,
             metavar="PATH",
-            help="A plugin (a .py file or a package folder), or a folder of plugins; repeatable.",
+            help="A plugin (a .py file or a package folder), or a folder of plugins; repeatable."
+            f"  [env var: {PLUGIN_PATHS}]",
         ),
     ] = None,
     strict_plugins: Annotated[

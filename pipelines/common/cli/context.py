@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import typer
 from typer.core import TyperGroup
 
 from pipelines.common.cli.console import say
 from pipelines.common.cli.streams import taken_back
-from pipelines.common.errors import PluginError
+from pipelines.common.errors import PluginError, UsageError
+from pipelines.common.files import typed_path
 from pipelines.common.registry import Registry
+
+PLUGIN_PATHS = "RUN_PIPELINE_PLUGIN_PATH"
+"""The variable of the environment that stands for ``--plugin-path``."""
 
 
 def registry_of(ctx: typer.Context) -> Registry:
@@ -22,10 +29,9 @@ def registry_of(ctx: typer.Context) -> Registry:
     root = ctx.find_root()
     if root.obj is None:
         options = root.params
+        plugin_paths = options["plugin_path"] or _plugin_paths()
         with taken_back():  # also while words are completed
-            registry = Registry.discover(
-                options["plugin_path"] or (), strict=options["strict_plugins"]
-            )
+            registry = Registry.discover(plugin_paths, strict=options["strict_plugins"])
         assert isinstance(root.command, TyperGroup)
         for name in registry.pipelines.keys() & root.command.commands.keys():
             plugin = registry.pipelines[name].plugin
@@ -36,6 +42,16 @@ def registry_of(ctx: typer.Context) -> Registry:
         root.obj = registry
     found: Registry = root.obj
     return found
+
+
+def _plugin_paths() -> list[Path]:
+    """The plugins that the environment names, between colons as in PATH."""
+    # Two colons, or one at an end, come of a variable that was not set; they name nothing.
+    typed = filter(None, os.environ.get(PLUGIN_PATHS, "").split(os.pathsep))
+    try:
+        return [typed_path(text) for text in typed]
+    except ValueError as error:
+        raise UsageError(f"{PLUGIN_PATHS} {error}") from error
 
 
 def complete_pipeline(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

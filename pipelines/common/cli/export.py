@@ -21,13 +21,19 @@ from pipelines.common.cli.options import (
     TokenizerPath,
     Verbose,
     model_options,
+    path_of,
 )
 
 
 def export(
     ctx: typer.Context,
     pipeline: PipelineName,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that is new, or empty.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of("OUT"), metavar="OUT", help="A folder that is new, or empty."
+        ),
+    ],
     model_path: ModelPath = None,
     tokenizer_path: TokenizerPath = None,
     quantization_encoding: QuantizationEncoding = "q4_0",

@@ -26,6 +26,7 @@ from pipelines.common.cli.options import (
     TokenizerPath,
     Verbose,
     model_options,
+    path_of,
 )
 from pipelines.common.cli.prompt import DEFAULT_PROMPT, read_prompts
 from pipelines.common.errors import UsageError
@@ -52,10 +53,16 @@ def _generate(
             show_default=DEFAULT_PROMPT,
         ),
     ] = None,
-    prompt_file: Annotated[Path | None, typer.Option(help="Read the prompt from a file.")] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_of("--prompt-file"), metavar="FILE", help="Read the prompt from a file."
+        ),
+    ] = None,
     prompts_file: Annotated[
         Path | None,
         typer.Option(
+            parser=path_of("--prompts-file"),
             metavar="FILE",
             help="A batch of prompts: JSON Lines, or text with one a line; '-' reads stdin.",
         ),
@@ -72,6 +79,7 @@ def _generate(
     output: Annotated[
         Path | None,
         typer.Option(
+            parser=path_of("--output"),
             metavar="FILE",
             help="Where a batch's records go, JSON Lines; '-' is stdout, the default.",
         ),

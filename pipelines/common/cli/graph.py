@@ -22,9 +22,11 @@ from pipelines.common.cli.options import (
     Quiet,
     TargetName,
     model_options,
+    path_of,
 )
 from pipelines.common.cli.streams import binary_stdout, is_stdout, print_json, print_lines
 from pipelines.common.errors import UsageError
+from pipelines.common.files import write_output
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -54,14 +56,25 @@ def show_graph(
             show_default=False,
         ),
     ] = None,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the graph.")] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(parser=path_of("--svg"), metavar="FILE", help="Draw the graph."),
+    ] = None,
     onnx: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the lowered graph for Netron, without weights."),
+        typer.Option(
+            parser=path_of("--onnx"),
+            metavar="FILE",
+            help="Write the lowered graph for Netron, without weights.",
+        ),
     ] = None,
     neutral_onnx: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the graph before lowering, likewise."),
+        typer.Option(
+            parser=path_of("--neutral-onnx"),
+            metavar="FILE",
+            help="Write the graph before lowering, likewise.",
+        ),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -215,6 +228,6 @@ def _write(path: Path, content: bytes) -> None:
         binary_stdout().write(content)
         return
     try:
-        path.write_bytes(content)
+        write_output(path, content)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; name another file") from error

@@ -15,9 +15,11 @@ from pipelines.common.cache import Cache
 from pipelines.common.cli.console import say
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_count, human_size
+from pipelines.common.cli.options import path_of
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.errors import PipelineError
 from pipelines.common.escapes import printable
+from pipelines.common.files import is_folder
 
 if TYPE_CHECKING:
     from pipelines.common.weights.model_file import ModelFile
@@ -28,11 +30,16 @@ _SHOWN_CHARACTERS = 160
 
 def inspect(
     ctx: typer.Context,
-    model: Annotated[Path, typer.Argument(help="Model file or exported folder.", metavar="MODEL")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of("MODEL"), metavar="MODEL", help="Model file or exported folder."
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
 ) -> None:
     """Show a model file's metadata, tensors and tokenizer; check an exported folder's digests."""
-    if model.is_dir():
+    if is_folder(model):
         _inspect_folder(model, as_json)
         return
     record = _describe(registry_of(ctx).opener(model)(model))

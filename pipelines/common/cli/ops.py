@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.options import path_of
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.errors import OpPackageError
 
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, check or build custom op packages.", no_args_is_help=True)
 
 Package = Annotated[
-    str,
+    Path,
     typer.Argument(
-        metavar="PACKAGE", help="Path of an op package, or the name of a registered one."
+        parser=path_of("PACKAGE"),
+        metavar="PACKAGE",
+        help="Path of an op package, or the name of a registered one.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record.")]
@@ -33,9 +37,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record.")]
 def list_rules(
     ctx: typer.Context,
     packages: Annotated[
-        list[str] | None,
+        list[Path] | None,
         typer.Argument(
-            metavar="[PACKAGE]...", help="Paths or names; the registered packages by default."
+            parser=path_of("PACKAGE"),
+            metavar="[PACKAGE]...",
+            help="Paths or names; the registered packages by default.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -45,7 +51,7 @@ def list_rules(
 
     registry = registry_of(ctx)
     records: list[dict[str, Any]] = []
-    for reference in packages or registry.op_packages:
+    for reference in map(str, packages or registry.op_packages):
         record: dict[str, Any] = {"package": reference, "rules": [], "problem": None}
         records.append(record)
         try:
@@ -88,7 +94,7 @@ def check_package(ctx: typer.Context, package: Package, as_json: AsJson = False)
     from pipelines.common.op_packages.check import check
 
     registry = registry_of(ctx)
-    loaded = registry.load_op_package(registry.typed_op_package(package))
+    loaded = registry.load_op_package(registry.typed_op_package(str(package)))
     with ConsoleProgress().shown(f"Checking {loaded.name}"):
         results = list(check(loaded))
     if as_json:
@@ -114,7 +120,7 @@ def build_package(ctx: typer.Context, package: Package) -> None:
     """Compile a package's library; needs CMake and a C++ compiler."""
     from pipelines.common.op_packages.build import build
 
-    path = registry_of(ctx).typed_op_package(package).path
+    path = registry_of(ctx).typed_op_package(str(package)).path
     with ConsoleProgress().shown(f"Compiling {path.name}"):
         library = build(path)
     print_lines(f"built {library}")

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipelines.common.cli.context import complete_pipeline, complete_target
+from pipelines.common.errors import UsageError
+from pipelines.common.files import typed_path
 
 if TYPE_CHECKING:
     from pipelines.common.text_generation import ModelOptions
+
+
+def path_of(name: str) -> Callable[[str | Path], Path]:
+    """Reads the path that an option or an argument takes.
+
+    Args:
+        name: What the user knows it by.
+
+    Returns:
+        A parser for `typer.Option` and `typer.Argument`, which raises `UsageError` for what is
+        no path.
+    """
+
+    def parse(text: str | Path) -> Path:
+        if isinstance(text, Path):  # a default
+            return text
+        try:
+            return typed_path(text)
+        except ValueError as error:
+            raise UsageError(f"{name} {error}") from error
+
+    return parse
+
 
 PipelineName = Annotated[
     str,
@@ -20,10 +46,19 @@ PipelineName = Annotated[
 ]
 ModelPath = Annotated[
     Path | None,
-    typer.Option(help="Model file or exported folder; by default the pipeline's own model."),
+    typer.Option(
+        parser=path_of("--model-path"),
+        metavar="PATH",
+        help="Model file or exported folder; by default the pipeline's own model.",
+    ),
 ]
 TokenizerPath = Annotated[
-    Path | None, typer.Option(help="A tokenizer.json to use instead of the model's tokenizer.")
+    Path | None,
+    typer.Option(
+        parser=path_of("--tokenizer-path"),
+        metavar="PATH",
+        help="A tokenizer.json to use instead of the model's tokenizer.",
+    ),
 ]
 QuantizationEncoding = Annotated[
     Literal["q4_0", "q8_0", "float32", "auto"],
@@ -39,11 +74,12 @@ TargetName = Annotated[
 DeviceId = Annotated[int, typer.Option(min=0, help="Which of the target's devices, see 'targets'.")]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads to compute with; by default the target's choice."),
+    typer.Option(min=1, help="Threads to compute with, at most one a core; by default as many."),
 ]
 CustomOpsPath = Annotated[
     list[Path] | None,
     typer.Option(
+        parser=path_of("--custom-ops-path"),
         metavar="PATH",
         help="An op package (a folder, a .py file, a library of kernels, or the name of one that"
         " 'list' shows); repeatable, of two for one pattern the last wins.",

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipelines.common.errors import PromptError, UsageError
+from pipelines.common.files import open_input
+from pipelines.common.utf8 import text_of
 
 DEFAULT_PROMPT = "I believe the meaning of life is"
 
 _MAX_BYTES = 16 << 20
+_STREAM = Path("-")
 
 
 def read_prompts(
@@ -43,25 +46,28 @@ def read_prompts(
 
 
 def read_prompt(text: str | None, file: Path | None) -> str:
-    """The prompt from its one source.
+    r"""The prompt from its one source.
 
-    That is `text` (``-`` means stdin), `file`, or, with neither, stdin when something is piped into
-    it, else the default. One newline at the end of a file or of stdin is not part of the prompt.
+    That is `text` or the content of `file` (``-`` means stdin), or, with neither, stdin when
+    something is piped into it, else the default. One newline at the end of a file or of stdin is
+    not part of the prompt; lines in it end with ``\n``, see `pipelines.common.utf8`.
 
     Raises:
         UsageError: Both `text` and `file` are given.
-        PromptError: The prompt is empty, not UTF-8, or cannot be read.
+        PromptError: The prompt is empty, no plain text in UTF-8, or cannot be read.
     """
     if text is not None and file is not None:
         raise UsageError("--prompt and --prompt-file are both given; choose one")
-    if file is not None:
-        try:
-            with file.open("rb") as stream:
-                prompt = _decode(stream, str(file))
-        except OSError as error:
-            raise PromptError(f"cannot read the prompt from {file}: {error.strerror}") from error
-    elif text == "-" or (text is None and _stdin_is_fed()):
+    if file == _STREAM or text == "-" or (file is None and text is None and _stdin_is_fed()):
         prompt = read_stdin("the prompt")
+    elif file is not None:
+        try:
+            with open_input(file) as stream:
+                prompt = _text(stream, str(file))
+        except OSError as error:
+            raise PromptError(
+                f"cannot read the prompt from {file}: {error.strerror}; expected a file or a pipe"
+            ) from error
     else:
         prompt = DEFAULT_PROMPT if text is None else text
     if not prompt:
@@ -73,11 +79,11 @@ def read_stdin(what: str) -> str:
     """All of stdin as text.
 
     Raises:
-        PromptError: stdin is closed, or `what` it holds is too large or not UTF-8.
+        PromptError: stdin is closed, or `what` it holds is too large, or no plain text in UTF-8.
     """
     if sys.stdin is None:
         raise PromptError(f"{what} is to come from stdin, which is closed")
-    return _decode(sys.stdin.buffer, "stdin")
+    return _text(sys.stdin.buffer, "stdin")
 
 
 def _stdin_is_fed() -> bool:
@@ -85,15 +91,13 @@ def _stdin_is_fed() -> bool:
     return sys.stdin is not None and not stat.S_ISCHR(os.fstat(sys.stdin.fileno()).st_mode)
 
 
-def _decode(stream: BinaryIO, source: str) -> str:
+def _text(stream: BinaryIO, source: str) -> str:
     data = stream.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise PromptError(
             f"{source} holds more than {_MAX_BYTES >> 20} MiB of text, too much for a prompt"
         )
     try:
-        return data.decode("utf-8").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise PromptError(
-            f"{source} is not UTF-8 at byte {error.start}; convert it to UTF-8"
-        ) from error
+        return text_of(data).removesuffix("\n")
+    except ValueError as error:
+        raise PromptError(f"{source} {error}") from error

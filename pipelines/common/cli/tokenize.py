@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.options import ModelPath, TokenizerPath
 from pipelines.common.cli.prompt import read_stdin
 from pipelines.common.cli.streams import print_json, print_lines, write_text
 
@@ -16,12 +16,8 @@ from pipelines.common.cli.streams import print_json, print_lines, write_text
 def tokenize(
     ctx: typer.Context,
     text: Annotated[str | None, typer.Option(help="What to tokenize; stdin by default.")] = None,
-    model_path: Annotated[
-        Path | None, typer.Option(help="Model file; the bundled model by default.")
-    ] = None,
-    tokenizer_path: Annotated[
-        Path | None, typer.Option(help="A tokenizer.json to use instead of the model's tokenizer.")
-    ] = None,
+    model_path: ModelPath = None,
+    tokenizer_path: TokenizerPath = None,
     pipeline: Annotated[str, typer.Option(help="The pipeline that reads the model.")] = "llama3",
     no_special_tokens: Annotated[
         bool, typer.Option("--no-special-tokens", help="Take control tokens in the text as text.")

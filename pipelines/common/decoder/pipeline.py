@@ -15,6 +15,7 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.keys import check_keys, check_kind
 from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.export.model import ExportedModel, open_folder, reopened
+from pipelines.common.files import is_folder
 from pipelines.common.graph.network import Network
 from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.progress import Progress
@@ -64,7 +65,7 @@ class DecoderPipeline:
                 f"running the small bundled model {path.name}; for another one add"
                 " --model-path Meta-Llama-3-8B.Q4_0.gguf"
             )
-        if path.is_dir():
+        if is_folder(path):
             return open_folder(path, self.name, self.weights, options, registry, progress)
         file = registry.opener(path)(path)
         architecture = file.metadata.string("general.architecture")
@@ -170,7 +171,7 @@ class DecoderModel:
             slots=slots,
             max_length=max_length,
             progress=self.progress,
-            threads=self.options.threads,
+            threads=self.options.threads_here(self.progress),
             device=self.options.device,
             packages=self.packages,
         )

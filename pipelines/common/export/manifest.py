@@ -14,6 +14,7 @@ from typing import Final
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.export.records import record
+from pipelines.common.files import exists
 from pipelines.common.graph.external import ALIGNMENT, Place
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.weights.model_file import quoted
@@ -131,7 +132,7 @@ def describe_file(path: Path) -> StoredFile:
 
 def is_exported(path: Path) -> bool:
     """Whether a path is a folder with a manifest."""
-    return (path / MANIFEST).exists()
+    return exists(path / MANIFEST)
 
 
 def target_for(model_path: Path | None, requested: str) -> str:
@@ -164,11 +165,6 @@ def read_manifest(folder: Path) -> Manifest:
             are missing, of another size, or links.
     """
     path = folder / MANIFEST
-    if not path.exists():
-        raise ModelFileError(
-            f"{folder} is no exported folder: it has no {MANIFEST}; name a model file, or a folder"
-            " that 'run-pipeline export' wrote"
-        )
     try:
         if _regular_size(path) > _LARGEST_MANIFEST:
             raise ValueError(f"it is larger than {_LARGEST_MANIFEST >> 20} MiB")
@@ -182,6 +178,11 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = record(Manifest, document)
         for problem in _problems(manifest):
             raise ValueError(problem)
+    except FileNotFoundError as error:
+        raise ModelFileError(
+            f"{folder} is no exported folder: it has no {MANIFEST}; name a model file, or a folder"
+            " that 'run-pipeline export' wrote"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} cannot be used: {_reason(error)}") from error
     for name, stored in manifest.files.items():

@@ -246,7 +246,7 @@ class ExportedModel:
             slots=slots,
             max_length=max_length,
             progress=self.progress,
-            threads=self.options.threads,
+            threads=self.options.threads_here(self.progress),
             device=self.options.device,
             packages=self.packages,
         )

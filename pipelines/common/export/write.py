@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib.metadata
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from pipelines.common.export.manifest import (
 )
 from pipelines.common.export.packages import package_digest
 from pipelines.common.export.staging import new_folder
+from pipelines.common.files import resolved
 from pipelines.common.graph.external import Place, placed, write_tensors
 from pipelines.common.graph.network import Network
 from pipelines.common.graph.rules import LoweredGraph
@@ -53,7 +55,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
         LoweringError: The graph has an operator that the target has no rule for.
         TargetError: The target runs no graphs.
     """
-    folder = folder.expanduser().resolve()
+    folder = resolved(folder)
     _check_free(folder)
     job = model.job(slots=1, max_length=model.context_length)
     if not isinstance(job.program, Network):
@@ -87,10 +89,14 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
 
 def _check_free(folder: Path) -> None:
     """Makes sure that nothing is lost; what can be found out before the work is."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if folder.exists():
-        what = "is not empty" if folder.is_dir() else "is a file"
+    try:
+        if folder.is_dir():
+            what = "is not empty" if any(folder.iterdir()) else ""
+        else:  # a link that is left where all have been followed leads in a circle
+            what = "is no folder" if os.path.lexists(folder) else ""
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    if what:
         raise ExportError(f"{folder} {what}; name another folder, or delete it first")
 
 
@@ -103,10 +109,13 @@ def _written(folder: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno == errno.ENOTEMPTY:
             _check_free(folder)
-        raise ExportError(
-            f"cannot write {folder}: {error.strerror or error}; make room there, or name another"
-            " folder"
-        ) from error
+        raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> ExportError:
+    return ExportError(
+        f"cannot write {folder}: {error.strerror or error}; make room there, or name another folder"
+    )
 
 
 def _check_opens(model: GraphModel, staging: Path, folder: Path) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pipelines
 from pipelines.common.errors import OpPackageError
+from pipelines.common.files import is_file
 from pipelines.common.op_packages.manifest import MANIFEST, read_manifest
+from pipelines.common.system import cores
 
 SCRIPT = "CMakeLists.txt"
 
@@ -52,7 +54,7 @@ def build(path: Path) -> Path:
             compile.
     """
     manifest = read_manifest(path)
-    if manifest.library is None or not (path / SCRIPT).is_file():
+    if manifest.library is None or not is_file(path / SCRIPT):
         raise OpPackageError(
             f"{path} has nothing to build: expected a folder with a {SCRIPT} and a {MANIFEST} that"
             " names its library"
@@ -69,7 +71,7 @@ def build(path: Path) -> Path:
         if shutil.which("ninja"):
             configure += ["-G", "Ninja"]
         _run(path, configure)
-        _run(path, [cmake, "--build", binary, "--config", "Release", "--parallel"])
+        _run(path, [cmake, "--build", binary, "--config", "Release", "--parallel", str(cores())])
         _run(path, [cmake, "--install", binary, "--config", "Release", "--prefix", stage])
         suffix = ".dylib" if sys.platform == "darwin" else ".so"
         return _install(path, stage, f"lib{manifest.library}{suffix}")
@@ -97,7 +99,7 @@ def _first_error(output: str) -> str:
 
 def _install(path: Path, stage: Path, name: str) -> Path:
     """Moves the library into the package; one that a process has loaded is not written over."""
-    if not (stage / name).is_file():
+    if not is_file(stage / name):
         made = ", ".join(sorted(file.name for file in stage.glob("*"))) or "nothing"
         raise OpPackageError(
             f"building {path} made no {name}: its install rule puts {made} in the prefix's root"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.common.errors import OpPackageError
+from pipelines.common.files import resolved
 
 if TYPE_CHECKING:
     from pipelines.common.hookspecs import OpPackageRecord
@@ -34,7 +35,7 @@ class FoundPackage:
 def registered(records: Iterable[OpPackageRecord]) -> tuple[FoundPackage, ...]:
     """The op packages of some records."""
     return tuple(
-        FoundPackage(record.name, record.path.resolve(), typed=False) for record in records
+        FoundPackage(record.name, resolved(record.path), typed=False) for record in records
     )
 
 
@@ -51,7 +52,7 @@ def typed(references: Iterable[str], known: Collection[FoundPackage]) -> tuple[F
     paths = {package.name: package.path for package in known}
     by_path: dict[Path, FoundPackage] = {}
     for reference in references:
-        path = paths.get(reference) or Path(reference).expanduser().resolve()
+        path = paths.get(reference) or resolved(Path(reference))
         name = reference if reference in paths else path.stem
         by_path.setdefault(path, FoundPackage(name, path, typed=True))
     check_names(by_path.values())

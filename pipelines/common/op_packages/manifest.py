@@ -9,12 +9,14 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from pipelines.common.errors import OpPackageError
+from pipelines.common.files import exists, is_file, is_folder, read_document, resolved
 
 MANIFEST = "op_package.toml"
 
 LIBRARY_SUFFIXES = (".so", ".dylib")
 
 _DISTRIBUTION = "pipeline-driver"
+_LARGEST_MANIFEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Manifest:
     @property
     def bare(self) -> bool:
         """Whether it is a shared library and nothing else."""
-        return self.path.suffix in LIBRARY_SUFFIXES and not self.path.is_dir()
+        return self.path.suffix in LIBRARY_SUFFIXES and not is_folder(self.path)
 
     def find_library(self) -> Path | None:
         """The library's file: in the folder, or where `pip install` has put it; None if nowhere."""
@@ -45,7 +47,7 @@ class Manifest:
         if self.library is None:
             return None
         file = f"lib{self.library}{'.dylib' if sys.platform == 'darwin' else '.so'}"
-        if (self.path / file).is_file():
+        if is_file(self.path / file):
             return self.path / file
         # A package of a stranger may be called like one that ships with the project.
         if self.path.parent.name != "custom_ops":
@@ -55,7 +57,7 @@ class Manifest:
         except PackageNotFoundError:  # run from a checkout
             return None
         installed = Path(str(root)) / self.path.name / file
-        return installed if installed.is_file() else None
+        return installed if is_file(installed) else None
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -64,13 +66,13 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         OpPackageError: There is nothing, or no op package, or its manifest is wrong.
     """
-    if not path.exists():
+    if not exists(path):
         raise OpPackageError(f"no such op package: {path}")
-    if path.is_dir() and (path / MANIFEST).is_file():
+    if is_file(path / MANIFEST):
         return _read(path, path / MANIFEST)
-    if path.is_file() and path.suffix == ".py":
+    if is_file(path) and path.suffix == ".py":
         return Manifest(path, module=path)
-    if path.is_file() and path.suffix in LIBRARY_SUFFIXES:
+    if is_file(path) and path.suffix in LIBRARY_SUFFIXES:
         return Manifest(path)
     raise OpPackageError(
         f"{path} is not an op package: expected a folder with {MANIFEST}, a .py file, or a shared"
@@ -83,8 +85,10 @@ def _read(folder: Path, file: Path) -> Manifest:
         return OpPackageError(f"{file}: {what}")
 
     try:
-        entries = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        entries = tomllib.loads(read_document(file, _LARGEST_MANIFEST).decode())
+    except OSError as error:
+        raise wrong(f"cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise wrong(f"cannot be read: {error}") from error
     if unknown := entries.keys() - {"module", "library", "cpu"}:
         raise wrong(f"unknown key '{min(unknown)}'; expected module, library and cpu")
@@ -100,9 +104,9 @@ def _read(folder: Path, file: Path) -> Manifest:
         raise wrong(f"library is '{library}'; expected a base name: 'x' for libx.so in the folder")
     if module is None:
         return Manifest(folder, None, library, tuple(cpu or ()))
-    source = (folder / module).resolve()
-    if not source.is_relative_to(folder.resolve()):
+    source = resolved(folder / module)
+    if not source.is_relative_to(resolved(folder)):
         raise wrong(f"module '{module}' is outside the folder")
-    if source.suffix != ".py" or not source.is_file():
+    if source.suffix != ".py" or not is_file(source):
         raise wrong(f"module '{module}' is no .py file in the folder")
     return Manifest(folder, source, library, tuple(cpu or ()))

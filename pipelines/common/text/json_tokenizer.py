@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import stat
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +10,7 @@ from typing import Any, Final
 import tokenizers
 
 from pipelines.common.errors import TokenizerError
+from pipelines.common.files import is_folder, read_document
 from pipelines.common.text import bounds
 from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.weights.model_file import quoted
@@ -40,7 +39,7 @@ def load(path: Path, notice: Callable[[str], None]) -> Tokenizer:
     Raises:
         TokenizerError: A file is missing, malformed or too large.
     """
-    file = path / "tokenizer.json" if path.is_dir() else path
+    file = path / "tokenizer.json" if is_folder(path) else path
     backend = _read_backend(file)
     ids = backend.get_vocab()
     config_file = file.with_name("tokenizer_config.json")
@@ -71,7 +70,7 @@ def load(path: Path, notice: Callable[[str], None]) -> Tokenizer:
 
 def _read_backend(file: Path) -> tokenizers.Tokenizer:
     try:
-        content = _read(file, _MAX_TOKENIZER_BYTES)
+        content = read_document(file, _MAX_TOKENIZER_BYTES)
     except OSError as error:
         raise TokenizerError(
             f"{file}: cannot be read: {error.strerror}; expected a tokenizer.json or its folder"
@@ -95,24 +94,12 @@ def _read_backend(file: Path) -> tokenizers.Tokenizer:
 def _read_settings(file: Path) -> dict[str, Any]:
     """An object of settings; an empty one where there is no file."""
     try:
-        content = _read(file, _MAX_SETTINGS_BYTES)
+        content = read_document(file, _MAX_SETTINGS_BYTES)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise TokenizerError(f"{file}: cannot be read: {error.strerror}") from error
     return _parse(content, file)
-
-
-def _read(file: Path, most: int) -> bytes:
-    """The content of a regular file of at most so many bytes; an `OSError` where there is none."""
-    # Before opening it: opening a pipe would wait for a writer.
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise OSError(errno.EINVAL, "Is not a regular file")
-    with file.open("rb") as stream:
-        content = stream.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"Is larger than {most >> 20} MiB")
-    return content
 
 
 def _parse(content: bytes, file: Path) -> dict[str, Any]:

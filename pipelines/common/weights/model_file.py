@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias, TypeVar
 
 from pipelines.common.errors import ModelFileError
+from pipelines.common.files import exists, open_regular
 from pipelines.common.weights.encodings import Encoding
 
 if TYPE_CHECKING:
@@ -235,16 +235,20 @@ def open_file(path: Path) -> BinaryIO:
         ModelFileError: There is none, it is no regular file, or it cannot be read.
     """
     try:
-        # Before opening it: opening a pipe would wait for a writer.
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            return path.open("rb")
-    except FileNotFoundError:
-        raise ModelFileError(f"no such model file: {path}") from None
+        return open_regular(path)
+    except FileNotFoundError as error:
+        raise ModelFileError(f"no such model file: {path}{_not_downloaded(path)}") from error
     except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
-    what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-    raise ModelFileError(f"{path}: is {what}, expected a model file")
+        raise ModelFileError(
+            f"cannot use model file {path}: {error.strerror}; expected a regular file"
+        ) from error
+
+
+def _not_downloaded(path: Path) -> str:
+    """What is to be added for a file that is not there and may be meant as one of a hub."""
+    if path.is_absolute() or len(path.parts) != 2 or exists(path.parent):
+        return ""
+    return "; models are not downloaded: for one of a hub, give a file that you have of it"
 
 
 # Exact types in what follows: a bool is an int to isinstance.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pipelines.common.batch.forms.rows import RowRecords
 from pipelines.common.batch.row import BadRow, Defaults, Row
+from pipelines.common.utf8 import NUL
 
 
 class PlainText(RowRecords):
@@ -16,6 +17,6 @@ class PlainText(RowRecords):
     def parse(self, text: str, line: int, index: int, defaults: Defaults) -> Row | BadRow:
         """Reads one line."""
         if "\0" in text:
-            return BadRow(line, None, "has a NUL character; expected plain text in UTF-8")
+            return BadRow(line, None, NUL)
         sampling = replace(defaults.sampling, seed=defaults.sampling.seed + index)
         return Row(line, None, text, sampling, defaults.max_new_tokens, defaults.stops)
