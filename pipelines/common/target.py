@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.errors import MemoryLimitError
+from pipelines.common.errors import MemoryLimitError, UsageError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
 from pipelines.common.op_packages.package import Layout, LoadedPackage
 from pipelines.common.progress import Progress
@@ -81,9 +81,12 @@ class Job:
         slots: Sequences side by side.
         max_length: Tokens that each of them can grow to.
         progress: Told of every phase.
-        threads: Threads to compute with; None for the target's own choice.
+        threads: Threads to compute with; None for as many as may be kept busy.
         device: Which of the target's devices to run on.
         packages: Op packages, the one whose rules come first at the front.
+
+    Raises:
+        UsageError: There are no slots, or they hold nothing.
     """
 
     pipeline: str
@@ -96,6 +99,11 @@ class Job:
     threads: int | None = None
     device: int = 0
     packages: tuple[LoadedPackage, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "max_length"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more")
 
     @property
     def state_elements(self) -> int:

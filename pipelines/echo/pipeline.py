@@ -17,6 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers
 import pipelines
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
+from pipelines.common.runtime.runner import check_copy, check_prompt, check_step
 from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
 from pipelines.common.text_generation import Lookup, ModelOptions
 
@@ -81,23 +82,27 @@ class EchoRunner:
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Takes a prompt, or the rest of one; returns logits of shape ``[vocab]``."""
+        check_prompt(self, VOCAB_SIZE, slot, tokens, start)
         self._tokens[slot][start:] = tokens
         self._prompt_lengths[slot] = len(self._tokens[slot])
         return self._logits(slot)
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Moves the first slots on by one; logits of shape ``[len(tokens), vocab]``."""
+        check_step(self, VOCAB_SIZE, tokens, [*map(len, self._tokens)])
         for slot, token in enumerate(tokens):
             self._tokens[slot].append(token)
         return np.stack([self._logits(slot) for slot in range(len(tokens))])
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Takes over the first tokens of another slot, and which of them were its prompt."""
+        check_copy(self, source, target, length, [*map(len, self._tokens)])
         self._tokens[target] = self._tokens[source][:length]
         self._prompt_lengths[target] = min(length, self._prompt_lengths[source])
 
     def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after each prefix of `tokens` taken as a prompt, shape ``[tokens, vocab]``."""
+        check_prompt(self, VOCAB_SIZE, 0, tokens)
         return np.stack([self.prefill(0, tokens[: end + 1]) for end in range(len(tokens))])
 
     def _logits(self, slot: int) -> NDArray[np.float32]:

@@ -16,8 +16,8 @@ from pipelines.common.errors import TargetError
 from pipelines.common.graph.network import Network
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.op_packages.package import Layout
-from pipelines.common.runtime.runner import Runner
-from pipelines.common.system import available_memory, processor, total_memory
+from pipelines.common.runtime.runner import Runner, check_copy, check_prompt, check_step
+from pipelines.common.system import available_memory, cores, processor, total_memory
 from pipelines.common.target import Availability, Device, Job
 
 
@@ -53,8 +53,8 @@ class TorchTarget:
             raise TargetError(
                 "target torch runs the network of a model file; an exported folder has only a graph"
             )
-        if job.threads:
-            torch.set_num_threads(job.threads)
+        # What torch chooses knows nothing of the time that a control group grants.
+        torch.set_num_threads(job.threads or min(torch.get_num_threads(), cores()))
         with job.progress.phase("build", "building the module"), torch.device("meta"):
             module = job.program.make(job)
         parameters = dict(module.named_parameters())
@@ -108,6 +108,7 @@ class TorchRunner:
     ) -> None:
         self._module = module
         self._device = device
+        self._vocabulary = config.vocabulary
         self._rotary = tuple(torch.from_numpy(table).to(device) for table in rotary)
         shape = (slots, config.kv_heads, max_length, config.head_dim)
         self._keys = [torch.zeros(shape, device=device) for _ in range(config.layers)]
@@ -118,21 +119,25 @@ class TorchRunner:
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Writes `tokens` into `slot`, see `Runner.prefill`."""
+        check_prompt(self, self._vocabulary, slot, tokens, start)
         self._lengths[slot] = start
         return self._run(slice(slot, slot + 1), [tokens], wanted=[len(tokens) - 1])[0, 0]
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Appends a token to each of the first slots, see `Runner.decode`."""
+        check_step(self, self._vocabulary, tokens, self._lengths.tolist())
         return self._run(slice(0, len(tokens)), [[token] for token in tokens], wanted=[0])[:, 0]
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Makes the first tokens of one slot those of another, see `Runner.copy`."""
+        check_copy(self, source, target, length, self._lengths.tolist())
         for state in (*self._keys, *self._values):
             state[target, :, :length] = state[source, :, :length]
         self._lengths[target] = length
 
     def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after every token, see `Runner.score`."""
+        check_prompt(self, self._vocabulary, 0, tokens)
         self._lengths[0] = 0
         return self._run(slice(0, 1), [tokens], wanted=range(len(tokens)))[0]
 

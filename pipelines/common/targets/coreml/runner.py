@@ -12,6 +12,7 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.ort import arithmetic
 from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
+from pipelines.common.runtime.runner import check_copy, check_prompt, check_step
 from pipelines.common.targets.coreml.rules import EMBEDDED
 from pipelines.common.targets.coreml.weights import Embed
 
@@ -90,6 +91,7 @@ class CoreMLRunner:
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Writes `tokens` into `slot`, see `Runner.prefill`."""
+        check_prompt(self, self._config.vocabulary, slot, tokens, start)
         self._forget(slot, start)
         done = 0
         while done < len(tokens):
@@ -100,18 +102,21 @@ class CoreMLRunner:
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Appends a token to each of the first slots, see `Runner.decode`."""
+        check_step(self, self._config.vocabulary, tokens, self._lengths)
         for slot, token in enumerate(tokens):
             self._logits[slot] = self._run(slot, [token], 1)
         return self._logits[: len(tokens)]
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Makes the first tokens of one slot those of another, see `Runner.copy`."""
+        check_copy(self, source, target, length, self._lengths)
         self._forget(target, length)
         for name, array in self._states[target][0].items():
             array[:, :, :length] = self._states[source][0][name][:, :, :length]
 
     def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after every token, see `Runner.score`; a call gives those after its last one."""
+        check_prompt(self, self._config.vocabulary, 0, tokens)
         self._forget(0, 0)
         return np.stack([self._run(0, [token], 1) for token in tokens])
 

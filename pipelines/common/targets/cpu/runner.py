@@ -12,7 +12,7 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
 from pipelines.common.ort.state import capacity
-from pipelines.common.runtime.runner import PREFILL_CHUNK
+from pipelines.common.runtime.runner import PREFILL_CHUNK, check_copy, check_prompt, check_step
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -70,6 +70,7 @@ class CpuRunner:
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Writes `tokens` into `slot`, see `Runner.prefill`."""
+        check_prompt(self, self._config.vocabulary, slot, tokens, start)
         for first in range(0, len(tokens), PREFILL_CHUNK):
             chunk = tokens[first : first + PREFILL_CHUNK]
             logits = np.empty((1, 1, self._config.vocabulary), np.float32)
@@ -81,6 +82,7 @@ class CpuRunner:
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Appends a token to each of the first slots, see `Runner.decode`."""
+        check_step(self, self._config.vocabulary, tokens, self._lengths)
         count = len(tokens)
         if count not in self._steps:
             logits = self._step_logits[:count]
@@ -91,6 +93,7 @@ class CpuRunner:
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Makes the first tokens of one slot those of another, see `Runner.copy`."""
+        check_copy(self, source, target, length, self._lengths)
         whole = capacity(length)  # kernels may keep the tokens of a group in any order
         for array in self._state.values():
             array[target, :, :whole] = array[source, :, :whole]
@@ -98,6 +101,7 @@ class CpuRunner:
 
     def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after every token, see `Runner.score`."""
+        check_prompt(self, self._config.vocabulary, 0, tokens)
         parts = []
         for first in range(0, len(tokens), PREFILL_CHUNK):
             chunk = tokens[first : first + PREFILL_CHUNK]

@@ -14,7 +14,13 @@ from pipelines.common.ort import arithmetic
 from pipelines.common.ort.packages import makers
 from pipelines.common.ort.session import input_types
 from pipelines.common.ort.state import capacity
-from pipelines.common.runtime.runner import PREFILL_CHUNK, Candidates
+from pipelines.common.runtime.runner import (
+    PREFILL_CHUNK,
+    Candidates,
+    check_copy,
+    check_prompt,
+    check_step,
+)
 from pipelines.common.target import Job
 from pipelines.common.targets.cuda.candidates import CandidateSearch
 from pipelines.common.targets.cuda.memory import Copies, Memory, run, write
@@ -100,6 +106,7 @@ class CudaRunner:
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Writes `tokens` into `slot`, see `Runner.prefill`."""
+        check_prompt(self, self._config.vocabulary, slot, tokens, start)
         for first in range(0, len(tokens), PREFILL_CHUNK):
             chunk = tokens[first : first + PREFILL_CHUNK]
             logits = self._compute(slot, chunk, start + first, [len(chunk) - 1])
@@ -126,6 +133,7 @@ class CudaRunner:
 
         All of the slot is copied: it is one run of bytes, its first tokens are one for each head.
         """
+        check_copy(self, source, target, length, self._lengths)
         for name in self._state:
             size = self._slot_bytes(name)
             self._copies.within(self._address(name, source), self._address(name, target), size)
@@ -133,6 +141,7 @@ class CudaRunner:
 
     def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after every token, see `Runner.score`."""
+        check_prompt(self, self._config.vocabulary, 0, tokens)
         parts = []
         for first in range(0, len(tokens), PREFILL_CHUNK):
             chunk = tokens[first : first + PREFILL_CHUNK]
@@ -152,6 +161,7 @@ class CudaRunner:
 
     def _step(self, tokens: Sequence[int]) -> None:
         """Appends a token to each of the first slots; the logits stay on the device."""
+        check_step(self, self._config.vocabulary, tokens, self._lengths)
         count = len(tokens)
         if count not in self._steps:
             step = _Call(self)
