@@ -201,6 +201,51 @@ def test_the_smallest_temperature_is_greedy():
     assert {sampler.sample(np.array([0, 1e-3, 30, 30.5], np.float32)) for _ in range(50)} == {3}
 
 
+EXTREMES = [5e-324, 1e-300, 1e-38, 1e-9, 1.0, 1e9, 1e38, 1e39, 1e300, 1.7e308]
+SHARES = [5e-324, 1e-300, 1e-9, 0.5, 1 - 2**-53, 1.0]
+
+
+@pytest.mark.filterwarnings("error")
+@settings(max_examples=300, deadline=None)
+@given(
+    st.one_of(st.just(0.0), st.sampled_from(EXTREMES)),
+    st.sampled_from([-1, 0, 1, 3, (1 << 63) - 1]),
+    st.sampled_from(SHARES),
+    st.sampled_from([0.0, *SHARES]),
+    st.sampled_from(EXTREMES),
+    st.lists(
+        st.one_of(
+            st.sampled_from([0.0, -math.inf, 3.4e38, -3.4e38, 1e-45, 1e30]), st.floats(-9, 9)
+        ),
+        min_size=2,
+        max_size=9,
+    ),
+)
+def test_no_extreme_is_too_much(temperature, top_k, top_p, min_p, penalty, logits):
+    logits = np.array(logits, np.float32)
+    logits[0] = max(logits[0], 0)  # one has to be a number
+    sampler = Sampler(SamplingParams(temperature, top_k, top_p, min_p, penalty))
+    sampler.observe(range(0, logits.size, 2))
+    for _ in range(3):
+        assert 0 <= sampler.sample(logits) < logits.size
+
+
+def test_a_temperature_without_bound_makes_all_tokens_alike():
+    logits = np.array([0, 5, -8, 3], np.float32)
+    counts = drawn_distribution(logits, [], SamplingParams(temperature=1e300))
+    np.testing.assert_allclose(counts, 0.25, atol=0.02)
+
+
+def test_a_penalty_without_bound_leaves_what_was_not_seen():
+    for logits, penalty in (([1, 2, 0.5], 1e300), ([-3, -1, -2], 1e300)):
+        sampler = Sampler(SamplingParams(repetition_penalty=penalty))
+        sampler.observe([0, 1])
+        assert sampler.sample(np.array(logits, np.float32)) == 2
+    sampler = Sampler(SamplingParams(repetition_penalty=1e-300))
+    sampler.observe([0])
+    assert sampler.sample(np.array([1, 2, 0.5], np.float32)) == 0
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_logits_that_are_no_numbers_are_refused(bad):
     logits = np.zeros(10, np.float32)
@@ -215,7 +260,18 @@ def test_logits_that_are_no_numbers_are_refused(bad):
         ("temperature", -0.1),
         ("temperature", math.inf),
         ("temperature", math.nan),
-        ("top_k", -1),
+        ("top_k", -2),
+        ("top_k", 1 << 63),
+        ("top_k", 2.0),
+        ("top_k", True),
+        ("top_k", None),
+        ("temperature", "hot"),
+        ("temperature", None),
+        ("top_p", True),
+        ("min_p", -math.inf),
+        ("repetition_penalty", math.nan),
+        ("seed", 1.5),
+        ("seed", 1 << 63),
         ("top_p", 0.0),
         ("top_p", 1.01),
         ("min_p", -0.5),

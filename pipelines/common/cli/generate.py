@@ -107,7 +107,7 @@ def _generate(
     temperature: Annotated[
         float, typer.Option(help="Divides the logits; 0 takes the most likely token.")
     ] = 0.0,
-    top_k: Annotated[int, typer.Option(help="Sample from the k most likely; 0 is off.")] = 0,
+    top_k: Annotated[int, typer.Option(help="Sample from the k most likely; 0 or -1 is off.")] = 0,
     top_p: Annotated[
         float, typer.Option(help="Sample from the fewest tokens of this joint probability.")
     ] = 1.0,
@@ -118,7 +118,7 @@ def _generate(
         float, typer.Option(help="Above 1 makes tokens less likely that occurred before.")
     ] = 1.0,
     seed: Annotated[
-        int | None, typer.Option(help="Same seed, same text; random by default.")
+        int | None, typer.Option(help="Same seed, same text; random by default, and for -1.")
     ] = None,
     stop: Annotated[
         list[str] | None,
@@ -136,10 +136,11 @@ def _generate(
     # NumPy and the tokenizers are imported here, out of the way of --help and list.
     from pipelines.common.cli.run import Request, run
     from pipelines.common.export.manifest import target_for
-    from pipelines.common.runtime.sampling import SamplingParams
+    from pipelines.common.runtime.sampling import RANDOM_SEED, SamplingParams
     from pipelines.common.target_choice import choose
 
     texts = read_prompts(prompt or (), prompt_file, prompts_file)
+    seed = None if seed == RANDOM_SEED else seed
     sampling = SamplingParams(
         temperature=temperature,
         top_k=top_k,

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,11 @@ from numpy.typing import NDArray
 from pipelines.common.elementary import exp
 from pipelines.common.errors import ModelFileError, ParameterError
 
+RANDOM_SEED = -1
+"""What users may write for a seed that is drawn; vLLM has it so."""
+
+_LARGEST = float(np.finfo(np.float32).max)
+_LEAST = float(np.finfo(np.float32).tiny)
 _LEAST_TEMPERATURE = 1e-30
 """What float32 can still divide by; no two logits are so close that it makes a difference."""
 _BLOCK = 512
@@ -24,7 +30,8 @@ class SamplingParams:
 
     Attributes:
         temperature: Divides the logits; 0 takes the most likely token.
-        top_k: Keeps the k most likely tokens and those as likely as the last of them; 0 keeps all.
+        top_k: Keeps the k most likely tokens and those as likely as the last of them; 0 keeps all,
+            as does -1, which is vLLM's word for it.
         top_p: Keeps the fewest most likely tokens that together reach this probability, and those
             as likely as the last of them.
         min_p: Keeps tokens at least this fraction as likely as the most likely one.
@@ -33,7 +40,7 @@ class SamplingParams:
         seed: Of the random numbers.
 
     Raises:
-        ParameterError: A value is out of its range.
+        ParameterError: A value is no number, or out of its range.
     """
 
     temperature: float = 0.0
@@ -45,16 +52,23 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         for name, valid, expected in (
-            ("temperature", self.temperature >= 0, "0 or more"),
-            ("top_k", self.top_k >= 0, "0 or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
-            ("seed", self.seed >= 0, "0 or more"),
+            ("temperature", lambda value: value >= 0, "0 or more"),
+            ("top_p", lambda value: 0 < value <= 1, "above 0 and at most 1"),
+            ("min_p", lambda value: 0 <= value <= 1, "from 0 to 1"),
+            ("repetition_penalty", lambda value: value > 0, "above 0"),
         ):
             value = getattr(self, name)
-            if not (valid and math.isfinite(value)):
+            if not (_is(value, Real) and valid(value) and abs(value) < math.inf):
                 raise ParameterError(name, value, f"a number {expected}")
+        for name, least, also in (("top_k", -1, ", or -1 for all"), ("seed", 0, "")):
+            value = getattr(self, name)
+            if not (_is(value, Integral) and least <= value < 1 << 63):
+                raise ParameterError(name, value, f"an integer from 0 to 2^63 - 1{also}")
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether something is a number of a kind; in Python, though nowhere else, true is 1."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 class Sampler:
@@ -69,6 +83,9 @@ class Sampler:
         # Of the standard library, whose numbers for a seed are guaranteed to stay the same.
         self._random = random.Random(params.seed)
         self._seen: set[int] = set()
+        # In float32, as the logits; what it cannot hold is as good as its ends.
+        self._temperature = np.float32(min(max(params.temperature, _LEAST_TEMPERATURE), _LARGEST))
+        self._penalty = np.float32(min(max(params.repetition_penalty, _LEAST), _LARGEST))
 
     def observe(self, tokens: Iterable[int]) -> None:
         """Notes tokens of the prompt or the output, for the repetition penalty."""
@@ -128,13 +145,15 @@ class Sampler:
         return 1 if self._params.temperature == 0 else self._params.top_k
 
     def _penalized(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        penalty = self._params.repetition_penalty
+        penalty = self._penalty
         if penalty == 1 or not self._seen:
             return logits
         seen = np.fromiter(self._seen, np.int64, len(self._seen))
         values = logits[seen]
         logits = logits.copy()
-        logits[seen] = np.where(values < 0, values * penalty, values / penalty)
+        with np.errstate(over="ignore"):  # of the one that is not taken, or cut to a number
+            changed = np.where(values < 0, values * penalty, values / penalty)
+        logits[seen] = np.clip(changed, -_LARGEST, _LARGEST)
         return logits
 
     def _distribution(
@@ -147,8 +166,8 @@ class Sampler:
             tokens = np.flatnonzero(logits >= np.partition(logits, -params.top_k)[-params.top_k])
             logits = logits[tokens]
         # In float32, which takes a tenth of float64's time; whatever is summed is in float64.
-        temperature = max(params.temperature, _LEAST_TEMPERATURE)
-        probabilities = exp((logits - logits.max()) / np.float32(temperature))
+        with np.errstate(over="ignore"):  # to minus infinity, which has no probability
+            probabilities = exp((logits - logits.max()) / self._temperature)
         least = params.min_p  # the largest is exp(0) = 1
         if params.top_p < 1:
             least = max(least, _nucleus(probabilities, params.top_p))
