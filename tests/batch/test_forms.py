@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pipelines.common.batch.forms.completions import Completions
 from pipelines.common.batch.forms.rows import JsonRows
 from pipelines.common.batch.forms.text import PlainText
+from pipelines.common.batch.forms.vocabulary import HARMLESS, LIMITS, NOT_OFFERED
 from pipelines.common.batch.row import BadRow, Defaults, Result, Row
 from pipelines.common.runtime.sampling import SamplingParams
 from pipelines.common.runtime.sequence import Timings
@@ -235,22 +237,102 @@ def test_a_request_of_the_batch_api():
     assert row == Row(9, "a", "p", sampling, 5, ("x",), {"model": "llama"})
 
 
-def test_options_that_change_nothing_are_accepted():
-    neutral = {
-        "n": 1,
-        "best_of": 1,
-        "echo": False,
-        "logprobs": None,
-        "suffix": None,
-        "stream": False,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0,
-        "logit_bias": {},
-        "ignore_eos": False,
-        "response_format": {"type": "text"},
-    }
-    assert isinstance(parse(request(prompt="p", **neutral), Completions()), Row)
-    assert isinstance(parse(request(prompt="p", **dict.fromkeys(neutral)), Completions()), Row)
+def both(**fields):
+    """What both forms make of the same fields, which is the same."""
+    row = parse({"id": "a", "prompt": "p", **fields})
+    other = parse(request(**{"prompt": "p", **fields}), Completions())
+    assert type(row) is type(other)
+    assert replace(row, extra={}) == replace(other, extra={})
+    return row
+
+
+@pytest.mark.parametrize("name", [*NOT_OFFERED, *HARMLESS])
+def test_fields_that_change_nothing_are_accepted(name):
+    plain = both()
+    for value in (None, *NOT_OFFERED.get(name, ["any", 5, {}])):
+        row = both(**{name: value})
+        assert isinstance(row, Row)
+        assert row.unknown == ()
+        assert replace(row, extra={}) == plain
+    assert parse({"prompt": "p", "presence_penalty": 0.0}) == parse({"prompt": "p"})
+
+
+@pytest.mark.parametrize("name", NOT_OFFERED)
+def test_fields_that_would_change_the_result_are_refused(name):
+    opposite = True not in NOT_OFFERED[name]
+    for value in ("some", 7, 0.5, [1], {"a": 1}, opposite):
+        row = both(**{name: value})
+        assert isinstance(row, BadRow), (name, value)
+        if name == "messages":
+            assert row.error == "chat messages cannot be run yet; expected a prompt"
+        else:
+            assert row.error.startswith(f"{name} is {json.dumps(value)}, which is not offered; ")
+            assert row.error.endswith("null")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "taken"),
+    [
+        ("temperature", 0, 0),
+        ("temperature", 1e300, 1e300),
+        ("top_p", 1, 1),
+        ("top_p", 5e-324, 5e-324),
+        ("min_p", 0, 0),
+        ("min_p", 1.0, 1.0),
+        ("repetition_penalty", 1e-300, 1e-300),
+        ("top_k", -1, -1),
+        ("top_k", 0, 0),
+        ("top_k", (1 << 63) - 1, (1 << 63) - 1),
+        ("seed", 0, 0),
+        ("seed", (1 << 63) - 1, (1 << 63) - 1),
+        ("seed", -1, 100),
+    ],
+)
+def test_values_at_their_bounds(field, value, taken):
+    assert getattr(both(**{field: value}).sampling, field) == taken
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("temperature", [-1e-9, "1", [], True]),
+        ("top_p", [0, -0.1, 1.0000001, "1", False]),
+        ("min_p", [-1e-9, 1.1, {}]),
+        ("repetition_penalty", [0, -1, "1"]),
+        ("top_k", [-2, 1 << 63, 1.5, 2.0, "5", True]),
+        ("seed", [-2, 1 << 63, 1.0, "5", True]),
+        ("stop", ["", [""], 5, {}, [None]]),
+        ("prompt", ["", 5, {}, [], ["a", "b"], [1, 2], [[1, 2]], [""], [None], True]),
+        *((limit, [0, -1, 1.0, "5", True, 1 << 63]) for limit in LIMITS),
+    ],
+)
+def test_values_beyond_their_bounds(field, values):
+    for value in values:
+        row = both(**{field: value})
+        assert isinstance(row, BadRow), (field, value)
+        assert row.error.startswith(f"{field} is "), row.error
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_limit_has_several_names(name):
+    assert both(**{name: 5}).max_new_tokens == 5
+    assert both(**{name: None}).max_new_tokens == 32
+    assert both(**dict.fromkeys(LIMITS, 5)).max_new_tokens == 5
+    other = next(other for other in LIMITS if other != name)
+    row = both(**{name: 5, other: 6})
+    assert isinstance(row, BadRow)
+    assert "which mean the same; expected one of them" in row.error
+
+
+def test_a_prompt_may_be_a_list_of_one():
+    assert both(prompt=["p"]) == both(prompt="p")
+
+
+def test_fields_that_nobody_knows_are_named():
+    assert both(temprature=1, user="u").unknown == ("temprature",)
+    row = parse({"prompt": "p", "temprature": 1, "user": "u", "n": 1})
+    assert row.extra == {"temprature": 1, "user": "u"}
+    assert parse({**request(prompt="p"), "note": 1}, Completions()).unknown == ("note",)
 
 
 @pytest.mark.parametrize(
@@ -261,8 +343,8 @@ def test_options_that_change_nothing_are_accepted():
         ("best_of", 4, "1 or null"),
         ("echo", True, "false or null"),
         ("echo", 0, "false or null"),
-        ("logprobs", 0, "null"),
-        ("suffix", "end", "null"),
+        ("logprobs", 0, "false or null"),
+        ("suffix", "end", '"" or null'),
         ("stream", True, "false or null"),
         ("presence_penalty", 0.1, "0 or null"),
         ("frequency_penalty", -1, "0 or null"),

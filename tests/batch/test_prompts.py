@@ -235,6 +235,9 @@ def test_names_of_unknown_fields(write):
         assert len(prompts.unknown) == 5
     with from_file(write([REQUEST]), DEFAULTS) as prompts:
         assert prompts.unknown == ()
+    body = {**REQUEST["body"], "user": "u", "temprature": 1}
+    with from_file(write([{**REQUEST, "body": body, "note": 1}]), DEFAULTS) as prompts:
+        assert prompts.unknown == ("note", "temprature")
 
 
 def test_the_fingerprint_is_that_of_the_bytes(write, stdin):

@@ -202,7 +202,7 @@ def test_fields_that_mean_nothing_here_go_through_and_are_named(cli, prompts):
     first, second = records(outcome.out)
     assert first["extra"] == {"topic": {"x": 1}, "temprature": 1}
     assert "extra" not in second
-    assert 'fields that mean nothing here go to \'extra\': "temprature", "topic"' in outcome.err
+    assert 'fields that are not known have no effect: "temprature", "topic"' in outcome.err
 
 
 def test_a_line_without_end_is_that_rows_error(cli, prompts):

@@ -47,7 +47,7 @@ class Prompts:
         source: What messages call the input.
         rows: Number of rows, bad ones included.
         fingerprint: Digest of the input's bytes.
-        unknown: Names of fields that mean nothing here, sorted, five at most.
+        unknown: Names of fields that nobody knows here, sorted, five at most.
     """
 
     def __init__(self, file: BinaryIO, source: str, form: Form, defaults: Defaults) -> None:
@@ -77,8 +77,8 @@ class Prompts:
             self.rows += 1
             if row.id is not None and (first := ids.setdefault(row.id, row.line)) != row.line:
                 repeated.setdefault(row.id, [first]).append(row.line)
-            if isinstance(form, JsonRows) and len(unknown) < _MAX_SHOWN:
-                unknown.update(row.extra)
+            if len(unknown) < _MAX_SHOWN:
+                unknown.update(row.unknown)
         if not self.rows:
             raise BatchError(f"{source} holds no prompts; expected one a line")
         if repeated:

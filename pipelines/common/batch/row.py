@@ -39,7 +39,8 @@ class Row:
         sampling: How tokens are chosen.
         max_new_tokens: Most tokens of output.
         stops: Strings that end the text.
-        extra: Fields that mean nothing here and go into the record as they are.
+        extra: Fields that have no effect and go into the record as they are.
+        unknown: Names of fields that nobody knows here.
     """
 
     line: int
@@ -49,10 +50,11 @@ class Row:
     max_new_tokens: int
     stops: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
     def failed(self, error: str) -> BadRow:
         """The same row, which cannot be run after all."""
-        return BadRow(self.line, self.id, error, self.extra)
+        return BadRow(self.line, self.id, error, self.extra, self.unknown)
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ class BadRow:
         id: What the input calls it, if that much can be read.
         error: What is wrong, in one line that does not name the line's number.
         extra: See `Row.extra`.
+        unknown: See `Row.unknown`.
     """
 
     line: int
     id: RowId
     error: str
     extra: Mapping[str, Any] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

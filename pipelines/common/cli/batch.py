@@ -223,7 +223,7 @@ def _notice_oddities(request: BatchRequest, prompts: Prompts, progress: ConsoleP
     """Says what the user may not have meant."""
     if prompts.unknown:
         names = ", ".join(map(shown, prompts.unknown))
-        progress.notice(f"{prompts.source}: fields that mean nothing here go to 'extra': {names}")
+        progress.notice(f"{prompts.source}: fields that are not known have no effect: {names}")
     if len(request.texts) > len(set(request.texts)) and not request.defaults.sampling.temperature:
         progress.notice("equal prompts give equal texts: --temperature is 0")
 

@@ -19,46 +19,20 @@ from pipelines.common.batch.forms.fields import (
     shown,
 )
 from pipelines.common.batch.forms.rows import timings_record
+from pipelines.common.batch.forms.vocabulary import KNOWN
 from pipelines.common.batch.row import BadRow, Defaults, Result, Row
 
 _URL: Final = "/v1/completions"
 _CHAT_URL: Final = "/v1/chat/completions"
+_ENVELOPE: Final = frozenset({"custom_id", "method", "url", "body"})
 _ID: Final = re.compile(r"batch_req_([1-9][0-9]{0,17})")
-
-# Options that would change the result, with the value that does not: those of OpenAI, then those
-# that vLLM adds. Null never does.
-_NOT_OFFERED: Final[Mapping[str, Any]] = {
-    "best_of": 1,
-    "echo": False,
-    "frequency_penalty": 0,
-    "logit_bias": {},
-    "logprobs": None,
-    "n": 1,
-    "presence_penalty": 0,
-    "stream": False,
-    "suffix": None,
-    "add_special_tokens": True,
-    "allowed_token_ids": None,
-    "bad_words": [],
-    "ignore_eos": False,
-    "include_stop_str_in_output": False,
-    "min_tokens": 0,
-    "prompt_embeds": None,
-    "prompt_logprobs": None,
-    "response_format": {"type": "text"},
-    "skip_special_tokens": True,
-    "stop_token_ids": [],
-    "structured_outputs": None,
-    "truncate_prompt_tokens": None,
-    "use_beam_search": False,
-}
 
 
 class Completions:
     """Rows as requests of the Batch API, records as its responses.
 
-    What a body does not say, or says with null, is as by default here, not as OpenAI has it.
-    Fields that do not change the text, as ``user``, are ignored.
+    What a body does not say, or says with null, is as by default here, not as OpenAI has it. What
+    has no effect, see `pipelines.common.batch.forms.vocabulary`, is left out of the record.
     """
 
     name = "completions"
@@ -67,24 +41,28 @@ class Completions:
         """Reads one line."""
         custom_id: str | None = None
         extra: dict[str, Any] = {}
+        unknown: tuple[str, ...] = ()
         try:
             request = load_object(text)
             custom_id = _read_custom_id(request)
             check_text(request)
             body = _read_body(request)
             extra = {"model": body.get("model")}
-            _check_options(body)
+            unknown = (
+                *(name for name in request if name not in _ENVELOPE),
+                *(name for name in body if name not in KNOWN),
+            )
             return read_row(
                 body,
                 defaults,
                 line=line,
                 index=index,
                 id=custom_id,
-                limit="max_tokens",
                 extra=extra,
+                unknown=unknown,
             )
         except RowError as error:
-            return BadRow(line, custom_id, str(error), extra)
+            return BadRow(line, custom_id, str(error), extra, unknown)
 
     def record(self, row: Row, result: Result) -> dict[str, Any]:
         """What is written for a row that was run."""
@@ -156,16 +134,6 @@ def _read_body(request: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise RowError(f'body is {shown(body)}; expected an object, {{"prompt": ...}}')
     return body
-
-
-def _check_options(body: Mapping[str, Any]) -> None:
-    for name, neutral in _NOT_OFFERED.items():
-        value = body.get(name)
-        # In Python, though not in JSON, true is 1.
-        same = value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
-        if value is not None and not same:
-            expected = "null" if neutral is None else f"{shown(neutral)} or null"
-            raise RowError(f"{name} is {shown(value)}, which is not offered; expected {expected}")
 
 
 def _response(row: Row | BadRow, status: int, body: Mapping[str, Any]) -> dict[str, Any]:

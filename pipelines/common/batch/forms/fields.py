@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from pipelines.common.batch.forms.vocabulary import INTEGERS, LIMITS, NOT_OFFERED, NUMBERS
 from pipelines.common.batch.row import Defaults, Row, RowId
 from pipelines.common.errors import ParameterError
-from pipelines.common.runtime.sampling import SamplingParams
-
-INTEGERS: Final = ("top_k", "seed")
-NUMBERS: Final = ("temperature", "top_p", "min_p", "repetition_penalty")
+from pipelines.common.runtime.sampling import RANDOM_SEED, SamplingParams
 
 _MAX_SHOWN: Final = 60
 _MAX_DEPTH: Final = 100
@@ -79,31 +77,34 @@ def read_row(
     line: int,
     index: int,
     id: RowId,
-    limit: str,
     extra: Mapping[str, Any],
+    unknown: tuple[str, ...],
 ) -> Row:
     """The row that the fields of an object describe.
 
     Args:
-        fields: With the names that the forms have in common.
+        fields: With the names of `pipelines.common.batch.forms.vocabulary`.
         defaults: What holds for what they do not say.
         line: See `Row`.
         index: How many rows stand before it.
         id: See `Row`.
-        limit: What the form calls the most tokens of output.
         extra: See `Row`.
+        unknown: See `Row`.
 
     Raises:
-        RowError: There is no prompt, or a field is of the wrong type or out of its range.
+        RowError: There is no prompt, a field is of the wrong type or out of its range, or it asks
+            for what is not offered.
     """
+    _check_offered(fields)
     return Row(
         line=line,
         id=id,
         prompt=_prompt(fields),
         sampling=_sampling(fields, defaults, index),
-        max_new_tokens=_limit(fields, limit, defaults),
+        max_new_tokens=_limit(fields, defaults),
         stops=_stops(fields, defaults),
         extra=extra,
+        unknown=unknown,
     )
 
 
@@ -118,8 +119,10 @@ def _prompt(fields: Mapping[str, Any]) -> str:
         raise RowError("chat messages cannot be run yet; expected a prompt")
     if prompt is None:
         raise RowError("there is no prompt; expected a string")
+    if isinstance(prompt, list) and len(prompt) == 1:  # as OpenAI's may be
+        (prompt,) = prompt
     if not isinstance(prompt, str):
-        raise RowError(f"prompt is {shown(prompt)}; expected one string")
+        raise RowError(f"prompt is {shown(fields['prompt'])}; expected one string")
     if not prompt:
         raise RowError("prompt is empty; expected at least one character")
     return prompt
@@ -133,6 +136,8 @@ def _sampling(fields: Mapping[str, Any], defaults: Defaults, index: int) -> Samp
     """
     given: dict[str, Any] = {name: _number(fields, name) for name in NUMBERS}
     given |= {name: _integer(fields, name) for name in INTEGERS}
+    if given["seed"] == RANDOM_SEED:  # which is what it has without one
+        given["seed"] = None
     given = {name: value for name, value in given.items() if value is not None}
     try:
         return replace(defaults.sampling, **{"seed": defaults.sampling.seed + index, **given})
@@ -142,18 +147,42 @@ def _sampling(fields: Mapping[str, Any], defaults: Defaults, index: int) -> Samp
         ) from error
 
 
-def _limit(fields: Mapping[str, Any], name: str, defaults: Defaults) -> int:
-    """Most tokens of output, which the form calls `name`.
+def _check_offered(fields: Mapping[str, Any]) -> None:
+    """Makes sure that nothing is asked for but what is offered.
 
     Raises:
-        RowError: It is no integer, or below 1.
+        RowError: Something is.
     """
-    limit = _integer(fields, name)
-    if limit is None:
-        return defaults.max_new_tokens
-    if limit < 1:
-        raise RowError(f"{name} is {shown(limit)}; expected an integer, 1 or more")
-    return limit
+    for name, neutral in NOT_OFFERED.items():
+        value = fields.get(name)
+        if value is None or any(_same(value, one) for one in neutral):
+            continue
+        if name == "messages":
+            raise RowError("chat messages cannot be run yet; expected a prompt")
+        expected = " or ".join([*map(shown, neutral), "null"])
+        raise RowError(f"{name} is {shown(value)}, which is not offered; expected {expected}")
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two JSON values are equal; in Python, though not in JSON, true is 1."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _limit(fields: Mapping[str, Any], defaults: Defaults) -> int:
+    """Most tokens of output.
+
+    Raises:
+        RowError: It is no integer, below 1, or given twice, as two.
+    """
+    limits = {name: _integer(fields, name) for name in LIMITS}
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    for name, limit in given.items():
+        if limit < 1:
+            raise RowError(f"{name} is {shown(limit)}; expected an integer, 1 or more")
+    if len(set(given.values())) > 1:
+        named = " and ".join(f"{name} is {limit}" for name, limit in given.items())
+        raise RowError(f"{named}, which mean the same; expected one of them")
+    return next(iter(given.values()), defaults.max_new_tokens)
 
 
 def _stops(fields: Mapping[str, Any], defaults: Defaults) -> tuple[str, ...]:

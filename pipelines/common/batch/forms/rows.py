@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pipelines.common.batch.forms.fields import (
-    INTEGERS,
-    NUMBERS,
     RowError,
     check_text,
     load_object,
     read_row,
     shown,
 )
+from pipelines.common.batch.forms.vocabulary import HARMLESS, KNOWN
 from pipelines.common.batch.row import BadRow, Defaults, Result, Row, RowId
 from pipelines.common.runtime.sequence import Timings
 
-_FIELDS: Final = frozenset({"id", "prompt", "max_new_tokens", "stop", *NUMBERS, *INTEGERS})
+_KNOWN: Final = KNOWN | {"id"}
 
 
 def timings_record(timings: Timings) -> dict[str, float | None]:
@@ -77,8 +76,8 @@ class RowRecords:
 class JsonRows(RowRecords):
     """Rows as objects; what they do not say, or say with null, is as by default.
 
-    Fields: ``prompt``, and optionally ``id``, ``max_new_tokens``, ``temperature``, ``top_k``,
-    ``top_p``, ``min_p``, ``repetition_penalty``, ``seed`` and ``stop``. Others go into the record.
+    Fields: ``id``, and those of `pipelines.common.batch.forms.vocabulary`. What has no effect goes
+    into the record.
     """
 
     name = "rows"
@@ -87,11 +86,13 @@ class JsonRows(RowRecords):
         """Reads one line."""
         row_id: RowId = None
         extra: dict[str, Any] = {}
+        unknown: tuple[str, ...] = ()
         try:
             fields = load_object(text)
             row_id = _read_id(fields.get("id"))
             check_text(fields)
-            extra = {name: value for name, value in fields.items() if name not in _FIELDS}
+            unknown = tuple(name for name in fields if name not in _KNOWN)
+            extra = {n: v for n, v in fields.items() if n in HARMLESS or n not in _KNOWN}
             if "prompt" not in fields and extra.keys() & {"custom_id", "body"}:
                 raise RowError(
                     "this is a row of the OpenAI Batch API, but the first one is not; put rows of "
@@ -103,11 +104,11 @@ class JsonRows(RowRecords):
                 line=line,
                 index=index,
                 id=row_id,
-                limit="max_new_tokens",
                 extra=extra,
+                unknown=unknown,
             )
         except RowError as error:
-            return BadRow(line, row_id, str(error), extra)
+            return BadRow(line, row_id, str(error), extra, unknown)
 
 
 def _read_id(value: Any) -> RowId:

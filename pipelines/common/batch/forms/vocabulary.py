@@ -1,0 +1,92 @@
+"""What each field of a row is worth here: one table for all forms, with OpenAI's and vLLM's names.
+
+https://platform.openai.com/docs/api-reference/completions/create, .../chat/create, and
+https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+INTEGERS: Final = ("top_k", "seed")
+NUMBERS: Final = ("temperature", "top_p", "min_p", "repetition_penalty")
+LIMITS: Final = ("max_new_tokens", "max_tokens", "max_completion_tokens")
+"""Names of the most tokens of output."""
+
+TAKEN: Final = frozenset({"prompt", "stop", *LIMITS, *NUMBERS, *INTEGERS})
+"""Fields that are honoured."""
+
+NOT_OFFERED: Final[Mapping[str, tuple[Any, ...]]] = {
+    # of OpenAI's completions
+    "best_of": (1,),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "n": (1,),
+    "presence_penalty": (0,),
+    "stream": (False,),
+    "suffix": ("",),
+    # of OpenAI's chat
+    "audio": (),
+    "function_call": ("none",),
+    "functions": ([],),
+    "messages": (),
+    "modalities": (["text"],),
+    "prediction": (),
+    "reasoning_effort": (),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "verbosity": (),
+    "web_search_options": (),
+    # of vLLM
+    "add_special_tokens": (True,),
+    "allowed_token_ids": ([],),
+    "bad_words": ([],),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "ignore_eos": (False,),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1,),
+    "logits_processors": ([],),
+    "min_tokens": (0,),
+    "prompt_embeds": (),
+    "prompt_logprobs": (),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "skip_special_tokens": (True,),
+    "stop_token_ids": ([],),
+    "structured_outputs": (),
+    "truncate_prompt_tokens": (),
+    "use_beam_search": (False,),
+}
+"""Fields that would change the result or its form, with the values that do not; null never does."""
+
+HARMLESS: Final = frozenset(
+    {
+        "cache_salt",
+        "guided_decoding_backend",
+        "guided_whitespace_pattern",
+        "metadata",
+        "model",
+        "parallel_tool_calls",
+        "priority",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "request_id",
+        "safety_identifier",
+        "service_tier",
+        "spaces_between_special_tokens",
+        "store",
+        "stream_options",
+        "user",
+    }
+)
+"""Fields that say nothing of the text, or nothing without one of the others."""
+
+KNOWN: Final = TAKEN | NOT_OFFERED.keys() | HARMLESS
