@@ -221,3 +221,46 @@ def test_a_graph_is_in_no_format_that_the_runtime_believes(folder, tmp_path):
     replace_graph(folder, (tmp_path / "graph.ort").read_bytes())
     with pytest.raises(ModelFileError, match="ONNX Runtime refuses the graph"):
         tiny_models.open_model(folder).start(slots=1, max_length=8)
+
+
+def renamed(model, old, new):
+    """A graph in which a value has another name."""
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                names[place] = new if name == old else name
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = new if value.name == old else value.name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: renamed(model, "value.1", "other"), "it has no input value.1;"),
+        (lambda model: renamed(model, "logits", "other"), "it has no output logits;"),
+        (lambda model: renamed(model, "new_key.0", "other"), "it has no output new_key.0;"),
+        (lambda model: renamed(model, "tokens", "other"), "Missing Input: other;"),
+        (lambda model: model.graph.node.pop(0), "ONNX Runtime refuses the graph"),
+        (
+            lambda model: model.graph.input.append(
+                onnx.helper.make_tensor_sequence_value_info("more", onnx.TensorProto.FLOAT, [1])
+            ),
+            "its input 'more' is a seq(tensor(float));",
+        ),
+    ],
+)
+def test_a_graph_of_something_else_is_one_line(folder, change, message):
+    model = onnx.load(folder / "graph.onnx", load_external_data=False)
+    change(model)
+    replace_graph(folder, model.SerializeToString())
+    with pytest.raises(ModelFileError) as error:
+        tiny_models.open_model(folder).start(slots=1, max_length=8).prefill(0, [1])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_graph_whose_names_are_no_text_is_one_line(folder):
+    content = (folder / "graph.onnx").read_bytes()
+    replace_graph(folder, content.replace(b"GatherBlockQuantized", b"\xff" * 20))
+    with pytest.raises(ModelFileError, match="ONNX Runtime refuses the graph"):
+        tiny_models.open_model(folder).start(slots=1, max_length=8)

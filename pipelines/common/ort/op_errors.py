@@ -13,13 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.common.errors import ModelFileError, PipelineError, TargetError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import failures, said
+from pipelines.common.weights.model_file import quoted
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 _UNKNOWN = re.compile(r"([\w.-]*):(\w+)\(-?\d+\) is not a registered function/op")
 _RUNNING = re.compile(r"while running (\w+) node\. Name:'([^/']+)/.*?' Status Message: (.*)")
+_NUMBERS = re.compile(r"tensor\((bool|float|double|u?int(8|16|32|64)|b?float16)\)")
 _MAKING = re.compile(r"Exception during initialization: (.*)")
 
 
@@ -47,7 +53,8 @@ class Makers:
         """
         try:
             yield
-        except failures() as error:
+        # The last where what the runtime has to say holds names that are no text.
+        except (*failures(), RuntimeError, UnicodeDecodeError) as error:
             if explanation := self.of_session(error, graph):
                 raise explanation from error
             raise
@@ -57,10 +64,36 @@ class Makers:
         """Wherein the graph is run, like `explain_session`."""
         try:
             yield
-        except RuntimeError as error:  # a bound run has none of the runtime's own classes
+        # A bound run has none of the runtime's own classes.
+        except (RuntimeError, UnicodeDecodeError) as error:
             if explanation := self.of_run(error):
                 raise explanation from error
             raise
+
+    def check_interface(self, session: InferenceSession, layers: int) -> None:
+        """Makes sure that a graph from a folder takes and gives what runners bind.
+
+        Args:
+            session: A session of it.
+            layers: Of the decoder.
+
+        Raises:
+            ModelFileError: It does not.
+        """
+        if self.folder is None:
+            return
+        halves = [f"{half}.{layer}" for half in ("key", "value") for layer in range(layers)]
+        types = {value.name: value.type for value in session.get_inputs()}
+        outputs = {value.name for value in session.get_outputs()}
+        for name in halves:
+            if name not in types:
+                raise self._of_folder(f"it has no input {name}")
+        for name in ("logits", *(f"new_{half}" for half in halves)):
+            if name not in outputs:
+                raise self._of_folder(f"it has no output {name}")
+        for name, kind in types.items():
+            if not _NUMBERS.fullmatch(kind):
+                raise self._of_folder(f"its input {quoted(name)} is a {kind}")
 
     def of_session(self, error: Exception, graph: LoweredGraph) -> PipelineError | None:
         """Why a session cannot be made; None if nobody here is at fault."""
@@ -83,7 +116,7 @@ class Makers:
         if self.libraries and (making := _MAKING.search(message)):
             by = " or ".join(f"'{name}'" for name in sorted(self.libraries))
             return TargetError(f"a kernel of op package {by} cannot be made: {making[1]}")
-        return self._of_folder(message)
+        return None if self.folder is None else self._of_folder(message)
 
     def of_run(self, error: Exception) -> PipelineError | None:
         """Why a run failed; None if nobody here is at fault."""
@@ -92,11 +125,9 @@ class Makers:
         if running is not None and running[2] in self.packages:
             operator, package, message = running.groups()
             return TargetError(f"operator {operator} of op package '{package}' failed: {message}")
-        return self._of_folder(message)
+        return None if self.folder is None else self._of_folder(message)
 
-    def _of_folder(self, message: str) -> ModelFileError | None:
-        if self.folder is None:
-            return None
+    def _of_folder(self, message: str) -> ModelFileError:
         return ModelFileError(
             f"ONNX Runtime refuses the graph of {self.folder}: {message}; export the model again"
         )

@@ -161,10 +161,10 @@ class _Sessions:
         """
         job, room = self.job, capacity(self.job.max_length)
         graph = dataclasses.replace(self.graph, model=(self.folder / weights.GRAPH).read_bytes())
-        packages = at_work(job, graph)
+        packages, by = at_work(job, graph), makers(job, graph)
         with (
             job.progress.phase("compile", f"compiling the graph for calls of {length} tokens"),
-            makers(job, graph).explain_session(graph),
+            by.explain_session(graph),
         ):
             session = make_session(
                 graph,
@@ -180,6 +180,7 @@ class _Sessions:
                     "positions": room,
                 },
             )
+        by.check_interface(session, job.config.layers)
         require_placement(session, self.provider.name)
         return session
 

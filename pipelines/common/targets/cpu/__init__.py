@@ -67,6 +67,7 @@ def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
     by = makers(job, graph)
     with job.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
         compiled = compile_graph(graph, tensors, libraries, job.threads)
+        by.check_interface(compiled.session, job.config.layers)
     return CpuRunner(
         compiled.session,
         job.config,

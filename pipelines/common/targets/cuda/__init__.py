@@ -160,6 +160,7 @@ class CudaTarget:
         by = makers(job, graph)
         with job.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
             session = self._compile(job, graph, tensors)
+            by.check_interface(session, job.config.layers)
         return CudaRunner(session, job, graph, tensors, memory, graph_capture=self._graph_capture)
 
     def _compile(
