@@ -86,6 +86,7 @@ def write_gguf(
     rope_factors: NDArray[np.float32] | None = None,
     architecture: str = "llama",
     renamed: Mapping[str, str] | None = None,
+    alignment: int | None = None,
 ) -> Path:
     """Writes a model as llama.cpp's converter does.
 
@@ -98,9 +99,12 @@ def write_gguf(
         rope_factors: The tensor ``rope_freqs.weight``.
         architecture: What the file calls the architecture.
         renamed: Names that tensors have in place of their own.
+        alignment: Of the tensors; None for the usual one, which a file does not name.
     """
     config = model.config
     writer = GGUFWriter(path, architecture)
+    if alignment is not None:
+        writer.add_custom_alignment(alignment)
     dimensions = {
         "vocab_size": config.vocab_size,
         "context_length": config.max_position_embeddings,
