@@ -56,6 +56,7 @@ def test_optional_keys_have_their_specified_defaults(tmp_path: Path) -> None:
         "llama.feed_forward_length",
         "llama.block_count",
         "llama.attention.head_count",
+        "llama.attention.head_count_kv",
         "llama.attention.layer_norm_rms_epsilon",
     ],
 )

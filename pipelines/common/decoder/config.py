@@ -105,14 +105,8 @@ class DecoderConfig:
             )
         hidden_size = sizes.one("embedding_length")
         heads = sizes.of_blocks("attention.head_count", layers)
-        kv_heads = sizes.of_blocks("attention.head_count_kv", layers, heads)
         if EMBEDDING not in file.tensors:
             raise ModelFileError(f"{file.path}: tensor '{EMBEDDING}' is missing; nothing can run")
-        if heads % kv_heads:
-            raise ModelFileError(
-                f"{file.path}: {heads} attention heads cannot be shared out among"
-                f" {kv_heads} key-value heads; the first must be a multiple of the second"
-            )
         if f"{architecture}.attention.key_length" not in metadata and hidden_size % heads:
             raise ModelFileError(
                 f"{file.path}: a width of {hidden_size} cannot be divided by {heads} heads"
@@ -124,6 +118,17 @@ class DecoderConfig:
             raise ModelFileError(
                 f"{file.path}: key length {head_dim}, value length {value_dim} and rotary"
                 f" dimensions {rotated}; expected one even number for all three"
+            )
+        # Without the key there are as many as heads, unless the tensors say that it is missing.
+        keys = file.tensors.get("blk.0.attn_k.weight")
+        fewer = keys is not None and keys.shape[0] < heads * head_dim
+        kv_heads = sizes.of_blocks(
+            "attention.head_count_kv", layers, default=None if fewer else heads
+        )
+        if heads % kv_heads:
+            raise ModelFileError(
+                f"{file.path}: {heads} attention heads cannot be shared out among"
+                f" {kv_heads} key-value heads; the first must be a multiple of the second"
             )
         epsilon = metadata.number(f"{architecture}.attention.layer_norm_rms_epsilon")
         base = metadata.number(f"{architecture}.rope.freq_base", 10000.0)
