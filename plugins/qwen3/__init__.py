@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 @hookimpl
 def register_pipelines() -> list[PipelineRecord]:
     """The pipeline `qwen3`."""
-    return [
-        PipelineRecord(
-            "qwen3", "Qwen 3 (dense) from GGUF files.", load=load, architectures=("qwen3",)
-        )
-    ]
+    return [PipelineRecord("qwen3", "Qwen 3 (dense) from GGUF files.", load, ("qwen3",))]
 
 
 def load() -> DecoderPipeline:
