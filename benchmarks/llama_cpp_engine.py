@@ -10,6 +10,7 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import llama_cpp
@@ -23,6 +24,8 @@ _BATCH = 2048
 _MICRO_BATCH = 512
 """Most tokens that it computes together."""
 _GGML_LOG_LEVEL_ERROR = 4
+_KEPT: list[Any] = []
+"""What llama.cpp calls for as long as the process lives."""
 
 
 class LlamaCppRunner:
@@ -69,6 +72,19 @@ class LlamaCppRunner:
         self._decode(np.array(tokens, np.int32), self._lengths, slots, np.ones(count, np.int8))
         self._lengths += 1
 
+    def score(self, tokens: Sequence[int], vocabulary: int) -> NDArray[np.float32]:
+        """The logits after every token of a text of its own, ``[len(tokens), vocabulary]``."""
+        llama_cpp.llama_memory_seq_rm(self._memory, 0, 0, -1)
+        count = len(tokens)
+        self._decode(
+            np.array(tokens, np.int32),
+            np.arange(count, dtype=np.int32),
+            np.zeros(count, np.int32),
+            np.ones(count, np.int8),
+        )
+        logits = llama_cpp.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(logits, (count, vocabulary)).copy()
+
     def _decode(
         self,
         tokens: NDArray[np.int32],
@@ -108,19 +124,30 @@ def _errors_to_stderr(level: int, text: bytes, _: Any) -> None:
         sys.stderr.write(text.decode(errors="replace"))
 
 
-def main() -> None:
-    """Loads the model, serves it with and without flash attention."""
-    setup = read_setup()
+def load(path: Path) -> Any:
+    """Loads a model, its file mapped."""
     log = llama_cpp.llama_log_callback(_errors_to_stderr)
+    _KEPT.append(log)
     llama_cpp.llama_log_set(log, None)
     llama_cpp.llama_backend_init()
     parameters = llama_cpp.llama_model_default_params()
     parameters.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP
-    model = llama_cpp.llama_model_load_from_file(str(setup.model).encode(), parameters)
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
-        sys.exit(f"llama.cpp cannot load {setup.model}")
-    vocabulary = llama_cpp.llama_model_get_vocab(model)
-    tokens = llama_cpp.llama_vocab_n_tokens(vocabulary)
+        sys.exit(f"llama.cpp cannot load {path}")
+    return model
+
+
+def vocabulary_size(model: Any) -> int:
+    """The number of a model's tokens."""
+    return int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)))
+
+
+def main() -> None:
+    """Loads the model, serves it with and without flash attention."""
+    setup = read_setup()
+    model = load(setup.model)
+    tokens = vocabulary_size(model)
 
     def worker(flash_attention: int) -> Worker:
         return Worker(LlamaCppRunner(model, setup, flash_attention), tokens, setup.slots)

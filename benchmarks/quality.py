@@ -40,12 +40,12 @@ class Variant:
     context_length: int
 
     @classmethod
-    def start(cls, path: Path | None, encoding: str, target: str) -> Variant:
-        """Starts the model `path`, or the bundled one."""
+    def start(cls, path: Path | None, encoding: str, target: str, longest: int = 2048) -> Variant:
+        """Starts the model `path`, or the bundled one, for texts of up to `longest` tokens."""
         registry = Registry.discover()
         options = ModelOptions(model_path=path, encoding=encoding, target=target)
         model = registry.load_pipeline("llama3").open(options, registry, Progress())
-        length = min(model.context_length, 2048)
+        length = min(model.context_length, longest)
         return cls(model.tokenizer, model.start(slots=1, max_length=length), length)
 
     def answers(self, prompt: str, answer: str) -> bool:
@@ -59,9 +59,14 @@ class Variant:
 
     def log_probabilities(self, ids: Sequence[int]) -> NDArray[np.float64]:
         """Of every token after each of `ids`: ``[len(ids), vocabulary]``."""
-        logits = self.runner.score(ids).astype(np.float64)
-        logits -= logits.max(-1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        return log_probabilities(self.runner.score(ids))
+
+
+def log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What logits say, ``[..., vocabulary]``."""
+    values = logits.astype(np.float64)
+    values -= values.max(-1, keepdims=True)
+    return values - np.log(np.exp(values).sum(-1, keepdims=True))
 
 
 @dataclass
@@ -85,6 +90,21 @@ class Scores:
         reference, found = reference[:-1], found[:-1]
         self.agreed += int((reference.argmax(-1) == found.argmax(-1)).sum())
         self.divergence += (np.exp(reference) * (reference - found)).sum()
+
+    @property
+    def perplexity(self) -> float:
+        """Of a token."""
+        return float(np.exp(self.surprise / self.tokens))
+
+    @property
+    def agreement(self) -> float:
+        """How often the first choice is the reference's, in percent."""
+        return 100 * self.agreed / self.tokens
+
+    @property
+    def mean_divergence(self) -> float:
+        """From the reference, in nats a token."""
+        return self.divergence / self.tokens
 
 
 def measure(
@@ -111,9 +131,9 @@ def measure(
             f"{encoding}, {target}",
             _accuracy(variant, stories),
             _accuracy(variant, sums),
-            float(np.exp(scores.surprise / scores.tokens)),
-            100 * scores.agreed / scores.tokens,
-            scores.divergence / scores.tokens,
+            scores.perplexity,
+            scores.agreement,
+            scores.mean_divergence,
         )
 
 
