@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.common.errors import UsageError
+from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.export.manifest import target_for
 from pipelines.common.registry import Registry
 
@@ -124,10 +124,14 @@ def test_another_target_than_the_folders_is_refused(bundled, cli):
         f"{bundled} was exported for target 'cpu' and does not run on 'torch'; leave out --target,"
         " or export for that one"
     )
-    assert target_for(bundled, "auto") == target_for(bundled, "cpu") == "cpu"
-    assert target_for(None, "auto") == target_for(Path("model.gguf"), "auto") == "auto"
+    known = ("cpu", "coreml")
+    assert target_for(bundled, "auto", known) == target_for(bundled, "cpu", known) == "cpu"
+    for path in (None, Path("model.gguf")):
+        assert target_for(path, "auto", known) == "auto"
+    with pytest.raises(ModelFileError, match=r"for target 'cpu', which nothing here brings; .*: x"):
+        target_for(bundled, "auto", ("x",))
     with pytest.raises(UsageError):
-        target_for(bundled, "coreml")
+        target_for(bundled, "coreml", known)
 
 
 def test_inspect_checks_every_file_of_a_folder(bundled, cli):

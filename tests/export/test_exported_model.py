@@ -231,6 +231,7 @@ def test_a_full_disk_leaves_nothing_behind(gguf_file, tmp_path):
         ({("format",): ...}, "its format is 'None', this"),
         ({("target",): ["cpu"]}, "target is \"['cpu']\", expected a text"),
         ({("weights",): ...}, "weights is missing"),
+        ({("origin", "encoding"): "q5"}, "origin.encoding is 'q5', which nobody can ask for"),
         ({("surprise",): 1}, "surprise is not known"),
         ({("config", "layers"): "2"}, "config.layers is '2', expected an integer"),
         ({("config", "layers"): 2**30}, "config.layers is 1073741824, but there are"),

@@ -155,7 +155,9 @@ def _generate(
         model_path=model_path,
         tokenizer_path=tokenizer_path,
         encoding=quantization_encoding,
-        target=choose(registry, target_for(model_path, target), device_id, progress),
+        target=choose(
+            registry, target_for(model_path, target, registry.targets), device_id, progress
+        ),
         device=device_id,
         threads=threads,
         custom_ops=custom_ops_path,

@@ -94,7 +94,9 @@ def show_graph(
         model_path=model_path,
         tokenizer_path=None,
         encoding=quantization_encoding,
-        target=choose_to_build(registry, target_for(model_path, target), progress),
+        target=choose_to_build(
+            registry, target_for(model_path, target, registry.targets), progress
+        ),
         custom_ops=custom_ops_path,
         no_native_ops=no_native_ops,
     )

@@ -18,6 +18,7 @@ from pipelines.common.files import exists
 from pipelines.common.graph.external import ALIGNMENT, Place
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.weights.model_file import quoted
+from pipelines.common.weights.source import REQUESTS
 
 FORMAT: Final = 2
 """Version of the folders that this module reads and writes."""
@@ -135,15 +136,16 @@ def is_exported(path: Path) -> bool:
     return exists(path / MANIFEST)
 
 
-def target_for(model_path: Path | None, requested: str) -> str:
+def target_for(model_path: Path | None, requested: str, known: Collection[str]) -> str:
     """What is to be run on, as `target_choice.choose` takes it: a folder is for one target only.
 
     Args:
         model_path: A model file or an exported folder.
         requested: A target's name, or ``auto``.
+        known: Names of all targets there are.
 
     Raises:
-        ModelFileError: It is a folder with a damaged manifest.
+        ModelFileError: It is a folder with a damaged manifest, or for a target that is not here.
         UsageError: It is a folder for another target than the one named.
     """
     if model_path is None or not is_exported(model_path):
@@ -153,6 +155,11 @@ def target_for(model_path: Path | None, requested: str) -> str:
         raise UsageError(
             f"{model_path} was exported for target '{target}' and does not run on '{requested}';"
             " leave out --target, or export for that one"
+        )
+    if target not in known:
+        raise ModelFileError(
+            f"{model_path} was exported for target {quoted(target)}, which nothing here brings;"
+            f" there are: {', '.join(known)}"
         )
     return target
 
@@ -216,6 +223,8 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     """What contradicts something else in a manifest whose types are right."""
     yield from _problems_of_config(manifest)
     yield from _problems_of_files(manifest)
+    if manifest.origin.encoding not in REQUESTS:
+        yield f"origin.encoding is {quoted(manifest.origin.encoding)}, which nobody can ask for"
     config = manifest.config
     if len(manifest.frequencies) != config.head_dim // 2 or min(manifest.frequencies) <= 0:
         yield f"frequencies are not {config.head_dim // 2} positive numbers"
