@@ -33,6 +33,7 @@ from pipelines.common.cli.options import path_of
 from pipelines.common.errors import PipelineError, ReaderGoneError
 from pipelines.common.escapes import printable_lines
 from pipelines.common.registry import unknown_name
+from pipelines.common.weights.mapped import end_when_cut_short
 
 
 class PipelineGroup(TyperGroup):
@@ -137,6 +138,7 @@ def run(*, own_process: bool) -> NoReturn:
         sys.excepthook = _show_bug
         if not sys.warnoptions:  # where a developer asks for them
             warnings.simplefilter("ignore")
+        end_when_cut_short(say)
     code = _exit_code()
     if own_process:
         signals.end_at_once()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from pipelines.common.export.manifest import (
     TOKENIZER,
     WEIGHTS,
     Manifest,
+    StoredFile,
     check_digests,
     read_manifest,
 )
@@ -37,6 +37,7 @@ from pipelines.common.target import Job, Target
 from pipelines.common.text import json_tokenizer
 from pipelines.common.text.tokenizer import Tokenizer, check_matches
 from pipelines.common.text_generation import Lookup, ModelOptions
+from pipelines.common.weights.mapped import map_file
 from pipelines.common.weights.source import WeightSource
 from pipelines.common.weights.table import Weight, check_table
 
@@ -90,8 +91,8 @@ def open_folder(
     cache = options.cache(pipeline, progress.notice)
     weights: StoredWeights | WeightSource
     if manifest.places:
-        digest = manifest.files[WEIGHTS].blake2b
-        weights = StoredWeights(folder / WEIGHTS, manifest.places, digest)
+        stored = manifest.files[WEIGHTS]
+        weights = StoredWeights(folder / WEIGHTS, manifest.places, stored)
     else:
         weights = _referenced(folder, manifest, table, registry, progress, cache)
     program = Exported(folder, manifest, weights, cache)
@@ -112,7 +113,7 @@ class StoredWeights:
     Args:
         path: The file.
         places: Where each tensor is in it, by name.
-        fingerprint: Its digest.
+        stored: Its size and digest.
 
     Attributes:
         total_bytes: Bytes of all tensors, shared ones counted once.
@@ -122,14 +123,14 @@ class StoredWeights:
         ModelFileError: The file cannot be read.
     """
 
-    def __init__(self, path: Path, places: Mapping[str, Place], fingerprint: str) -> None:
+    def __init__(self, path: Path, places: Mapping[str, Place], stored: StoredFile) -> None:
         self._places = places
         try:
             with path.open("rb") as file:
-                self._file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._file = map_file(path, file, stored.nbytes)
         except OSError as error:
             raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
-        self.fingerprint = fingerprint
+        self.fingerprint = stored.blake2b
         self.total_bytes = sum(place.nbytes for place in set(places.values()))
 
     def tensors(self, weights: Sequence[LoweredWeight]) -> Iterator[Made]:

@@ -20,6 +20,7 @@ from pipelines.common.cache.digests import Digests, OpenFile
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights import pages
 from pipelines.common.weights.gguf_header import read_header
+from pipelines.common.weights.mapped import map_file
 from pipelines.common.weights.model_file import Metadata, TensorInfo, open_file, quoted
 
 _WORD: Final = 8
@@ -111,6 +112,6 @@ def _map(path: Path) -> tuple[mmap.mmap, OpenFile]:
         if size == 0:
             raise ModelFileError(f"{path}: is empty, expected a GGUF file")
         try:
-            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), OpenFile(file)
+            return map_file(path, file, size), OpenFile(file)
         except OSError as error:
             raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error

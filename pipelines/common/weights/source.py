@@ -29,6 +29,7 @@ from pipelines.common.weights.encodings import (
     Encoding,
     dequantize,
 )
+from pipelines.common.weights.mapped import map_file
 from pipelines.common.weights.model_file import ModelFile, quoted
 from pipelines.common.weights.parallel import for_row_chunks
 from pipelines.common.weights.quantize import convert_rows
@@ -240,7 +241,7 @@ class WeightSource:
         try:
             folder = self._cache.get("weights", key) or self._store_converted(key, origin)
             with (folder / _FILE).open("rb") as file:
-                return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+                return map_file(folder / _FILE, file, size)
         except (CacheError, OSError) as error:
             self._warn(str(error))
         data = np.empty(size, np.uint8)
