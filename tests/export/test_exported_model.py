@@ -242,6 +242,7 @@ def test_a_full_disk_leaves_nothing_behind(gguf_file, tmp_path):
         ({("config", "biases"): [1]}, "config.biases[0] is '1', expected a text"),
         ({("frequencies",): [1.0]}, "frequencies are not 32 positive numbers"),
         ({("frequencies", 3): 0}, "frequencies are not 32 positive numbers"),
+        ({("frequencies", 3): 1e300}, "frequencies are not 32 positive numbers below 1e+28"),
         ({("weights", 0, "dtype"): "O"}, "expected a number"),
         ({("weights", 0, "shape"): [-1, -1]}, "is '[-1, -1]'"),
         ({("weights", 0, "shape"): [2**62, 2**62]}, "expected 21267647932558653966460912964485"),

@@ -21,6 +21,7 @@ def source(request, gguf_file, tmp_path_factory):
     return folder
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_manifest_that_was_changed_at_random(source):
     """A model runs, or says in a line why not; more seeds find nothing else."""
     file = source / "manifest.json"

@@ -34,6 +34,8 @@ _ELEMENT_TYPES: Final = frozenset(
     {"bool", "float16", "float32", "float64", "bfloat16"}
     | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 )
+_LARGEST_FREQUENCY: Final = 1e28
+"""Times any position it is a float32."""
 _STATE_ITEM_BITS: Final = (4, 8, 16, 32)
 
 
@@ -226,8 +228,11 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     if manifest.origin.encoding not in REQUESTS:
         yield f"origin.encoding is {quoted(manifest.origin.encoding)}, which nobody can ask for"
     config = manifest.config
-    if len(manifest.frequencies) != config.head_dim // 2 or min(manifest.frequencies) <= 0:
-        yield f"frequencies are not {config.head_dim // 2} positive numbers"
+    pairs = config.head_dim // 2
+    if len(manifest.frequencies) != pairs or not all(
+        0 < frequency < _LARGEST_FREQUENCY for frequency in manifest.frequencies
+    ):
+        yield f"frequencies are not {pairs} positive numbers below {_LARGEST_FREQUENCY:g}"
     state = 2 * config.layers * config.kv_heads * config.head_dim
     if manifest.state_bytes * 8 not in [state * bits for bits in _STATE_ITEM_BITS]:
         yield f"state_bytes is {manifest.state_bytes}, which does not fit config"
