@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 from test_anatomy import CONTEXT, LAYERS, encodings, of_target
 
-from pipelines.common.graph.view import anatomy
+from pipelines.common.graph.view import anatomy, svg
 from pipelines.common.graph.view.anatomy import Anatomy
 from pipelines.common.graph.view.drawing import draw
 from pipelines.common.ops import DOMAIN
@@ -112,3 +112,11 @@ def test_text_is_escaped(before: Anatomy) -> None:
     assert title in texts(root)
     assert any(text.startswith("<b>: ") for text in texts(root))
     assert not list(root.iter(f"{SVG}script"))
+
+
+def test_names_of_any_kind_are_text() -> None:
+    name = "</text><script>\x1b[31m\x00\x9b\u202e\ud800&amp;"
+    picture = svg.document(name, 1, 1, [svg.group("box", name, [svg.text(0, 0, name)])])
+    root = ElementTree.fromstring(picture)
+    shown = [element.text for tag in ("title", "text") for element in root.iter(f"{SVG}{tag}")]
+    assert shown == [r"</text><script>\x1b[31m\x00\x9b\u202e\ud800&amp;"] * 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from xml.sax.saxutils import escape
+from xml.sax import saxutils
+
+from pipelines.common.escapes import printable
 
 CHARACTER, TITLE_CHARACTER = 6.7, 7.9
 """Widest advance of the usual fixed-pitch fonts, in plain text and in titles."""
@@ -52,7 +54,7 @@ def document(title: str, width: float, height: float, parts: Iterable[str]) -> s
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size}>',
-            f"<title>{escape(title)}</title>",
+            f"<title>{_escaped(title)}</title>",
             f"<style>{_STYLE}</style>",
             rectangle("page", 0, 0, width, height),
             *parts,
@@ -63,7 +65,7 @@ def document(title: str, width: float, height: float, parts: Iterable[str]) -> s
 
 def group(kind: str, title: str, parts: Iterable[str]) -> str:
     """Some parts together, and what is told of them when they are pointed at."""
-    return "\n".join([f'<g class="{kind}"><title>{escape(title)}</title>', *parts, "</g>"])
+    return "\n".join([f'<g class="{kind}"><title>{_escaped(title)}</title>', *parts, "</g>"])
 
 
 def rectangle(kind: str, x: float, y: float, width: float, height: float) -> str:
@@ -75,7 +77,7 @@ def rectangle(kind: str, x: float, y: float, width: float, height: float) -> str
 def text(x: float, y: float, content: str, kind: str = "", *, anchor: str = "start") -> str:
     """A line of text, its beginning or middle at `x` and its base at `y`."""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text class="{kind}" {place}>{escape(content)}</text>'
+    return f'<text class="{kind}" {place}>{_escaped(content)}</text>'
 
 
 def arrow(passages: Sequence[tuple[float, float, float]]) -> str:
@@ -88,3 +90,8 @@ def arrow(passages: Sequence[tuple[float, float, float]]) -> str:
         x, y = to, below
     tip = f"M{x:.1f} {y:.1f}l-4 -8h8z"
     return f'<path class="edge" d="{"".join(path)}"/><path class="tip" d="{tip}"/>'
+
+
+def _escaped(content: str) -> str:
+    # What XML does not allow at all is what people would not see either.
+    return saxutils.escape(printable(content))
