@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench import LLAMA_CPP, llama_cpp_version
+from benchmarks.bench import llama_cpp_version
 from benchmarks.engine import ROOT, EngineError, Setup
 from benchmarks.quality import HELDOUT, Scores, Variant, log_probabilities
 from benchmarks.real_models import smollm2
 from benchmarks.report import print_machine, print_table
+from benchmarks.series import LLAMA_CPP
 from pipelines.common.errors import PipelineError
 from pipelines.common.system import cores
 

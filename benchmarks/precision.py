@@ -39,7 +39,7 @@ def outside(
     judge = AutoModelForCausalLM.from_pretrained(
         model.parent, gguf_file=model.name, dtype=torch.float32
     )
-    judge = judge.eval().to(dtype)
+    judge = judge.train(False).to(dtype)
     wanted = torch.tensor(positions) - 1
     with torch.inference_mode():
         logits = judge(torch.tensor([ids]), use_cache=False, logits_to_keep=wanted).logits[0]

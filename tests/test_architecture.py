@@ -46,6 +46,7 @@ ORDER = (
     "decoder.pipeline",
     "hookspecs",
     "builtins",
+    "plugins",
     "registry",
     "target_choice",
     "cli",

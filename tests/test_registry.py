@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipelines.common import registry as registry_module
+from pipelines.common import plugins
 from pipelines.common.errors import ModelFileError, PluginError, TargetError, UsageError
 from pipelines.common.registry import Registry
 
@@ -30,10 +30,35 @@ def register_targets():
 """
 
 
+def target(fields, load="pass"):
+    """A plugin with a target."""
+    return f"""
+from pipelines.common.hookspecs import TargetRecord, hookimpl
+
+def load():
+    {load}
+
+@hookimpl
+def register_targets():
+    return [TargetRecord("bad", "A target.", load=load, {fields})]
+"""
+
+
+def weight_format(fields):
+    """A plugin with a weight format."""
+    return f"""
+from pipelines.common.hookspecs import WeightFormatRecord, hookimpl
+
+@hookimpl
+def register_weight_formats():
+    return [WeightFormatRecord("bad", "A format.", open=open, {fields})]
+"""
+
+
 @pytest.fixture(autouse=True)
 def no_checkout_plugins(monkeypatch):
     """Leaves out the plugins of this checkout, whatever they are."""
-    monkeypatch.setattr(registry_module, "_checkout_plugins", lambda: iter(()))
+    monkeypatch.setattr(plugins, "checkout_plugins", lambda: iter(()))
 
 
 @pytest.fixture
@@ -137,6 +162,17 @@ def test_a_path_that_does_not_exist_is_wrong_usage(tmp_path):
         (BAD.replace("return [", "return [1, "), "expected PipelineRecord records"),
         (BAD.replace('"bad"', '"Not a name"'), "'Not a name' is no name"),
         (BAD.replace('lambda: "loaded bad"', '"no_colon"'), "not 'module:function'"),
+        (BAD.replace('lambda: "loaded bad"', "5"), "'bad' is given 5; expected a function"),
+        (BAD.replace('"A pipeline."', "None"), "the summary of 'bad' is no text"),
+        (BAD.replace('"bad"', "7"), "'7' is no name"),
+        (BAD.replace("return [", "return None, ["), "expected PipelineRecord records"),
+        (BAD.replace("load=", "load_="), "TypeError"),
+        (BAD.replace("    return", "    1 / 0  #"), "ZeroDivisionError"),
+        (BAD.replace("return [", "return 5  # ["), "not iterable"),
+        (target("requires='numpy'"), "what 'bad' requires is 'numpy'; expected a tuple of texts"),
+        (target("requires=(1,)"), "what 'bad' requires is (1,)"),
+        (target("requires=(), preference='high'"), "the preference of 'bad' is no integer"),
+        (weight_format("suffixes='.x'"), "the endings of 'bad' is '.x'; expected a tuple of texts"),
     ],
 )
 def test_a_plugin_that_fails_is_one_line_and_stops_nobody(make_plugin, source, reason):
@@ -183,34 +219,89 @@ def test_an_entry_point_has_to_be_a_module(install):
     assert "'forged_value:VALUE' is no module" in problem
 
 
-def test_two_records_of_one_name_are_an_error_that_names_both(make_plugin, install):
+def test_of_two_records_of_one_name_the_first_stays(make_plugin, install):
     install("forged", {"first": "forged_first"}, forged_first=PLUGIN.format(name="same"))
     path = make_plugin(PLUGIN, "second.py", name="same")
+    registry = Registry.discover([path])
+    assert registry.pipelines["same"].plugin.name == "first"
+    problem = (
+        f"pipeline 'same' of plugin 'second' ({path}) was skipped:"
+        " plugin 'first' (entry point (forged 1.2)) has that name; rename one of them"
+    )
+    assert registry.problems == [problem]
     with pytest.raises(PluginError) as error:
-        Registry.discover([path])
-    message = str(error.value)
-    assert "pipeline 'same'" in message
-    assert "plugin 'first' (entry point (forged 1.2))" in message
-    assert f"plugin 'second' ({path})" in message
+        Registry.discover([path], strict=True)
+    assert str(error.value) == problem
 
 
-def test_a_built_in_cannot_be_replaced(make_plugin):
-    with pytest.raises(PluginError, match=r"target 'cpu' is registered twice: .*built-in"):
-        Registry.discover([make_plugin(TARGET_PLUGIN, name="cpu", requires="()")])
-
-
-def test_two_formats_cannot_share_an_ending(make_plugin):
-    path = make_plugin(
-        """
-from pipelines.common.hookspecs import WeightFormatRecord, hookimpl
+OP_PACKAGE = """
+from pathlib import Path
+from pipelines.common.hookspecs import OpPackageRecord, hookimpl
 
 @hookimpl
-def register_weight_formats():
-    return [WeightFormatRecord("other", "Other.", suffixes=(".x", ".gguf"), open=open)]
+def register_op_packages():
+    return [OpPackageRecord("native", "Other.", Path("x"))]
 """
-    )
-    with pytest.raises(PluginError, match=r"the ending \.gguf is registered twice"):
-        Registry.discover([path])
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        (PLUGIN.format(name="llama3"), "pipeline 'llama3' of plugin 'plugin'"),
+        (TARGET_PLUGIN.format(name="cpu", requires="()"), "target 'cpu' of plugin 'plugin'"),
+        (OP_PACKAGE, "op package 'native' of plugin 'plugin'"),
+        (weight_format("suffixes=('.x', '.gguf')"), "weight format 'bad' of plugin 'plugin'"),
+        (weight_format("suffixes=('.x',)").replace('"bad"', '"gguf"'), "weight format 'gguf' of"),
+    ],
+)
+def test_a_built_in_cannot_be_replaced(make_plugin, source, problem):
+    path = make_plugin(source)
+    registry = Registry.discover([path])
+    (said,) = registry.problems
+    assert said.startswith(problem)
+    assert "plugin 'builtins' (built-in) has " in said
+    kinds = (registry.pipelines, registry.targets, registry.weight_formats, registry.op_packages)
+    assert {entry.plugin.name for kind in kinds for entry in kind.values()} == {"builtins"}
+    with pytest.raises(PluginError, match=problem):
+        Registry.discover([path], strict=True)
+
+
+def test_a_clash_leaves_a_plugin_its_other_names(make_plugin):
+    source = PLUGIN.replace("return [", "return [PipelineRecord('echo', 'E.', load=print), ")
+    registry = Registry.discover([make_plugin(source, name="mine")])
+    assert registry.load_pipeline("mine") == "loaded mine"
+    assert registry.pipelines["echo"].plugin.name == "builtins"
+
+
+FAILING_TARGETS = {
+    "1 / 0": "ZeroDivisionError: division by zero",
+    "import a_module_that_is_not_there": "No module named 'a_module_that_is_not_there'",
+    "raise OSError(28, 'No space')": "No space",
+    "return None": "AttributeError: 'NoneType' object has no attribute 'availability'",
+    "from types import SimpleNamespace as S; return S(availability=lambda: None)": (
+        "TypeError: availability() returned None; expected an Availability"
+    ),
+}
+
+
+@pytest.mark.parametrize("load", FAILING_TARGETS)
+def test_a_target_that_cannot_be_used_is_not_here(make_plugin, load):
+    path = make_plugin(target("requires=(), preference=99", load))
+    registry = Registry.discover([path])
+    found = registry.availability("bad")
+    assert not found.here
+    assert found.device_found
+    assert found.reason.startswith(f"plugin 'plugin' ({path}): ")
+    assert FAILING_TARGETS[load] in found.reason
+    assert "\n" not in found.reason
+    assert registry.versions("bad") == {}
+    with pytest.raises((ArithmeticError, AttributeError, ImportError, OSError, TypeError)):
+        Registry.discover([path], strict=True).availability("bad")
+
+
+def test_a_required_module_of_a_package_that_is_not_there(make_plugin):
+    path = make_plugin(TARGET_PLUGIN, name="gone", requires="('no_such.module', '.x')")
+    assert Registry.discover([path]).targets["gone"].missing_modules() == ("no_such.module", ".x")
 
 
 def test_what_a_target_requires_is_looked_for_and_not_imported(make_plugin):
@@ -321,6 +412,6 @@ def test_a_checkout_has_a_plugins_folder_and_an_installation_has_not(tmp_path, m
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "stranger.py").write_text(PLUGIN.format(name="stranger"))
     monkeypatch.setattr("pipelines.__path__", [str(package)])
-    assert list(registry_module._checkout_plugins()) == []
+    assert list(plugins.checkout_plugins()) == []
     (tmp_path / "run_pipeline.py").touch()
-    assert list(registry_module._checkout_plugins()) == [tmp_path / "plugins" / "stranger.py"]
+    assert list(plugins.checkout_plugins()) == [tmp_path / "plugins" / "stranger.py"]

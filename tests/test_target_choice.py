@@ -75,6 +75,10 @@ def test_without_a_preference_it_has_to_be_named(registry: Callable[..., Registr
         ("auto", 2, TargetError, "--device-id 2: target 'good' has devices 0 to 1"),
         ("cpu", 1, TargetError, "--device-id 1: target 'cpu' has device 0 only"),
         ("goood", 0, UsageError, "unknown target 'goood', did you mean 'good'"),
+        ("CPU", 0, UsageError, "unknown target 'CPU', did you mean 'cpu'"),
+        ("gpu", 0, UsageError, "; cuda is ONNX Runtime on NVIDIA GPUs; coreml is ONNX Runtime on"),
+        ("nvidia", 0, UsageError, "; cuda is ONNX Runtime on NVIDIA GPUs"),
+        ("", 0, UsageError, "unknown target ''"),
     ],
 )
 def test_what_cannot_be_had_is_an_error(

@@ -7,30 +7,30 @@ from nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
 
-import pipelines
-from pipelines.common import builtins, hookspecs, opened
+from pipelines.common import builtins, hookspecs, plugins
 from pipelines.common.errors import (
     ModelFileError,
     OpPackageError,
+    PipelineError,
     PluginError,
     TargetError,
     UsageError,
 )
-from pipelines.common.files import exists, is_file, is_folder, resolved
 from pipelines.common.hookspecs import (
     Lazy,
     OpPackageRecord,
@@ -41,40 +41,25 @@ from pipelines.common.hookspecs import (
 )
 from pipelines.common.importing import import_from
 from pipelines.common.op_packages import NATIVE, find
+from pipelines.common.plugins import (
+    BUILT_IN,
+    ENTRY_POINT_GROUP,
+    Plugin,
+    check_record,
+    entry_point_module,
+    entry_point_provenance,
+)
 
 if TYPE_CHECKING:
     from pipelines.common.op_packages.find import FoundPackage
     from pipelines.common.op_packages.package import LoadedPackage
     from pipelines.common.progress import Progress
-    from pipelines.common.target import Target
+    from pipelines.common.target import Availability, Target
     from pipelines.common.text_generation import ModelOptions, TextPipeline
     from pipelines.common.weights.model_file import ModelFile
 
-ENTRY_POINT_GROUP = "run_pipeline.plugins"
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_FUNCTION_NAME = re.compile(r"[\w.]+:\w+")
-
 F = TypeVar("F", bound=Callable[..., object])
 R = TypeVar("R", bound=Record)
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """Where records come from.
-
-    Attributes:
-        name: The plugin's own name: of its entry point, file or folder.
-        provenance: ``built-in``, ``entry point (distribution version)``, or a path.
-        module: The module that holds its hooks.
-    """
-
-    name: str
-    provenance: str
-    module: ModuleType
-
-    def __str__(self) -> str:
-        return f"plugin '{self.name}' ({self.provenance})"
 
 
 @dataclass(frozen=True)
@@ -87,7 +72,7 @@ class Entry(Generic[R]):
     def missing_modules(self) -> tuple[str, ...]:
         """The modules that the record requires and that cannot be imported; imports none."""
         required = self.record.requires if isinstance(self.record, TargetRecord) else ()
-        return tuple(name for name in required if importlib.util.find_spec(name) is None)
+        return tuple(name for name in required if not _importable(name))
 
     def state(self) -> str:
         """Why it cannot be used, as far as a look tells; empty if nothing speaks against it."""
@@ -105,6 +90,14 @@ class Entry(Generic[R]):
         return "" if built else "library not built"
 
 
+def _importable(name: str) -> bool:
+    """Whether there is a module of that name; of one in a package the package is imported."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # its package is not there, or the name is none
+        return False
+
+
 class Registry:
     """The records of all plugins, by name.
 
@@ -113,7 +106,7 @@ class Registry:
         targets: Targets, likewise.
         weight_formats: Weight formats, likewise.
         op_packages: Custom op packages, likewise.
-        problems: One line for each plugin that was skipped.
+        problems: One line for each plugin, or record of one, that was skipped.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -136,22 +129,24 @@ class Registry:
 
         Raises:
             UsageError: A path does not exist.
-            PluginError: Two plugins claim one name.
+            PluginError: Two plugins claim one name, when strict.
         """
         registry = cls(strict=strict)
-        registry.add("builtins", "built-in", lambda: builtins)
+        registry.add("builtins", BUILT_IN, lambda: builtins)
         for entry_point in entry_points(group=ENTRY_POINT_GROUP):
             registry.add(
                 entry_point.name,
-                _entry_point_provenance(entry_point),
-                partial(_entry_point_module, entry_point),
+                entry_point_provenance(entry_point),
+                partial(entry_point_module, entry_point),
             )
-        for path in dict.fromkeys([*_checkout_plugins(), *_named_plugins(plugin_paths)]):
+        for path in dict.fromkeys(
+            [*plugins.checkout_plugins(), *plugins.named_plugins(plugin_paths)]
+        ):
             registry.add(path.stem, str(path), partial(import_from, path))
         return registry
 
     def add(self, name: str, provenance: str, load: Callable[[], ModuleType]) -> None:
-        """Loads one plugin and takes in its records.
+        """Loads one plugin and takes in its records, but for those whose name is taken.
 
         Args:
             name: The plugin's name.
@@ -159,7 +154,7 @@ class Registry:
             load: Imports its module.
 
         Raises:
-            PluginError: It claims a name that another plugin has.
+            PluginError: It claims a name that another plugin has, when strict.
         """
         module: ModuleType | None = None
         try:
@@ -175,21 +170,30 @@ class Registry:
                 raise
             if module is not None and self._manager.is_registered(module):
                 self._manager.unregister(module)
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self.problems.append(f"plugin '{name}' ({provenance}) was skipped: {reason}")
+            self.problems.append(f"plugin '{name}' ({provenance}) was skipped: {_one_line(error)}")
             return
         for record in records:
             self._take(record, plugin)
+
+    def drop_pipeline(self, name: str, reason: str) -> None:
+        """Leaves a pipeline out after all.
+
+        Raises:
+            PluginError: When strict.
+        """
+        plugin = self.pipelines.pop(name).plugin
+        self._refuse(f"pipeline '{name}' of {plugin} was skipped: {reason}")
 
     def load_pipeline(self, name: str) -> TextPipeline:
         """The pipeline `name`.
 
         Raises:
             UsageError: No pipeline has that name.
-            PluginError: What its record points to cannot be imported.
+            PluginError: It cannot be loaded.
         """
         entry = _lookup("pipeline", name, self.pipelines)
-        return _function(entry.record.load, entry)()
+        with self._answering(entry):
+            return _function(entry.record.load, entry)()
 
     def target(self, name: str) -> Entry[TargetRecord]:
         """The record of a target.
@@ -205,19 +209,52 @@ class Registry:
         Raises:
             UsageError: No target has that name.
             TargetError: A module that it requires is not installed.
-            PluginError: What its record points to cannot be imported.
+            PluginError: It cannot be loaded.
         """
         entry = self.target(name)
         if missing := entry.missing_modules():
             raise TargetError(f"target '{name}' needs {', '.join(missing)}, not installed here")
-        return _function(entry.record.load, entry)()
+        with self._answering(entry):
+            return _function(entry.record.load, entry)()
+
+    def availability(self, name: str) -> Availability:
+        """Whether a target can run here; one that cannot be loaded cannot.
+
+        Raises:
+            UsageError: No target has that name.
+        """
+        from pipelines.common.target import Availability
+
+        if missing := self.target(name).missing_modules():
+            needed = " ".join(missing)
+            return Availability(reason=f"{needed} is not installed", fix=f"pip install {needed}")
+        try:
+            with self._answering(self.target(name)):
+                found = self.load_target(name).availability()
+                if not isinstance(found, Availability):
+                    raise TypeError(f"availability() returned {found!r}; expected an Availability")
+                return found
+        except PluginError as error:
+            return Availability(reason=str(error), device_found=True)
+
+    def versions(self, name: str) -> dict[str, str]:
+        """Versions of what a target runs on; none if it cannot be loaded.
+
+        Raises:
+            UsageError: No target has that name.
+        """
+        if self.target(name).missing_modules():
+            return {}
+        with contextlib.suppress(PluginError), self._answering(self.target(name)):
+            return dict(self.load_target(name).versions())
+        return {}
 
     def opener(self, path: Path) -> Callable[[Path], ModelFile]:
         """What opens the model file `path`, told by its first bytes or the ending of its name.
 
         Raises:
             ModelFileError: There is no such file, it cannot be read, or is of no known format.
-            PluginError: What the format's record points to cannot be imported.
+            PluginError: The format cannot be loaded.
         """
         from pipelines.common.weights.model_file import open_file
 
@@ -337,6 +374,25 @@ class Registry:
         find.check_names(found)
         return tuple(packages)
 
+    @contextmanager
+    def _answering(self, entry: Entry[Any]) -> Iterator[None]:
+        """Wherein a plugin's own code runs: what it raises is told in its name, unless strict.
+
+        Raises:
+            PluginError: The plugin fails.
+        """
+        try:
+            yield
+        except PipelineError:
+            raise
+        # As in `add`. What ships with the project is no stranger: its failures are bugs.
+        except Exception as error:
+            if self._strict or entry.plugin.provenance == BUILT_IN:
+                raise
+            raise PluginError(
+                f"{entry.plugin}: '{entry.record.name}' fails: {_one_line(error)}"
+            ) from error
+
     def _records_of(self, plugin: Plugin) -> Iterator[Record]:
         """The checked records of a plugin that is registered with the manager."""
         others = self._manager.get_plugins() - {plugin.module}
@@ -351,31 +407,44 @@ class Registry:
         for hook, kind in hooks.items():
             for records in self._manager.subset_hook_caller(hook, others)():
                 for record in records:
-                    _check(record, hook, kind)
+                    check_record(record, hook, kind)
                     yield record
 
     def _take(self, record: Record, plugin: Plugin) -> None:
         match record:
             case PipelineRecord():
-                _insert("pipeline", record.name, self.pipelines, Entry(record, plugin))
+                self._insert("pipeline", self.pipelines, Entry(record, plugin))
             case TargetRecord():
-                _insert("target", record.name, self.targets, Entry(record, plugin))
+                self._insert("target", self.targets, Entry(record, plugin))
             case WeightFormatRecord():
                 for other in self.weight_formats.values():
-                    if shared := set(record.suffixes) & set(other.record.suffixes):
-                        _refuse(f"the ending {min(shared)}", other.plugin, plugin)
-                    for magic in other.record.magic:
-                        if any(magic.startswith(m) or m.startswith(magic) for m in record.magic):
-                            _refuse(f"the beginning {magic!r}", other.plugin, plugin)
-                _insert("weight format", record.name, self.weight_formats, Entry(record, plugin))
+                    if what := _in_common(record, other.record):
+                        self._refuse(
+                            _taken("weight format", record.name, plugin, what, other.plugin)
+                        )
+                        return
+                self._insert("weight format", self.weight_formats, Entry(record, plugin))
             case OpPackageRecord():
-                _insert("op package", record.name, self.op_packages, Entry(record, plugin))
+                self._insert("op package", self.op_packages, Entry(record, plugin))
+
+    def _insert(self, kind: str, entries: dict[str, Entry[R]], entry: Entry[R]) -> None:
+        """Takes in a record; of two with one name the first stays."""
+        name = entry.record.name
+        if name in entries:
+            self._refuse(_taken(kind, name, entry.plugin, "that name", entries[name].plugin))
+            return
+        entries[name] = entry
+
+    def _refuse(self, problem: str) -> None:
+        if self._strict:
+            raise PluginError(problem)
+        self.problems.append(problem)
 
 
 def unknown_name(kind: str, name: str, names: Iterable[str]) -> UsageError:
     """The error for a name that nothing has: the nearest one and all that exist."""
     names = sorted(names)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name.lower(), names, n=1)
     hint = f", did you mean '{near[0]}'?" if near else "."
     return UsageError(f"unknown {kind} '{name}'{hint} There are: {', '.join(names)}")
 
@@ -386,30 +455,23 @@ def _lookup(kind: str, name: str, entries: Mapping[str, Entry[R]]) -> Entry[R]:
     return entries[name]
 
 
-def _insert(kind: str, name: str, entries: dict[str, Entry[R]], entry: Entry[R]) -> None:
-    if name in entries:
-        _refuse(f"the {kind} '{name}'", entries[name].plugin, entry.plugin)
-    entries[name] = entry
+def _in_common(one: WeightFormatRecord, other: WeightFormatRecord) -> str | None:
+    """By what files of two formats could be taken for each other."""
+    if shared := set(one.suffixes) & set(other.suffixes):
+        return f"the ending {min(shared)}"
+    for magic in other.magic:
+        if any(magic.startswith(m) or m.startswith(magic) for m in one.magic):
+            return f"the beginning {magic!r}"
+    return None
 
 
-def _refuse(what: str, first: Plugin, second: Plugin) -> None:
-    raise PluginError(f"{what} is registered twice: by {first} and by {second}; remove one of them")
+def _taken(kind: str, name: str, plugin: Plugin, what: str, other: Plugin) -> str:
+    """What is said of a record that cannot be taken in."""
+    return f"{kind} '{name}' of {plugin} was skipped: {other} has {what}; rename one of them"
 
 
-def _check(record: Any, hook: str, kind: type[Record]) -> None:
-    if not isinstance(record, kind):
-        raise TypeError(f"{hook} returned {record!r}; expected {kind.__name__} records")
-    if not _NAME.fullmatch(record.name):
-        raise ValueError(f"{hook}: '{record.name}' is no name (a-z, 0-9, '-' and '_')")
-    if isinstance(record, TargetRecord) and record.name == "auto":
-        raise ValueError(f"{hook}: 'auto' stands for the best target; call it otherwise")
-    if isinstance(record, OpPackageRecord):
-        if not isinstance(record.path, Path):
-            raise TypeError(f"{hook}: the path of '{record.name}' is no Path")
-        return
-    function = record.open if isinstance(record, WeightFormatRecord) else record.load
-    if isinstance(function, str) and not _FUNCTION_NAME.fullmatch(function):
-        raise ValueError(f"{hook}: '{function}' of '{record.name}' is not 'module:function'")
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _left_out(name: str, error: OpPackageError) -> str:
@@ -437,51 +499,3 @@ def _function(lazy: Lazy[F], entry: Entry[Any]) -> F:
     if function is None:
         raise PluginError(f"{entry.plugin}: '{lazy}' of '{entry.record.name}' does not exist")
     return function
-
-
-def _entry_point_provenance(entry_point: EntryPoint) -> str:
-    distribution = entry_point.dist
-    assert distribution is not None
-    return f"entry point ({distribution.name} {distribution.version})"
-
-
-def _entry_point_module(entry_point: EntryPoint) -> ModuleType:
-    opened.watch()
-    module = entry_point.load()
-    if not isinstance(module, ModuleType):
-        raise TypeError(f"the entry point '{entry_point.value}' is no module")
-    return module
-
-
-def _checkout_plugins() -> Iterator[Path]:
-    """The plugins of the `plugins` folder, when this package runs from a checkout."""
-    root = Path(pipelines.__path__[0]).resolve().parent
-    # An installed package has strangers for neighbours: the driver's script tells a checkout.
-    if is_file(root / "run_pipeline.py") and is_folder(root / "plugins"):
-        yield from _plugins_in(root / "plugins")
-
-
-def _named_plugins(paths: Iterable[Path]) -> Iterator[Path]:
-    for given in paths:
-        path = resolved(given)
-        if not exists(path):
-            raise UsageError(f"no such plugin path: {given}")
-        if is_file(path / "__init__.py") or (is_file(path) and path.suffix == ".py"):
-            yield path
-            continue
-        try:
-            yield from _plugins_in(path)
-        except OSError as error:
-            raise UsageError(
-                f"cannot use plugin path {given}: {error.strerror}; expected a .py file, a package"
-                " folder, or a folder of plugins"
-            ) from error
-
-
-def _plugins_in(folder: Path) -> Sequence[Path]:
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(("_", "."))
-        and (path.suffix == ".py" or is_file(path / "__init__.py"))
-    ]

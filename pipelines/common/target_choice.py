@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from pipelines.common.errors import TargetError
+from pipelines.common.errors import TargetError, UsageError
 from pipelines.common.progress import Progress
 from pipelines.common.registry import Registry, unknown_name
 from pipelines.common.target import Availability
@@ -28,13 +29,13 @@ def choose(registry: Registry, requested: str, device: int, progress: Progress) 
     """
     _check_name(registry, requested)
     if requested != AUTO:
-        availability = _look(registry, requested)
+        availability = registry.availability(requested)
         if not availability.here:
             raise TargetError(f"target '{requested}' cannot run here: {_why_not(availability)}")
         _check_device(requested, availability, device)
         return requested
     for name in _by_preference(registry):
-        availability = _look(registry, name)
+        availability = registry.availability(name)
         if availability.here:
             _check_device(name, availability, device)
             return name
@@ -56,7 +57,7 @@ def choose_to_build(registry: Registry, requested: str, progress: Progress) -> s
 
 def looked_at(registry: Registry) -> dict[str, Availability]:
     """Every target, with whether it can run here."""
-    return {name: _look(registry, name) for name in registry.targets}
+    return {name: registry.availability(name) for name in registry.targets}
 
 
 def preferred(registry: Registry, found: Mapping[str, Availability]) -> str | None:
@@ -70,16 +71,17 @@ def _by_preference(registry: Registry) -> list[str]:
     return sorted(wanted, key=preferences.__getitem__, reverse=True)
 
 
-def _look(registry: Registry, name: str) -> Availability:
-    if missing := registry.target(name).missing_modules():
-        needed = " ".join(missing)
-        return Availability(reason=f"{needed} is not installed", fix=f"pip install {needed}")
-    return registry.load_target(name).availability()
-
-
 def _check_name(registry: Registry, requested: str) -> None:
-    if requested not in (AUTO, *registry.targets):
-        raise unknown_name("target", requested, [AUTO, *registry.targets])
+    if requested in (AUTO, *registry.targets):
+        return
+    error = unknown_name("target", requested, [AUTO, *registry.targets])
+    # As of "gpu", which is the word for several, and the name of none.
+    word = re.compile(rf"\b{re.escape(requested)}s?\b", re.IGNORECASE)
+    summaries = {name: entry.record.summary for name, entry in registry.targets.items()}
+    fitting = [
+        f"{n} is {s.rstrip('.')}" for n, s in summaries.items() if requested and word.search(s)
+    ]
+    raise UsageError(f"{error}; {'; '.join(fitting)}") if fitting else error
 
 
 def _why_not(availability: Availability) -> str:

@@ -66,19 +66,50 @@ def test_a_plugin_that_fails_is_a_traceback_when_strict(process, make_plugin):
     assert "ZeroDivisionError" in outcome.err
 
 
-def test_names_that_conflict_are_an_error(cli, make_plugin):
-    path = make_plugin("second", PLUGIN.format(name="echo"))
-    outcome = cli("--plugin-path", path, "list")
-    assert outcome.code == 1
-    assert "'builtins' (built-in)" in outcome.error
-    assert str(path) in outcome.error
+@pytest.mark.parametrize("args", [["list"], ["--help"], ["echo", "--prompt", "hi", "--quiet"]])
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("echo", "plugin 'builtins' (built-in) has that name; rename one of them"),
+        ("inspect", "that is a command of the driver; rename it"),
+    ],
+)
+def test_names_that_conflict_stop_nothing(cli, make_plugin, args, name, problem):
+    path = make_plugin("second", PLUGIN.format(name=name))
+    plain, outcome = cli(*args), cli("--plugin-path", path, *args)
+    assert (outcome.code, outcome.out) == (0, plain.out)
+    assert outcome.err == (
+        f"run_pipeline: pipeline '{name}' of plugin 'second' ({path}) was skipped: {problem}\n"
+    )
+    strict = cli("--strict-plugins", "--plugin-path", path, *args)
+    assert strict.code == 1
+    assert strict.error.endswith(problem)
 
 
-def test_a_pipeline_cannot_take_the_name_of_a_command(cli, make_plugin):
-    path = make_plugin("greedy", PLUGIN.format(name="inspect"))
-    outcome = cli("--plugin-path", path, "list")
+def test_a_target_that_fails_is_passed_over(cli, make_plugin):
+    path = make_plugin(
+        "failing",
+        """
+from pipelines.common.hookspecs import TargetRecord, hookimpl
+
+def load():
+    1 / 0
+
+@hookimpl
+def register_targets():
+    return [TargetRecord("failing", "Fails.", requires=(), load=load, preference=99)]
+""",
+    )
+    said = f"plugin 'failing' ({path}): 'failing' fails: ZeroDivisionError: division by zero"
+    outcome = cli("--plugin-path", path, "echo", "--prompt", "hi")
+    assert (outcome.code, outcome.out) == (0, "hi")
+    assert outcome.err.startswith(f"run_pipeline: target 'failing' is passed over: {said}\n")
+    outcome = cli("--plugin-path", path, "targets")
+    assert outcome.code == 0
+    assert f"failing  not here: {said}\n" in outcome.out
+    outcome = cli("--plugin-path", path, "echo", "--prompt", "hi", "--target", "failing")
     assert outcome.code == 1
-    assert "'inspect' of plugin 'greedy'" in outcome.error
+    assert outcome.error == f"target 'failing' cannot run here: {said}"
 
 
 def test_a_plugin_path_that_does_not_exist_is_wrong_usage(cli, tmp_path):

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from pipelines.common.cli.console import say
 from pipelines.common.cli.streams import taken_back
-from pipelines.common.errors import PluginError, UsageError
+from pipelines.common.errors import UsageError
 from pipelines.common.files import typed_path
 from pipelines.common.registry import Registry
 
@@ -24,7 +24,7 @@ def registry_of(ctx: typer.Context) -> Registry:
     Plugins that were skipped are reported then.
 
     Raises:
-        PluginError: Two plugins claim one name, or one claims a command of the driver.
+        PluginError: Two plugins claim one name, or one claims a command of the driver, when strict.
     """
     root = ctx.find_root()
     if root.obj is None:
@@ -34,8 +34,7 @@ def registry_of(ctx: typer.Context) -> Registry:
             registry = Registry.discover(plugin_paths, strict=options["strict_plugins"])
         assert isinstance(root.command, TyperGroup)
         for name in registry.pipelines.keys() & root.command.commands.keys():
-            plugin = registry.pipelines[name].plugin
-            raise PluginError(f"'{name}' of {plugin} is a command of the driver; rename it")
+            registry.drop_pipeline(name, "that is a command of the driver; rename it")
         if not root.resilient_parsing:  # as it is while a shell completes
             for problem in registry.problems:
                 say(problem)

@@ -69,7 +69,4 @@ def _details(devices: tuple[Device, ...], fix: str) -> Iterator[str]:
 
 def _versions(ctx: typer.Context, name: str) -> dict[str, str]:
     """Versions of what a target runs on; none if that is not installed."""
-    registry = registry_of(ctx)
-    if registry.targets[name].missing_modules():
-        return {}
-    return registry.load_target(name).versions()
+    return registry_of(ctx).versions(name)

@@ -51,10 +51,11 @@ class Makers:
             TargetError: An op package is at fault.
             ModelFileError: The folder is.
         """
+        # The last where what the runtime has to say holds names that are no text.
+        raised: tuple[type[Exception], ...] = (*failures(), RuntimeError, UnicodeDecodeError)
         try:
             yield
-        # The last where what the runtime has to say holds names that are no text.
-        except (*failures(), RuntimeError, UnicodeDecodeError) as error:
+        except raised as error:
             if explanation := self.of_session(error, graph):
                 raise explanation from error
             raise

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.errors import UsageError
+
+Lengths: TypeAlias = Sequence[int] | NDArray[np.int32]
 
 PREFILL_CHUNK = 512
 """Most tokens of a prompt that are computed together: bounds the activations' memory."""
@@ -140,9 +142,7 @@ def check_prompt(
         )
 
 
-def check_step(
-    runner: Runner, vocabulary: int, tokens: Sequence[int], lengths: Sequence[int]
-) -> None:
+def check_step(runner: Runner, vocabulary: int, tokens: Sequence[int], lengths: Lengths) -> None:
     """Makes sure that each of the first slots can be given a token, see `Runner.decode`.
 
     Args:
@@ -162,9 +162,7 @@ def check_step(
         raise UsageError(f"a slot holds {runner.max_length} tokens already, all that it can")
 
 
-def check_copy(
-    runner: Runner, source: int, target: int, length: int, lengths: Sequence[int]
-) -> None:
+def check_copy(runner: Runner, source: int, target: int, length: int, lengths: Lengths) -> None:
     """Makes sure that a slot has what is to be copied from it, see `Runner.copy`.
 
     Args:
