@@ -56,7 +56,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def resume(path: Path) -> OutputFile:
-    return OutputFile.resume(path, SETTINGS, FORM)
+    return OutputFile.resume(path, SETTINGS, FORM, range(1, 1 << 20))
 
 
 def fill(path: Path, *lines: int) -> bytes:
@@ -344,7 +344,7 @@ def test_other_settings_are_refused(path: Path) -> None:
     content = fill(path, 1)
     path.write_bytes(content + b'{"line": 2, "te')
     with pytest.raises(BatchError, match=r"other settings: temperature 0\.5, now 0\.6;"):
-        OutputFile.resume(path, {**SETTINGS, "temperature": 0.6}, FORM)
+        OutputFile.resume(path, {**SETTINGS, "temperature": 0.6}, FORM, range(9))
     assert path.read_bytes() == content + b'{"line": 2, "te'
     assert read_manifest(path) == SETTINGS
 

@@ -278,6 +278,61 @@ def test_other_settings_do_not_go_on_with_an_output(cli, prompts, output, change
     assert before == (output.read_bytes(), manifest(output).read_bytes())
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"line": 99},
+        {"line": 2},  # which is blank
+        {"line": 3},  # which has its record
+        {"line": 0},
+        {"line": -1},
+        {"line": True},
+        {"line": "1"},
+        {"finish_reason": None},
+    ],
+)
+@pytest.mark.parametrize("api", [False, True])
+def test_a_record_of_no_row_is_told_and_not_counted(cli, tmp_path, output, change, api):
+    form = {"custom_id": "a", "method": "POST", "url": "/v1/completions"}
+    rows = [
+        json.dumps({**form, "custom_id": prompt, "body": {"prompt": prompt}})
+        if api
+        else json.dumps({"prompt": prompt})
+        for prompt in ("abc", "b")
+    ]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("\n\n".join(rows))
+    args = ["--prompts-file", file, "--output", output, "--quiet", "--ordered"]
+    assert cli("echo", *args).code == 0
+    first, second = map(json.loads, output.read_text().splitlines())
+    if api:
+        line = change.get("line", "x")
+        first |= {"id": f"batch_req_{line}"}
+    else:
+        first |= change
+    output.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    before = output.read_bytes()
+    outcome = cli("echo", *args, "--resume")
+    if api and change == {"line": "1"}:  # which is how it is written there
+        assert outcome.code == 0
+        return
+    assert outcome.code == 1
+    assert outcome.error.startswith(str(output))
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("seed", [-1, True, 1 << 70, "5", None])
+def test_a_seed_of_the_manifest_that_is_none_is_a_difference(cli, prompts, output, seed):
+    args = ["--prompts-file", prompts("abc"), "--output", output]
+    assert cli("echo", *args).code == 0
+    content = json.loads(manifest(output).read_text())
+    content["settings"]["seed"] = seed
+    manifest(output).write_text(json.dumps(content))
+    outcome = cli("echo", *args, "--resume")
+    assert outcome.code == 1
+    assert f"begun with other settings: seed {json.dumps(seed)}, now " in outcome.error
+
+
 def test_other_prompts_do_not_go_on_with_an_output(cli, prompts, output):
     args = ["--output", output, "--resume"]
     cli("echo", *args, "--prompts-file", prompts("abc", "b"))
@@ -460,5 +515,5 @@ def test_inputs_that_are_none_leave_no_output(cli, tmp_path, output, content, re
 
 def test_folders_and_devices_are_no_prompts(cli, tmp_path):
     assert "Is a directory" in cli("echo", "--prompts-file", tmp_path).error
-    assert "/dev/zero is a device" in cli("echo", "--prompts-file", "/dev/zero").error
+    assert "from /dev/zero: Is a device" in cli("echo", "--prompts-file", "/dev/zero").error
     assert "stdin, which is closed" in cli("echo", "--prompts-file", "-").error

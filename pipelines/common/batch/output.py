@@ -19,7 +19,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -117,7 +117,7 @@ class OutputFile:
         return cls._begin(path, settings, os.O_EXCL)
 
     @classmethod
-    def resume(cls, path: Path, settings: Settings, form: Form) -> OutputFile:
+    def resume(cls, path: Path, settings: Settings, form: Form, lines: Iterable[int]) -> OutputFile:
         """Goes on with an output, or begins it if it is not there.
 
         A last line that is torn is cut off, as is all that follows zeros: those are what a power
@@ -127,11 +127,12 @@ class OutputFile:
             path: The output.
             settings: What the rows are run with; the same as before.
             form: What the records are of.
+            lines: Those of the input that have rows.
 
         Raises:
             BatchError: The output was begun with other settings, its manifest is missing, a line
-                is no record or the second of a row, another run is writing to it, or it cannot be
-                read or written. What it holds is left as it is.
+                is no record, the second of a row or one of no row, another run is writing to it, or
+                it cannot be read or written. What it holds is left as it is.
         """
         _check_kind(path)
         before = read_manifest(path)
@@ -140,6 +141,11 @@ class OutputFile:
         check_settings(path, before, settings)
         with _locked(path) as descriptor:
             content = _read(path, descriptor, form)
+            if strangers := content.done.difference(lines):
+                raise BatchError(
+                    f"{path} has a record of line {min(strangers)} of the input, which has no row"
+                    " there; remove that record, or choose another --output"
+                )
             os.ftruncate(descriptor, content.size_bytes)
             return cls(path, descriptor, content)
 

@@ -96,6 +96,14 @@ class Prompts:
         """
         return self._parse(self._chunks())
 
+    def lines(self) -> Iterator[int]:
+        """Reads the numbers of the lines that have rows.
+
+        Raises:
+            BatchError: See `__iter__`.
+        """
+        return (number for number, _ in _decoded(_split(self._chunks())))
+
     def __enter__(self) -> Prompts:
         return self
 

@@ -33,7 +33,7 @@ from pipelines.common.cli.streams import (
     print_json,
     stdout_is_closed,
 )
-from pipelines.common.errors import BatchError, UsageError
+from pipelines.common.errors import BatchError, ParameterError, UsageError
 from pipelines.common.runtime.metrics import StartUp, memory_as_json
 from pipelines.common.runtime.stops import StopMatcher
 from pipelines.common.system import peak_memory
@@ -170,9 +170,10 @@ def _with_seed_of_manifest(request: BatchRequest) -> BatchRequest:
     if not request.resume or request.seed is not None or request.file is None:
         return request
     seed = (read_manifest(request.file) or {}).get("seed")
-    if not isinstance(seed, int):
+    try:
+        sampling = replace(request.defaults.sampling, seed=seed)
+    except ParameterError:  # there is none, or another; what differs is told later
         return request
-    sampling = replace(request.defaults.sampling, seed=seed)
     return replace(request, defaults=replace(request.defaults, sampling=sampling))
 
 
@@ -188,7 +189,7 @@ def _output(model: TextModel, request: BatchRequest, prompts: Prompts) -> Output
     if request.file is not None:
         settings = _settings(model, request, prompts)
         if request.resume:
-            return OutputFile.resume(request.file, settings, prompts.form)
+            return OutputFile.resume(request.file, settings, prompts.form, prompts.lines())
         return OutputFile.create(request.file, settings)
     if stdout_is_closed():
         raise BatchError("the records are to go to stdout, which is closed; add --output FILE")
