@@ -13,6 +13,8 @@ import pytest
 from echo_plugins import with_runner
 from programs import Program
 
+from pipelines.common.text.tokenizer import Tokenizer
+
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
 DEFAULT_PROMPT = "I believe the meaning of life is"
@@ -343,6 +345,30 @@ def test_a_prompt_beyond_the_context_names_both_numbers(cli):
     assert outcome.code == 1
     assert "5000" in outcome.error
     assert "4096" in outcome.error
+
+
+def test_a_prompt_far_beyond_the_context_is_not_tokenized(cli, tmp_path, monkeypatch):
+    """Not even in a batch, where it is the error of its row."""
+    long = "x" * (8 << 20)
+    file = tmp_path / "prompt.txt"
+    file.write_text(f"{long}\na\n")
+    lengths = []
+    encode = Tokenizer.encode
+
+    def noted(tokenizer, text, **options):
+        lengths.append(len(text))
+        return encode(tokenizer, text, **options)
+
+    monkeypatch.setattr(Tokenizer, "encode", noted)
+    outcome = cli("echo", "--prompt-file", file)
+    assert outcome.code == 1
+    assert "the prompt has at least 559241 tokens" in outcome.error
+    assert "limited to 4096" in outcome.error
+    outcome = cli("echo", "--prompts-file", file, "--ordered", "--quiet")
+    first, second = map(json.loads, outcome.out.splitlines())
+    assert first["error"].startswith("line 1: the prompt has at least 559241 tokens")
+    assert second["text"] == "a"
+    assert set(lengths) == {1}
 
 
 def test_a_length_beyond_the_context_names_both_numbers(cli):

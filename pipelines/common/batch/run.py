@@ -14,7 +14,7 @@ from pipelines.common.batch.row import BadRow, Result, Row
 from pipelines.common.errors import PromptError
 from pipelines.common.runtime.runner import Runner
 from pipelines.common.runtime.scheduler import Scheduler, alike_together
-from pipelines.common.runtime.sequence import TextSequence, length_limit
+from pipelines.common.runtime.sequence import TextSequence, encode_prompt, length_limit
 from pipelines.common.text.tokenizer import Tokenizer
 
 
@@ -112,7 +112,9 @@ class BatchRun:
         Raises:
             PromptError: It is no valid Unicode, or leaves no room for output.
         """
-        tokens = self._tokenizer.encode(row.prompt, special=self._special_tokens)
+        tokens = encode_prompt(
+            self._tokenizer, row.prompt, special=self._special_tokens, max_length=self._max_length
+        )
         limit = length_limit(
             len(tokens), max_new_tokens=row.max_new_tokens, max_length=self._max_length
         )

@@ -15,7 +15,7 @@ from pipelines.common.progress import Progress
 from pipelines.common.runtime.metrics import Metrics, process_age_s
 from pipelines.common.runtime.sampling import SamplingParams
 from pipelines.common.runtime.scheduler import Scheduler, warm_up
-from pipelines.common.runtime.sequence import TextSequence, length_limit
+from pipelines.common.runtime.sequence import TextSequence, encode_prompt, length_limit
 from pipelines.common.text_generation import TextModel
 
 
@@ -59,12 +59,11 @@ def run(
     """
     if stdout_is_closed():
         raise UsageError("the text is to go to stdout, which is closed; leave it open")
-    prompt = model.tokenizer.encode(request.prompt, special=request.special_tokens)
-    limit = length_limit(
-        len(prompt),
-        max_new_tokens=request.max_new_tokens,
-        max_length=length_in_context(request.max_length, model.context_length),
+    max_length = length_in_context(request.max_length, model.context_length)
+    prompt = encode_prompt(
+        model.tokenizer, request.prompt, special=request.special_tokens, max_length=max_length
     )
+    limit = length_limit(len(prompt), max_new_tokens=request.max_new_tokens, max_length=max_length)
     sequence = TextSequence(
         prompt, model.tokenizer, request.sampling, stops=request.stops, max_length=limit
     )
