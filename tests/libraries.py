@@ -58,6 +58,9 @@ struct SiLU {
   }
   void compute(Context& context) const {
     if (std::getenv("SILU_FAILS")) throw InvalidArgument("a number\\nis odd");
+    context.parallel_for(4, [](size_t) {
+      if (std::getenv("SILU_FAILS_ON_THREADS")) throw InvalidArgument("a number\\nis odd");
+    });
     Tensor x = context.input(0), y = context.output(0, x.shape);
     for (int64_t i = 0; i < x.elements(); ++i)
       y.data<float>()[i] = x.data<float>()[i] / (1 + std::exp(-x.data<float>()[i]));

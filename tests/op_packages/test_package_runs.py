@@ -163,14 +163,15 @@ def test_a_kernel_that_cannot_be_made(
     with pytest.raises(TargetError) as error:
         score(model_file, [silu_library])
     assert str(error.value) == (
-        "a kernel of op package 'two_kernels' cannot be made: no room: none at all"
+        "a kernel of op package 'two_kernels' cannot be made: SiLU: no room: none at all"
     )
 
 
+@pytest.mark.parametrize("variable", ["SILU_FAILS", "SILU_FAILS_ON_THREADS"])
 def test_a_kernel_that_fails(
-    model_file: Path, silu_library: Path, monkeypatch: pytest.MonkeyPatch
+    model_file: Path, silu_library: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    monkeypatch.setenv("SILU_FAILS", "1")
+    monkeypatch.setenv(variable, "1")
     with pytest.raises(TargetError) as error:
         score(model_file, [silu_library])
     assert str(error.value) == ("operator SiLU of op package 'two_kernels' failed: a number is odd")
