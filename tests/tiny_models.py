@@ -45,15 +45,17 @@ def llama(
     tied: bool = False,
     scaling: Mapping[str, Any] | None = None,
     biases: bool = False,
+    head_dim: int = 64,
     seed: int = 0,
 ) -> LlamaForCausalLM:
     """Two layers, four heads on two; wide enough that a row is one q6_k block.
 
     Weights are large enough for logits of about one, and no norm's weights are all the same.
     """
+    width = 4 * head_dim
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=256,
+        hidden_size=width,
         intermediate_size=512,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -62,7 +64,7 @@ def llama(
         rms_norm_eps=1e-5,
         rope_parameters={"rope_theta": ROPE_BASE, **(scaling or {"rope_type": "default"})},
         tie_word_embeddings=tied,
-        initializer_range=256**-0.5,
+        initializer_range=width**-0.5,
         attention_bias=biases,
         mlp_bias=biases,
     )

@@ -37,15 +37,17 @@ class Variant:
     Attributes:
         tied: Whether the output matrix is the embedding.
         scaling: What the model's rotary frequencies are scaled by.
+        head_dim: Elements of a head.
         metadata: Says so in the file; without any, a tensor of divisors does.
     """
 
     tied: bool = False
     scaling: Mapping[str, Any] | None = None
+    head_dim: int = 64
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def model(self) -> LlamaForCausalLM:
-        return llama(tied=self.tied, scaling=self.scaling)
+        return llama(tied=self.tied, scaling=self.scaling, head_dim=self.head_dim)
 
     def write(self, path: Path) -> Path:
         model = self.model()
@@ -77,6 +79,7 @@ VARIANTS = {
             "llama.rope.scaling.original_context_length": 64,
         },
     ),
+    "heads of 20": Variant(head_dim=20),
     "scaled linearly": Variant(
         scaling=LINEAR_SCALING,
         metadata={"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},

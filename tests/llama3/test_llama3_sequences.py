@@ -17,10 +17,15 @@ MAX_LENGTH = 64
 TOKENS = random_tokens(48)
 OTHERS = random_tokens(48, seed=1)
 
-CASES = [*((target, "F32") for target in HERE), ("cpu", "Q8_0"), ("cpu", "Q4_0")]
+CASES = [
+    *((target, "F32", 64) for target in HERE),
+    ("cpu", "Q8_0", 64),
+    ("cpu", "Q4_0", 64),
+    ("cpu", "F32", 20),  # which GroupQueryAttention does not take
+]
 
 
-@pytest.fixture(scope="module", params=CASES, ids=" ".join)
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: " ".join(map(str, case)))
 def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Runner, float]:
@@ -28,10 +33,10 @@ def case(
 
     Where activations are rounded to int8, a last-bit difference before can become one step after.
     """
-    target, encoding = request.param
+    target, encoding, head_dim = request.param
     path = write_gguf(
         tmp_path_factory.mktemp("sequences") / "model.gguf",
-        llama(),
+        llama(head_dim=head_dim),
         Type[encoding],
         exceptions=MIXED if encoding == "Q4_0" else None,
     )

@@ -124,12 +124,12 @@ def test_silu(tmp_path: Path) -> None:
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
-HEADS, KV_HEADS, HEAD_DIM, CAPACITY = 4, 2, 16, 12
+HEADS, KV_HEADS, HEAD_DIM, CAPACITY = 6, 2, 16, 12
 
 
-def rotary_tables() -> tuple[Array, Array]:
+def rotary_tables(head_dim: int = HEAD_DIM) -> tuple[Array, Array]:
     angle = np.arange(CAPACITY, dtype=np.float32)[:, None] * np.float32(10) ** -np.linspace(
-        0, 2, HEAD_DIM // 2, dtype=np.float32
+        0, 2, head_dim // 2, dtype=np.float32
     )
     return np.cos(angle), np.sin(angle)
 
@@ -147,14 +147,16 @@ def test_rope_by_itself(tmp_path: Path, interleaved: int) -> None:
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
-def attention_inputs(sequence: int, past: Sequence[int], total: Sequence[int]) -> dict[str, Array]:
+def attention_inputs(
+    head_dim: int, sequence: int, past: Sequence[int], total: Sequence[int]
+) -> dict[str, Array]:
     batch = len(past)
     return {
-        "query": activations(batch, sequence, HEADS * HEAD_DIM),
-        "key": activations(batch, sequence, KV_HEADS * HEAD_DIM)[::-1].copy(),
-        "value": activations(batch, sequence, KV_HEADS * HEAD_DIM),
-        "past_key": activations(batch, KV_HEADS, CAPACITY, HEAD_DIM),
-        "past_value": activations(batch, KV_HEADS, CAPACITY, HEAD_DIM)[::-1].copy(),
+        "query": activations(batch, sequence, HEADS * head_dim),
+        "key": activations(batch, sequence, KV_HEADS * head_dim)[::-1].copy(),
+        "value": activations(batch, sequence, KV_HEADS * head_dim),
+        "past_key": activations(batch, KV_HEADS, CAPACITY, head_dim),
+        "past_value": activations(batch, KV_HEADS, CAPACITY, head_dim)[::-1].copy(),
         "past": np.array(past, np.int32),
         "total": np.array(total, np.int32),
     }
@@ -185,36 +187,59 @@ def test_rope_and_attention(
     total: Sequence[int],
 ) -> None:
     """Reversed, the rules replace each operator before the fusion comes to see them."""
-    cos, sin = rotary_tables()
-    inputs = {**attention_inputs(sequence, past, total), "cos": cos, "sin": sin}
-    rotation = {"head_dim": HEAD_DIM, "interleaved": interleaved}
+    kinds = check_attention(tmp_path, rules, HEAD_DIM, interleaved, sequence, past, total)
+    assert ("RotaryEmbedding" in kinds) == (rules is not RULES)
+
+
+@CASES
+@pytest.mark.parametrize("head_dim", [2, 6, 8, 10, 20, 24, 36, 40, 80, 96, 100, 128])
+def test_heads_of_any_size(
+    tmp_path: Path, head_dim: int, sequence: int, past: Sequence[int], total: Sequence[int]
+) -> None:
+    """GroupQueryAttention takes multiples of 8, with rotation of 16; others go without it."""
+    kinds = check_attention(tmp_path, RULES, head_dim, 1, sequence, past, total)
+    assert ("GroupQueryAttention" in kinds) == (head_dim % 8 == 0)
+    assert ("RotaryEmbedding" in kinds) == (head_dim % 16 != 0)
+
+
+def check_attention(
+    tmp_path: Path,
+    rules: Sequence[Rule],
+    head_dim: int,
+    interleaved: int,
+    sequence: int,
+    past: Sequence[int],
+    total: Sequence[int],
+) -> set[str]:
+    """Compares attention over rotated heads with the reference; returns what it is made of."""
+    cos, sin = rotary_tables(head_dim)
+    inputs = {**attention_inputs(head_dim, sequence, past, total), "cos": cos, "sin": sin}
+    rotation = {"head_dim": head_dim, "interleaved": interleaved}
     tables = ["past", "cos", "sin"]
     state = ["past_key", "past_value", "past", "total"]
-    new_state = ("a", KV_HEADS, "c", HEAD_DIM)
+    new_state = ("a", KV_HEADS, "c", head_dim)
     results = {
-        "mixed": ("a", "b", HEADS * HEAD_DIM),
+        "mixed": ("a", "b", HEADS * head_dim),
         "new_key": new_state,
         "new_value": new_state,
     }
     operators = [
-        Operator("RoPE", ["query", *tables], {"q": ("a", "b", HEADS * HEAD_DIM)}, rotation),
-        Operator("RoPE", ["key", *tables], {"k": ("a", "b", KV_HEADS * HEAD_DIM)}, rotation),
+        Operator("RoPE", ["query", *tables], {"q": ("a", "b", HEADS * head_dim)}, rotation),
+        Operator("RoPE", ["key", *tables], {"k": ("a", "b", KV_HEADS * head_dim)}, rotation),
         Operator(
             "Attention",
             ["q", "k", "value", *state],
             results,
-            {"head_dim": HEAD_DIM, "scale": 0.3},
+            {"head_dim": head_dim, "scale": 0.3},
         ),
     ]
     graph = lowered(operators, inputs, [*results], rules=rules)
-    kinds = [node.op_type for node in onnx.load_from_string(graph.model).graph.node]
-    assert ("RotaryEmbedding" in kinds) == (rules is not RULES)
 
     t = {name: torch.from_numpy(value) for name, value in inputs.items()}
     q, k = (
-        ops.rope(t[x], *(t[y] for y in tables), HEAD_DIM, interleaved) for x in ("query", "key")
+        ops.rope(t[x], *(t[y] for y in tables), head_dim, interleaved) for x in ("query", "key")
     )
-    expected = ops.attention(q, k, t["value"], *(t[name] for name in state), HEAD_DIM, 0.3)
+    expected = ops.attention(q, k, t["value"], *(t[name] for name in state), head_dim, 0.3)
     result = compute(tmp_path, graph, inputs)
     for row, (start, stop) in enumerate(zip(past, total, strict=True)):
         np.testing.assert_allclose(
@@ -224,3 +249,4 @@ def test_rope_and_attention(
             np.testing.assert_allclose(
                 result[half][row, :, :stop], expected[half][row, :, :stop], atol=1e-5
             )
+    return {node.op_type for node in onnx.load_from_string(graph.model).graph.node}

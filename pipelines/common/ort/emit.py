@@ -160,11 +160,14 @@ def attention(
     *,
     lengths: Lengths,
 ) -> Any:
-    """`Attention`, with `RoPE` before it if there are cosines.
+    """`Attention`, with `RoPE` before it if there are cosines; None if the operator cannot.
 
     The arguments are what `patterns.rope_attention` binds, and what makes the lengths that the
     operator wants. The state has the type of the activations.
     """
+    # Source: onnxruntime/contrib_ops/cpu/bert/group_query_attention_helper.h
+    if head_dim.as_int() % (8 if cos is None else 16):
+        return None
     rotary: tuple[Any, ...] = ()
     attributes = {"do_rotary": 0}
     if cos is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
 from pipelines.common.ort import emit
+from pipelines.common.targets.cpu.attention import attention
 
 
 def _block_product(op: Emitter, x: Any, weight: Any) -> Any:
@@ -32,7 +33,7 @@ def _lengths(op: Emitter, total: Any, _half: Any) -> tuple[Any, Any]:
     return last, op.ReduceMax(total, keepdims=0)
 
 
-_attention = partial(emit.attention, lengths=_lengths)
+_grouped = partial(emit.attention, lengths=_lengths)
 
 _BLOCKS = ("q4_0", "q8_0", "q6_k")
 _FLOATS = ("f32", "f16", "bf16")
@@ -63,7 +64,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("QuickGelu", patterns.silu, emit.silu, batch_invariant=True),
     Rule("GatherND", patterns.select, emit.select, batch_invariant=True),
-    Rule("GroupQueryAttention with rotation", patterns.rope_attention, _attention),
-    Rule("GroupQueryAttention", patterns.attention, _attention),
+    Rule("GroupQueryAttention with rotation", patterns.rope_attention, _grouped),
+    Rule("GroupQueryAttention", patterns.attention, _grouped),
+    Rule("attention in standard operators", patterns.attention, attention),
     Rule("RotaryEmbedding", patterns.rope, emit.rope),
 )
