@@ -95,8 +95,17 @@ def test_arrays_count_element_by_element() -> None:
         return MetadataArray(int, len(values), lambda _: [*values])
 
     assert checked({"attention.sliding_window": numbers(0, 0, 128)}) == []
+    assert checked({"rope.dimension_sections": numbers(0, 0, 0, 0)}) == []
     with pytest.raises(ModelFileError, match="sliding_window' is the array of 2 integers"):
         checked({"attention.sliding_window": numbers(0, 64)})
+    with pytest.raises(ModelFileError, match="sliding_window' is the string 'all'"):
+        checked({"attention.sliding_window": "all"})
+
+
+def test_long_arrays_are_not_read() -> None:
+    endless = MetadataArray(int, 10**9, lambda _: pytest.fail())
+    with pytest.raises(ModelFileError, match="clamp_kqv' is the array of 1000000000 integers"):
+        checked({"attention.clamp_kqv": endless})
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +209,9 @@ def test_sizes_that_are_given_block_by_block(
     if same:
         assert open_model(path).config == plain[0]
     else:
-        with pytest.raises(ModelFileError, match=f"'{key}' is an array of .* blocks differ cannot"):
+        with pytest.raises(
+            ModelFileError, match=f"'{key}' is the array of .* blocks differ cannot"
+        ):
             open_model(path)
 
 

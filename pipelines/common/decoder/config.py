@@ -181,14 +181,15 @@ class _Sizes:
     def of_blocks(self, key: str, layers: int, default: int | None = None) -> int:
         """What a key says that may be an array with a number for each block."""
         name = f"{self._architecture}.{key}"
-        if not isinstance(self._file.metadata.get(name), list):
+        length = self._file.metadata.length(name)
+        if length is None:
             return self.one(key, default)
-        values = self._file.metadata.integers(name)
-        if len(values) != layers or len(set(values)) > 1:
+        values = self._file.metadata.integers(name) if length == layers else []
+        if len(set(values)) != 1:
             raise ModelFileError(
-                f"{self._file.path}: metadata '{name}' is an array of {len(values)} numbers,"
-                f" {len(set(values))} of them different; expected the same one for each of {layers}"
-                " blocks, models whose blocks differ cannot be run"
+                f"{self._file.path}: metadata '{name}' is the"
+                f" {self._file.metadata.describe(name)}; expected the same number for each of"
+                f" {layers} blocks, models whose blocks differ cannot be run"
             )
         return self._checked(name, values[0])
 

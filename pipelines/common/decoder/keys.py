@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError
 from pipelines.common.weights.encodings import BF16, F16, F32
-from pipelines.common.weights.model_file import ModelFile, listed, quoted
+from pipelines.common.weights.model_file import Metadata, ModelFile, listed, quoted
 
 
 class Use(Enum):
@@ -31,7 +31,7 @@ Neutral: TypeAlias = tuple[Any, ...] | Callable[[Any, DecoderConfig], bool]
 
 def _window(value: Any, config: DecoderConfig) -> bool:
     """Whether no sequence is as long as the window."""
-    return value == 0 or value >= config.context_length
+    return isinstance(value, int | float) and (value == 0 or value >= config.context_length)
 
 
 _OFF: Final = (0,)
@@ -133,6 +133,9 @@ KEYS: Final[Mapping[str, Use | Neutral]] = {
 _EXPERTS: Final = re.compile(r"blk\.\d+\.ffn_(gate_inp|\w+_exps|(gate|up|down)\.\d+)\.weight")
 """Tensors of feed-forward networks of which a router chooses some."""
 
+_SECTIONS: Final = 4
+"""Numbers of the one key whose array is not one of blocks, ``rope.dimension_sections``."""
+
 _QUANTIZATION_VERSION: Final = 2
 """Of ggml's block formats; GGUF has known no other."""
 
@@ -147,7 +150,7 @@ def check_kind(file: ModelFile, architecture: str) -> None:
     if kind != "model":
         raise ModelFileError(f"{file.path}: its 'general.type' is {quoted(kind)}, expected a model")
     key = f"{architecture}.expert_count"
-    sign = f"'{key}' is {file.metadata.describe(key)}" if file.metadata.get(key, 0) != 0 else None
+    sign = f"'{key}' is {file.metadata.describe(key)}" if file.metadata.integer(key, 0) else None
     sign = sign or next((f"has {quoted(n)}" for n in file.tensors if _EXPERTS.fullmatch(n)), None)
     if sign:
         raise ModelFileError(
@@ -177,7 +180,7 @@ def check_keys(
         use = KEYS.get(name)
         if use is None:
             unknown.append(quoted(key))
-        elif not isinstance(use, Use) and not _is_neutral(use, file.metadata[key], config):
+        elif not isinstance(use, Use) and not _is_neutral(use, file.metadata, key, config):
             raise ModelFileError(
                 f"{file.path}: metadata key {quoted(key)} is the {file.metadata.describe(key)},"
                 " which changes results and cannot be applied; use another conversion of the model,"
@@ -191,8 +194,11 @@ def check_keys(
     _tell_of_contradictions(file, architecture, config, notice)
 
 
-def _is_neutral(neutral: Neutral, value: Any, config: DecoderConfig) -> bool:
-    elements = value if isinstance(value, list) else [value]
+def _is_neutral(neutral: Neutral, metadata: Metadata, key: str, config: DecoderConfig) -> bool:
+    length = metadata.length(key)
+    if length is not None and length > max(config.layers, _SECTIONS):
+        return False  # it is not looked at: it could be of any length
+    elements = [metadata[key]] if length is None else metadata[key]
     if callable(neutral):
         return all(neutral(element, config) for element in elements)
     return all(element in neutral for element in elements)

@@ -71,8 +71,8 @@ class Vocabulary:
             ModelFileError: A key is missing or of the wrong type.
             TokenizerError: The vocabulary is too large, or contradicts itself.
         """
-        bounds.check_count(metadata.length(_TOKENS), bounds.MAX_TOKENS, "tokens", source)
-        bounds.check_count(metadata.length(_MERGES), bounds.MAX_MERGES, "merges", source)
+        bounds.check_count(metadata.length(_TOKENS) or 0, bounds.MAX_TOKENS, "tokens", source)
+        bounds.check_count(metadata.length(_MERGES) or 0, bounds.MAX_MERGES, "merges", source)
         tokens = metadata.strings(_TOKENS)
         bounds.check_tokens(tokens, source)
         remarks: list[str] = []

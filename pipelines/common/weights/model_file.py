@@ -113,10 +113,10 @@ class Metadata(Mapping[str, Any]):
         shown = quoted(value) if isinstance(value, str) else str(value).lower()
         return f"{_NAMES[type(value)]} {shown}"
 
-    def length(self, key: str) -> int:
-        """Elements of an array, which is not decoded; 0 where there is no array."""
+    def length(self, key: str) -> int | None:
+        """Elements of an array; None where the key has something else, or is missing."""
         value = self._values.get(key)
-        return value.length if isinstance(value, MetadataArray) else 0
+        return value.length if isinstance(value, MetadataArray) else None
 
     def integer(self, key: str, default: T = _REQUIRED) -> int | T:
         """An integer."""
