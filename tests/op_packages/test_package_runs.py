@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +21,8 @@ from pipelines.common.ort.op_errors import Makers
 from pipelines.common.progress import Progress
 from pipelines.common.registry import Registry
 from pipelines.common.targets.cpu.runner import CpuRunner
+
+SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
 TOKENS = random_tokens(20)
 
@@ -219,7 +223,8 @@ def look_for(op, x, gate, slope):
 def emit(op, x, gate, slope):
     return op.Mul(x, op.LeakyRelu(gate, alpha=slope.as_float()))
 
-PACKAGE = OpPackage("Gates.", {"cpu": [Rule("LeakyRelu", look_for, emit)]}, operators=declare)
+RULE = Rule("LeakyRelu", look_for, emit)
+PACKAGE = OpPackage("Gates.", {"cpu": [RULE], "cuda": [RULE]}, operators=declare)
 """
 
 PLUGIN = """
@@ -273,6 +278,23 @@ def test_a_new_operator(model_file: Path, tmp_path: Path, expected: NDArray[np.f
     again = package(tmp_path / "again.py", NEW_OPERATOR)
     with pytest.raises(OpPackageError, match=r"'again': .*LeakyGate is declared twice"):
         score(model_file, [again], target="torch")
+
+
+def test_a_new_operator_in_a_graph_that_was_kept(model_file: Path, tmp_path: Path) -> None:
+    """One cache and a process each: the neutral graph of the first serves the second."""
+    plugin = tmp_path / "leaky_plugin.py"
+    plugin.write_text(PLUGIN)
+    path = package(tmp_path / "leaky.py", NEW_OPERATOR)
+    for target, encoding in (("cpu", "float32"), ("cuda", "q8_0")):
+        command = [sys.executable, SCRIPT, "--plugin-path", plugin, "warm-cache", "leaky"]
+        options = ["--model-path", model_file, "--custom-ops-path", path, "--target", target]
+        options += ["--quantization-encoding", encoding, "--no-native-ops", "--quiet"]
+        environment = {**os.environ, "RUN_PIPELINE_CACHE": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [*command, *options], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"leaky for {target}" in done.stdout
 
 
 def test_native_kernels(model_file: Path, messages: Messages) -> None:

@@ -78,6 +78,9 @@ def lowered_graph(
 
     network.cache.check_may_make(f"the graph of {job.pipeline} for {target}")
     with opened.making():
+        # Rules find new operators by their names, also in a neutral graph that was kept.
+        for package in job.packages:
+            package.declare_operators()
         model, before = neutral_graph(network, job)
         with job.progress.phase("lower", f"lowering the graph for {target}"):
             from pipelines.common.graph.lower import lower
