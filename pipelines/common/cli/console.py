@@ -58,12 +58,13 @@ class ConsoleProgress(Progress):
         done = threading.Event()
         spinner = threading.Thread(target=_spin, args=(description, done), daemon=True)
         self._spinning = True
-        spinner.start()
         try:
+            spinner.start()
             yield
         finally:
             done.set()
-            spinner.join()
+            if spinner.ident is not None:  # it was started
+                spinner.join()
             self._spinning = False
 
 
