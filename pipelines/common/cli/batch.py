@@ -169,7 +169,7 @@ def _with_seed_of_manifest(request: BatchRequest) -> BatchRequest:
     """The request with the seed of the run that it goes on with, unless it asks for one."""
     if not request.resume or request.seed is not None or request.file is None:
         return request
-    seed = (read_manifest(request.file) or {}).get("seed")
+    seed: Any = (read_manifest(request.file) or {}).get("seed")
     try:
         sampling = replace(request.defaults.sampling, seed=seed)
     except ParameterError:  # there is none, or another; what differs is told later
