@@ -33,10 +33,10 @@ def frequencies(config: DecoderConfig, file: ModelFile, architecture: str) -> ND
     """
     exponent = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
     plain = np.float32(1) / power(float(np.float32(config.rope_base)), exponent)
-    return scaled(plain, config, file, architecture)
+    return _scaled(plain, config, file, architecture)
 
 
-def scaled(
+def _scaled(
     plain: NDArray[np.float32], config: DecoderConfig, file: ModelFile, architecture: str
 ) -> NDArray[np.float32]:
     """Frequencies ``[head_dim / 2]`` scaled as a file says, see `frequencies`."""

@@ -10,6 +10,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -153,8 +154,13 @@ class _Lowering:
         for value in self.graph.inputs:
             if value in self.parameters and value.uses():
                 assert value.shape is not None
-                shape = tuple(value.shape.numpy())
-                tensor = self.make(value, kind.name, shape, kind, constant=False, package="")
+                name = f"{value.name}:{kind.name}"
+                if name in self.made:  # a rule has asked for it, and may have taken a constant
+                    tensor, described = self.made[name]
+                    self.made[name] = tensor, replace(described, constant=False)
+                else:
+                    shape = tuple(value.shape.numpy())
+                    tensor = self.make(value, kind.name, shape, kind, constant=False, package="")
                 value.replace_all_uses_with(tensor)
 
     def install(self, model: ir.Model) -> tuple[LoweredWeight, ...]:

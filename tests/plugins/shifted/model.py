@@ -1,4 +1,4 @@
-"""Llama, but that the weights of norms are stored less one; there are two ways to say that."""
+"""Llama, but that the weights of norms are stored less one; there are several ways to say that."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ class SpelledNorm(RMSNorm):
         return x * torch.rsqrt(mean + self.epsilon) * (1 + self.weight)
 
 
+class SplitNorm(RMSNorm):
+    """The same with a weight that the neutral operator and a standard one use."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = ops.rms_norm(x, self.weight, self.epsilon) / 2
+        ones = torch.ones_like(self.weight)
+        return half + ops.rms_norm(x, ones + self.weight / 2, self.epsilon)
+
+
 class BiasFirst(Linear):
     """A product that is added to its bias: to a native kernel it looks like a residual."""
 
@@ -41,5 +50,5 @@ def build(config: DecoderConfig) -> Decoder:
         layer.feed_forward_norm = SpelledNorm(config.hidden_size, config.norm_epsilon)
         layer.feed_forward.down = BiasFirst(config.intermediate_size, config.hidden_size, bias=True)
     decoder = Decoder(config.vocabulary, config.hidden_size, config.norm_epsilon, blocks)
-    decoder.norm = ShiftedNorm(config.hidden_size, config.norm_epsilon)
+    decoder.norm = SplitNorm(config.hidden_size, config.norm_epsilon)
     return decoder
