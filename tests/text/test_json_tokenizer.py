@@ -167,7 +167,7 @@ def test_other_kinds_of_vocabulary_are_refused(tmp_path: Path) -> None:
     backend = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
     backend.decoder = decoders.Metaspace()
     backend.save(str(tmp_path / "tokenizer.json"))
-    _one_line_error(tmp_path, "decodes with Metaspace; expected byte-level BPE")
+    _one_line_error(tmp_path, "of the kind 'WordLevel'; expected byte-level BPE")
     marked = tokenizers.Tokenizer(models.BPE({"a</w>": 0}, [], end_of_word_suffix="</w>"))
     marked.decoder = decoders.ByteLevel()
     marked.save(str(tmp_path / "tokenizer.json"))
@@ -274,14 +274,38 @@ def _added(**token: object) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
-def _undescribed(document: dict[str, Any]) -> None:
-    document["post_processor"]["special_tokens"] = {}
+def _model(**values: object) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["model"].update(values)
 
 
-def _undescribed_in_sequence(document: dict[str, Any]) -> None:
-    _undescribed(document)
-    template = document["post_processor"]
-    document["post_processor"] = {"type": "Sequence", "processors": [template]}
+def _part(name: str, *steps: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Puts a normalizer, or pre-tokenizers before the one of bytes."""
+
+    def edit(document: dict[str, Any]) -> None:
+        if name == "normalizer":
+            document[name] = {"type": "Sequence", "normalizers": steps}
+        else:
+            document[name]["pretokenizers"] = [*steps, *document[name]["pretokenizers"]]
+
+    return edit
+
+
+def _split(expression: str) -> dict[str, Any]:
+    pattern = {"Regex": expression}
+    return {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+
+
+def _replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def _template(*sequences: str) -> Callable[[dict[str, Any]], None]:
+    def edit(document: dict[str, Any]) -> None:
+        pieces = [{"Sequence": {"id": id, "type_id": 0}} for id in sequences]
+        template = document["post_processor"] | {"single": pieces}
+        document["post_processor"] = {"type": "Sequence", "processors": [template]}
+
+    return edit
 
 
 @pytest.mark.parametrize(
@@ -292,15 +316,78 @@ def _undescribed_in_sequence(document: dict[str, Any]) -> None:
         (_added(id=2**31, content="<x>"), "has the token id 2,147,483,648, expected less than"),
         (_vocabulary(**{"x" * 20_000: 0}), "has a token of 20,000 bytes, expected at most"),
         (_added(content="x" * 1_000_000), "has a token of 1,000,000 bytes, expected at most"),
-        (_undescribed, "special token '<|begin_of_text|>', which it does not describe"),
-        (_undescribed_in_sequence, "special token '<|begin_of_text|>', which it does not"),
+        (_model(type="WordLevel"), "the vocabulary is of the kind 'WordLevel'; expected"),
+        (_model(type=["BPE"]), "the vocabulary is of the kind .*BPE.*; expected"),
+        (_model(type="Unigram", vocab=[["a", -1.0]]), "unk_id is missing"),
+        (_model(unk_token="<none>"), "unk_token is '<none>', which the vocabulary does not have"),
+        (_model(dropout=0.5), "dropout '0.5', which makes tokens random"),
+        (_part("normalizer", _replace({"String": "a"}, "x" * 1025)), "more than 1,024 characters"),
+        (_part("normalizer", *[_replace({"String": "a"}, "aa")] * 11), "more than 1,024"),
+        (_part("normalizer", {"type": "Prepend", "prepend": "x" * 1025}), "more than 1,024"),
+        (
+            _part("normalizer", {"type": "Precompiled", "precompiled_charsmap": "/////w=="}),
+            "precompiled table of characters; expected",
+        ),
+        (_template(), "the template does not have the text in it once"),
+        (_template("B"), "the template does not have the text in it once"),
+        (_template("A", "A"), "the template does not have the text in it once"),
     ],
 )
 def test_what_would_make_the_library_fail_or_take_gigabytes(
     edit: Callable[[dict[str, Any]], None], message: str, folder: Path
 ) -> None:
+    _edit(folder, edit)
+    _one_line_error(folder, f"tokenizer.json: .*{message}")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _part("pre_tokenizer", _split("(a+)+$")),
+        _part("pre_tokenizer", {"type": "FixedLength", "length": 0}),
+        _part("normalizer", _replace({"Regex": ""}, "xy")),
+    ],
+)
+def test_a_panic_of_the_library_is_one_line(
+    edit: Callable[[dict[str, Any]], None], folder: Path
+) -> None:
+    _edit(folder, edit)
+    tokenizer = load(folder)
+    with pytest.raises(TokenizerError, match=r"tokenizer.json: the tokenizer fails: ") as caught:
+        tokenizer.encode("Hello " + "a" * 40 + "b")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        {"special_tokens": {}},
+        {"special_tokens": {"<|begin_of_text|>": {"id": "x", "ids": [], "tokens": []}}},
+        {"special_tokens": {"<|begin_of_text|>": {"id": "x", "ids": [10**6], "tokens": ["x"]}}},
+        {"type": "RobertaProcessing", "cls": ["x", 10**6], "sep": ["x", 1]},
+    ],
+)
+def test_a_template_that_begins_with_no_token(processor: dict[str, Any], folder: Path) -> None:
+    (folder / "tokenizer_config.json").unlink()
+    common = {"trim_offsets": True, "add_prefix_space": True}
+    _edit(folder, lambda document: document["post_processor"].update(common | processor))
+    notices: list[str] = []
+    tokenizer = load(folder, notices.append)
+    assert tokenizer.bos_id is None
+    assert len(notices) == ("1000000" in str(processor))
+
+
+def test_bos_of_roberta_is_its_first_token(folder: Path) -> None:
+    (folder / "tokenizer_config.json").unlink()
+    backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.post_processor = processors.RobertaProcessing(("b", 7), ("a", 5))
+    backend.save(str(folder / "tokenizer.json"))
+    tokenizer = load(folder)
+    assert tokenizer.encode("x")[0] == backend.encode("x").ids[0] == tokenizer.bos_id == 5
+
+
+def _edit(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     file = folder / "tokenizer.json"
     document = json.loads(file.read_bytes())
     edit(document)
     file.write_text(json.dumps(document))
-    _one_line_error(folder, f"tokenizer.json: .*{message.replace('|', '.')}")

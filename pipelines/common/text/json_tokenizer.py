@@ -11,8 +11,8 @@ import tokenizers
 
 from pipelines.common.errors import TokenizerError
 from pipelines.common.files import is_folder, read_document
-from pipelines.common.text import bounds
-from pipelines.common.text.tokenizer import Tokenizer
+from pipelines.common.text.json_checks import check_document, template_bos_id
+from pipelines.common.text.tokenizer import Tokenizer, told_panics
 from pipelines.common.weights.model_file import quoted
 
 _MAX_TOKENIZER_BYTES: Final = 64 << 20
@@ -40,18 +40,21 @@ def load(path: Path, notice: Callable[[str], None]) -> Tokenizer:
         TokenizerError: A file is missing, malformed or too large.
     """
     file = path / "tokenizer.json" if is_folder(path) else path
-    backend = _read_backend(file)
+    backend, template_bos = _read_backend(file)
     ids = backend.get_vocab()
+    known = set(ids.values())
+    if template_bos is not None and template_bos not in known:
+        notice(f"{file}: the template begins with the unknown token {template_bos}; it is ignored")
+        template_bos = None
     config_file = file.with_name("tokenizer_config.json")
     config = _read_settings(config_file)
-    template_bos_id = _template_bos_id(backend)
     bos_id = _token_id(config, "bos_token", ids, config_file, notice)
     if bos_id is None:
-        bos_id = template_bos_id
+        bos_id = template_bos
     adds_bos = config.get("add_bos_token")
     if not isinstance(adds_bos, bool):
-        adds_bos = bos_id is not None and bos_id == template_bos_id
-    end_ids = _generation_end_ids(file, set(ids.values()), notice)
+        adds_bos = bos_id is not None and bos_id == template_bos
+    end_ids = _generation_end_ids(file, known, notice)
     eos_id = _token_id(config, "eos_token", ids, config_file, notice)
     if eos_id is not None:
         end_ids.add(eos_id)
@@ -68,7 +71,8 @@ def load(path: Path, notice: Callable[[str], None]) -> Tokenizer:
     return tokenizer
 
 
-def _read_backend(file: Path) -> tokenizers.Tokenizer:
+def _read_backend(file: Path) -> tuple[tokenizers.Tokenizer, int | None]:
+    """The library's tokenizer, and what its template puts in front of a text."""
     try:
         content = read_document(file, _MAX_TOKENIZER_BYTES)
     except OSError as error:
@@ -76,11 +80,10 @@ def _read_backend(file: Path) -> tokenizers.Tokenizer:
             f"{file}: cannot be read: {error.strerror}; expected a tokenizer.json or its folder"
         ) from error
     document = _parse(content, file)
-    _check_bounds(document, file)
-    _check_bpe(document, file)
-    _check_template(document.get("post_processor"), file)
+    check_document(document, str(file))
     try:
-        backend = tokenizers.Tokenizer.from_buffer(content)
+        with told_panics(str(file)):
+            backend = tokenizers.Tokenizer.from_buffer(content)
     except ValueError as error:
         said = str(error).removeprefix("Cannot instantiate Tokenizer from buffer: ")
         raise TokenizerError(
@@ -88,7 +91,7 @@ def _read_backend(file: Path) -> tokenizers.Tokenizer:
         ) from error
     backend.no_truncation()  # a file may carry limits that would cut a prompt silently
     backend.no_padding()
-    return backend
+    return backend, template_bos_id(document.get("post_processor"))
 
 
 def _read_settings(file: Path) -> dict[str, Any]:
@@ -112,76 +115,6 @@ def _parse(content: bytes, file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise TokenizerError(f"{file}: expected a JSON object")
     return document
-
-
-def _check_bounds(document: Mapping[str, Any], file: Path) -> None:
-    """Checks how large the vocabulary is; the library makes a table of as many rows as ids go."""
-    source = str(file)
-    model, added = document.get("model"), document.get("added_tokens")
-    vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    if isinstance(vocabulary, dict):
-        bounds.check_tokens(vocabulary, source)
-        bounds.check_ids(vocabulary.values(), source)
-    if isinstance(added, list):
-        tokens = [token for token in added if isinstance(token, dict)]
-        contents = [str(token.get("content")) for token in tokens]
-        bounds.check_tokens(contents, source)
-        bounds.check_added(contents, source)
-        bounds.check_ids((token.get("id") for token in tokens), source)
-
-
-def _check_bpe(document: dict[str, Any], file: Path) -> None:
-    """Checks what the library takes for granted: it panics at a merge that makes no token."""
-    model = document.get("model")
-    if not isinstance(model, dict):
-        return
-    for affix in ("continuing_subword_prefix", "end_of_word_suffix"):
-        if model.get(affix):
-            raise TokenizerError(
-                f"{file}: the vocabulary marks words with {affix} {quoted(str(model[affix]))}; "
-                "expected byte-level BPE, or SentencePiece with byte fall-back"
-            )
-    vocabulary, merges = model.get("vocab"), model.get("merges")
-    if not isinstance(vocabulary, dict) or not isinstance(merges, list):
-        return
-    for rank, merge in enumerate(merges):
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        if not (
-            isinstance(pair, list)
-            and len(pair) == 2
-            and all(isinstance(token, str) for token in pair)
-            and "".join(pair) in vocabulary
-        ):
-            raise TokenizerError(f"{file}: merge {rank} does not name two tokens that make a third")
-
-
-def _check_template(post_processor: object, file: Path) -> None:
-    """Checks the same of templates: it panics at a special token that one does not describe."""
-    if not isinstance(post_processor, dict):
-        return
-    for part in _items(post_processor.get("processors")):
-        _check_template(part, file)
-    described = post_processor.get("special_tokens")
-    for form in ("single", "pair"):
-        for piece in _items(post_processor.get(form)):
-            token = piece.get("SpecialToken") if isinstance(piece, dict) else None
-            name = token.get("id") if isinstance(token, dict) else None
-            if isinstance(name, str) and not (isinstance(described, dict) and name in described):
-                raise TokenizerError(
-                    f"{file}: the template has the special token {quoted(name)}, which it does not"
-                    " describe"
-                )
-
-
-def _items(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _template_bos_id(backend: tokenizers.Tokenizer) -> int | None:
-    """What the tokenizer's template puts in front of a text, if anything."""
-    plain = backend.encode("a", add_special_tokens=False).ids
-    framed = backend.encode("a", add_special_tokens=True).ids
-    return framed[0] if framed[:1] != plain[:1] else None
 
 
 def _token_id(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import tokenizers
@@ -12,6 +13,7 @@ from tokenizers import AddedToken
 
 from pipelines.common.errors import PromptError, TokenizerError
 from pipelines.common.text.end_tokens import named_end_tokens
+from pipelines.common.weights.model_file import quoted
 
 _NEVER_IN_TEXT: Final = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
 """Bytes that no UTF-8 has (RFC 3629)."""
@@ -78,7 +80,7 @@ class Tokenizer:
 
         Raises:
             PromptError: `text` holds lone surrogates, as undecodable command-line bytes become.
-            TokenizerError: `bos` is asked for where there is none.
+            TokenizerError: `bos` is asked for where there is none, or the library fails.
         """
         try:
             text.encode()
@@ -87,7 +89,8 @@ class Tokenizer:
                 f"the text is not valid Unicode at character {error.start}; give it as UTF-8"
             ) from error
         self.backend.encode_special_tokens = not special
-        ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        with told_panics(self.source):
+            ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
         if not (self.adds_bos if bos is None else bos):
             return ids
         if self.bos_id is None:
@@ -159,6 +162,24 @@ class Tokenizer:
 
     def _named(self, id: int) -> dict[str, Any]:
         return {"id": id, "piece": self.piece(id)}
+
+
+@contextmanager
+def told_panics(source: str) -> Iterator[None]:
+    """Makes an error of a panic of the library, as at a regular expression that takes too long.
+
+    Raises:
+        TokenizerError: The library has panicked.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a class that cannot be imported
+            raise
+        raise TokenizerError(
+            f"{source}: the tokenizer fails: {quoted(str(error))}; give another one with"
+            " --tokenizer-path"
+        ) from error
 
 
 def check_matches(tokenizer: Tokenizer, vocab_size: int) -> None:
