@@ -39,6 +39,41 @@ PACKAGE = OpPackage(
 """
 
 
+UNTOLD = """
+import numpy as np
+
+def operators():
+    import torch
+    from pipelines.common.ops import neutral_operator
+
+    @neutral_operator("Untold", lambda x, table: torch.empty_like(x))
+    def untold(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        return x * table.sum()
+
+def rows(op, x, table):
+    return op.Mul(x, op.ReduceSum(op.weight(table, "float32", (3, 4)), keepdims=0))
+
+def examples(generator):
+    yield {"x": np.ones((1, 1, 4), np.float32), "table": np.ones((3, 4), np.float32)}
+
+def none(generator):
+    1 / 0
+    yield
+"""
+
+ROWS = """
+def untold(op, x, table):
+    return op.Untold(x, table)
+
+RULES = (
+    Rule("rows", untold, rows, examples=examples),
+    Rule("none", untold, rows, examples=none),
+    Rule("right", patterns.silu, right),
+)
+PACKAGE = OpPackage("A weight.", {"cpu": RULES}, operators=operators)
+"""
+
+
 def checked(
     *rules: Rule, layouts: Mapping[str, Layout] | None = None, operators: Any = None
 ) -> list[Checked]:
@@ -262,6 +297,47 @@ def test_what_cannot_be_tried() -> None:
         examples=lambda _: [{"x": np.ones((1, 1, 50)), "weight": np.ones((3, 50))}],
     )
     assert "whole blocks" in problem(k50)
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        np.ones((2, 3, 32)),
+        np.ones(()),
+        np.ones((0, 32)),
+        np.ones((3, 32), np.int32),
+        np.array([["a"]]),
+        1.5,
+        None,
+    ],
+)
+def test_weights_that_no_model_has(weight: Any) -> None:
+    rule = Rule(
+        "a",
+        patterns.linear,
+        emit_product,
+        {"weight": ("f32",)},
+        examples=lambda _: [{"x": np.ones((1, 1, 32)), "weight": weight}],
+    )
+    assert "for the weight weight; expected a vector or a matrix of numbers" in problem(rule)
+
+
+def test_an_example_that_is_none() -> None:
+    rule = Rule("a", patterns.silu, identity, examples=lambda _: [3])  # type: ignore[list-item]
+    assert problem(rule) == "an example is a int, expected a mapping"
+
+
+def test_a_weight_that_the_rule_does_not_tell(tmp_path: Path) -> None:
+    """Of a rule's functions, what they raise is told of them; others are tried all the same."""
+    source = UNTOLD + TABLE.partition("PACKAGE")[0]
+    outcome = program("ops", "check", single_file(tmp_path, "untold", source + ROWS))
+    assert outcome.code == 1
+    assert outcome.err == ""
+    assert "op package 'untold': emit of rule 'rows' fails: ValueError: table is no weight" in (
+        outcome.out
+    )
+    assert "op package 'untold': examples of rule 'none' fails: ZeroDivisionError" in outcome.out
+    assert "3 checks, 2 failed" in outcome.out
 
 
 def test_what_the_runtime_says_is_the_problem() -> None:

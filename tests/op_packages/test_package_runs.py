@@ -276,7 +276,9 @@ def test_a_new_operator(model_file: Path, tmp_path: Path, expected: NDArray[np.f
     assert np.abs(reference - expected).max() > 0.1
 
     again = package(tmp_path / "again.py", NEW_OPERATOR)
-    with pytest.raises(OpPackageError, match=r"'again': .*LeakyGate is declared twice"):
+    with pytest.raises(
+        OpPackageError, match=r"'again': operators fails: .*LeakyGate is declared twice"
+    ):
         score(model_file, [again], target="torch")
 
 

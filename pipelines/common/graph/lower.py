@@ -108,12 +108,11 @@ class _Lowering:
         # Not in the model before the end: later rules would look for their patterns inside.
         self.functions: dict[ir.OperatorIdentifier, ir.Function] = {}
 
-    def encoding(self, value: ir.Value) -> str:
-        """Name of the encoding that a parameter runs in; `COMPUTED` for what is none."""
-        if value not in self.parameters:
-            return COMPUTED
-        assert value.name is not None
-        return self.encodings[value.name].name
+    def encoding(self, value: ir.Value) -> Encoding | None:
+        """What a weight runs in; None for a value that is none."""
+        if value not in self.parameters or value.name is None:
+            return None
+        return self.encodings[value.name]
 
     def make(
         self,
@@ -126,15 +125,23 @@ class _Lowering:
         package: str,
         host: bool = False,
     ) -> ir.Value:
-        """The tensor of that layout, the same one for every rule that asks."""
-        assert value.name is not None
+        """The tensor of that layout, the same one for every rule that asks.
+
+        Raises:
+            ValueError: The value is no weight.
+        """
+        encoding = self.encoding(value)
+        if encoding is None or value.name is None:
+            raise ValueError(
+                f"{value.name} is no weight; `encodings` of a rule has those of its pattern that"
+                " have to be"
+            )
         kind = np.dtype(dtype)
         if layout in LAYOUTS:
             package = ""
         name = ":".join(part for part in (value.name, package, layout) if part)
-        encoding = self.encodings[value.name].name
         described = LoweredWeight(
-            name, value.name, layout, kind.name, shape, constant, encoding, package, host
+            name, value.name, layout, kind.name, shape, constant, encoding.name, package, host
         )
         tensor, first = self.made.setdefault(name, (_tensor(name, shape, kind), described))
         if described != first:
@@ -277,7 +284,8 @@ class _Emitter:
         return frozenset(encoding.name for encoding in self._lowering.encodings.values())
 
     def encoding(self, value: ir.Value) -> str:
-        return self._lowering.encoding(value)
+        encoding = self._lowering.encoding(value)
+        return COMPUTED if encoding is None else encoding.name
 
     def shape(self, value: ir.Value) -> tuple[int, int]:
         assert value.shape is not None
@@ -315,6 +323,7 @@ def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
 
     def emit(op: Any, **bound: Any) -> Any:
         outputs = rule.emit(_Emitter(op, lowering, rule.package), **bound)
+        _check_emitted(rule, outputs)
         if rule.package:
             # What the runtime says of a node that fails names it, and so the package.
             for node in op.nodes:
@@ -322,6 +331,23 @@ def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
         return outputs
 
     return pattern.RewriteRule(look_for, emit, applies, name=rule.name)
+
+
+def _check_emitted(rule: Rule, outputs: Any) -> None:
+    """Makes sure that a rule gives what takes the place of its pattern, or None for nothing.
+
+    Raises:
+        LoweringError: It does not.
+    """
+    wanted = len(trace(rule.pattern).outputs)
+    found = tuple(outputs) if isinstance(outputs, Sequence) else (outputs,)
+    if outputs is None or (len(found) == wanted and all(isinstance(v, ir.Value) for v in found)):
+        return
+    kinds = ", ".join(type(value).__name__ for value in found)
+    raise LoweringError(
+        f"rule '{rule.name}' of op package '{rule.package}' emits {kinds or 'nothing'}; expected"
+        f" {wanted} of the graph's values, as its pattern has outputs"
+    )
 
 
 def _state_bytes(graph: ir.Graph) -> int:

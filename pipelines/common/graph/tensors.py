@@ -98,6 +98,11 @@ def _values(source: WeightSource, parameter: str, layout: str) -> NDArray[Any]:
 
 def _check(weight: LoweredWeight, array: NDArray[Any]) -> None:
     """Makes sure that a layout has made what its rule declares."""
+    if not isinstance(array, np.ndarray):
+        raise OpPackageError(
+            f"layout '{weight.layout}' of op package '{weight.package}' made a"
+            f" {type(array).__name__} of {weight.parameter}; expected an array"
+        )
     dtype = element_type(weight.dtype)
     if array.size * array.itemsize != weight.nbytes or array.dtype != dtype:
         raise OpPackageError(

@@ -185,6 +185,8 @@ class _Trial:
 
     def _try(self, example: Mapping[str, Any]) -> None:
         """Runs one example, unless its weights cannot be in these encodings."""
+        if not isinstance(example, Mapping):
+            raise OpPackageError(f"an example is a {type(example).__name__}, expected a mapping")
         if missing := set(self._pattern.parameters) - example.keys():
             raise OpPackageError(f"an example lacks {', '.join(sorted(missing))}")
         arrays, attributes = {}, {}
@@ -194,7 +196,7 @@ class _Trial:
             else:
                 attributes[name] = example[name]
         tensors = {name: x for name, x in arrays.items() if name not in self._encodings}
-        weights = {name: arrays[name] for name in self._encodings}
+        weights = {name: _weight(name, example[name]) for name in self._encodings}
         if not all(fits(values, self._encodings[name]) for name, values in weights.items()):
             return
         self._shapes.append(
@@ -261,6 +263,21 @@ class _Trial:
 def _single(array: Array) -> Array:
     """An array as it can be bound, in float32 if it is of floating point."""
     return np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else None)
+
+
+def _weight(name: str, value: Any) -> Array:
+    """A weight of an example, as model files have them.
+
+    Raises:
+        OpPackageError: It is none.
+    """
+    array = _single(np.asarray(value))
+    if array.dtype.kind != "f" or array.ndim not in (1, 2) or not array.size:
+        raise OpPackageError(
+            f"an example has {array.dtype} {list(array.shape)} for the weight {name}; expected a"
+            " vector or a matrix of numbers"
+        )
+    return array
 
 
 def _unwritten(wanted: Array) -> Array:

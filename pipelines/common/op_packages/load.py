@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import KEPT, Emitter, Rule
 from pipelines.common.graph.trace import trace
 from pipelines.common.importing import import_from
+from pipelines.common.op_packages import NATIVE
 from pipelines.common.op_packages.find import FoundPackage
+from pipelines.common.op_packages.guard import code_of, guarded, guarded_rule, one_line
 from pipelines.common.op_packages.library import check_library, registered
 from pipelines.common.op_packages.manifest import Manifest, read_manifest
 from pipelines.common.op_packages.package import LoadedPackage, OpPackage
@@ -50,7 +53,8 @@ def load_package(
     build = f"run-pipeline ops build {path}"
     if manifest.module is not None:
         contents = _contents(name, manifest, strict)
-        _check(name, contents, targets)
+        _check(name, contents, targets, strict)
+        contents = _guarded(name, contents, strict)
     else:
         contents = OpPackage("Kernels for the neutral operators.")
     wanted = target is None or target in contents.rules
@@ -64,7 +68,8 @@ def load_package(
         target: tuple(replace(rule, package=name) for rule in rules)
         for target, rules in contents.rules.items()
     }
-    return LoadedPackage(name, path, replace(contents, rules=rules), library, package.typed)
+    contents = replace(contents, rules=rules)
+    return LoadedPackage(name, path, contents, library, package.typed, shipped=name == NATIVE)
 
 
 def _library(name: str, manifest: Manifest, build: str) -> Path:
@@ -92,7 +97,7 @@ def _contents(name: str, manifest: Manifest, strict: bool) -> OpPackage:
         if strict:
             raise
         raise OpPackageError(
-            f"op package '{name}' ({manifest.path}) fails: {_one_line(error)}"
+            f"op package '{name}' ({manifest.path}) fails: {one_line(error)}"
         ) from error
     contents: Any = getattr(module, "PACKAGE", None)
     if not isinstance(contents, OpPackage):
@@ -104,7 +109,32 @@ def _contents(name: str, manifest: Manifest, strict: bool) -> OpPackage:
     return contents
 
 
-def _check(name: str, contents: OpPackage, targets: Collection[str]) -> None:
+def _guarded(name: str, contents: OpPackage, strict: bool) -> OpPackage:
+    """The same, but that what its functions raise is one line, see `guard.code_of`."""
+    operators = contents.operators
+    return replace(
+        contents,
+        rules={
+            target: [guarded_rule(rule, name, strict=strict) for rule in rules]
+            for target, rules in contents.rules.items()
+        },
+        layouts={
+            layout: guarded(function, name, f"layout '{layout}'", strict=strict)
+            for layout, function in contents.layouts.items()
+        },
+        operators=None if operators is None else _guarded_operators(operators, name, strict),
+    )
+
+
+@functools.cache
+def _guarded_operators(
+    operators: Callable[[], object], name: str, strict: bool
+) -> Callable[[], object]:
+    """The same function each time, by which it is called once in a process."""
+    return guarded(operators, name, "operators", strict=strict)
+
+
+def _check(name: str, contents: OpPackage, targets: Collection[str], strict: bool) -> None:
     """Raises `OpPackageError` for whatever is not of its type, or for no target there is."""
 
     def check(right: bool, what: str) -> None:
@@ -123,20 +153,15 @@ def _check(name: str, contents: OpPackage, targets: Collection[str]) -> None:
         check(isinstance(rules, Collection), f"its rules for '{target}' are no sequence")
         for rule in rules:
             check(isinstance(rule, Rule), f"{rule!r} among its rules for '{target}' is no Rule")
-            _check_rule(name, rule, check)
+            _check_rule(name, rule, check, strict)
 
 
-def _check_rule(name: str, rule: Rule, check: Callable[[bool, str], None]) -> None:
+def _check_rule(name: str, rule: Rule, check: Callable[[bool, str], None], strict: bool) -> None:
     check(isinstance(rule.name, str) and rule.name != "", f"a rule is called {rule.name!r}")
     for part in ("pattern", "emit"):
         check(callable(getattr(rule, part)), f"{part} of rule '{rule.name}' is no function")
-    try:
+    with code_of(name, f"the pattern of rule '{rule.name}'", strict=strict):
         traced = trace(rule.pattern)
-    # Code of strangers again, called with a builder of our own.
-    except Exception as error:
-        raise OpPackageError(
-            f"op package '{name}': the pattern of rule '{rule.name}' fails: {_one_line(error)}"
-        ) from error
     check(bool(traced.nodes), f"the pattern of rule '{rule.name}' looks for no operator")
     check(isinstance(rule.encodings, Mapping), f"encodings of rule '{rule.name}' are no mapping")
     for parameter, encodings in rule.encodings.items():
@@ -148,16 +173,16 @@ def _check_rule(name: str, rule: Rule, check: Callable[[bool, str], None]) -> No
             isinstance(encodings, Collection) and not isinstance(encodings, str),
             f"encodings of '{parameter}' in rule '{rule.name}' are no list of names",
         )
+        check(
+            len(encodings) > 0,
+            f"rule '{rule.name}' takes '{parameter}' in no encoding; leave it out, or name some",
+        )
         for encoding in encodings:
             check(
                 encoding in ENCODINGS,
                 f"rule '{rule.name}' takes encoding {encoding!r}; there are:"
                 f" {', '.join(ENCODINGS)}",
             )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 _BARE_PATTERNS = (

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.errors import OpPackageError
 from pipelines.common.graph.rules import Rule
 from pipelines.common.weights.encodings import Encoding
 
@@ -47,6 +46,7 @@ class LoadedPackage:
         contents: What its module says; for a bare library, rules for the operators it has.
         library: The shared library with its kernels, if it has one.
         named: Whether the user named it, rather than a plugin or the project.
+        shipped: Whether it is the project's own.
     """
 
     name: str
@@ -54,6 +54,7 @@ class LoadedPackage:
     contents: OpPackage
     library: Path | None = None
     named: bool = False
+    shipped: bool = False
 
     def rules(self, target: str) -> tuple[Rule, ...]:
         """Its rules for a target."""
@@ -63,13 +64,11 @@ class LoadedPackage:
         """Declares the operators that it brings, if that has not been done in this process.
 
         Raises:
-            OpPackageError: One of them is declared already, by another package or by the project.
+            OpPackageError: It fails, as where one of them is declared already, by another package
+                or by the project.
         """
         if self.contents.operators is not None:
-            try:
-                _declare(self.contents.operators)
-            except ValueError as error:
-                raise OpPackageError(f"op package '{self.name}': {error}") from error
+            _declare(self.contents.operators)
 
 
 @functools.cache

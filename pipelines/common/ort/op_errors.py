@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines.common.errors import ModelFileError, PipelineError, TargetError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import failures, said
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 _UNKNOWN = re.compile(r"([\w.-]*):(\w+)\(-?\d+\) is not a registered function/op")
 _RUNNING = re.compile(r"while running (\w+) node\. Name:'([^/']+)/.*?' Status Message: (.*)")
 _NUMBERS = re.compile(r"tensor\((bool|float|double|u?int(8|16|32|64)|b?float16)\)")
+_SHOWN_RULES = 4
 _MAKING = re.compile(r"Exception during initialization: (.*)")
 
 
@@ -36,11 +40,13 @@ class Makers:
     Attributes:
         packages: Names of the op packages whose rules made some of its nodes.
         libraries: Names of those among them that have kernels.
+        rules: The rules that made those, where the package is not the project's own, for messages.
         folder: The exported folder that it was read from; None if it was made here.
     """
 
     packages: frozenset[str] = frozenset()
     libraries: frozenset[str] = frozenset()
+    rules: tuple[str, ...] = ()
     folder: Path | None = None
 
     @contextmanager
@@ -51,11 +57,9 @@ class Makers:
             TargetError: An op package is at fault.
             ModelFileError: The folder is.
         """
-        # The last where what the runtime has to say holds names that are no text.
-        raised: tuple[type[Exception], ...] = (*failures(), RuntimeError, UnicodeDecodeError)
         try:
             yield
-        except raised as error:
+        except _raised() as error:
             if explanation := self.of_session(error, graph):
                 raise explanation from error
             raise
@@ -70,6 +74,26 @@ class Makers:
             if explanation := self.of_run(error):
                 raise explanation from error
             raise
+
+    def check_numbers(self, logits: NDArray[np.float32]) -> None:
+        """Makes sure that logits can be chosen from, where foreign rules have a part in them.
+
+        Where they have none, the weights are damaged, and whoever chooses says so.
+
+        Args:
+            logits: One row a sequence, or a single row.
+
+        Raises:
+            TargetError: They are no numbers.
+        """
+        if self.rules and not np.isfinite(logits.max(axis=-1)).all():  # a NaN is a maximum
+            shown = ", ".join(self.rules[:_SHOWN_RULES])
+            more = len(self.rules) - _SHOWN_RULES
+            raise TargetError(
+                f"the model computes logits that are no numbers; either {shown}"
+                f"{f' or one of {more} more' if more > 0 else ''} is wrong, which 'run-pipeline ops"
+                " check' tells, or the weights are damaged"
+            )
 
     def check_interface(self, session: InferenceSession, layers: int) -> None:
         """Makes sure that a graph from a folder takes and gives what runners bind.
@@ -136,6 +160,12 @@ class Makers:
 
 NOBODY = Makers()
 """Of a graph that is the project's own."""
+
+
+def _raised() -> tuple[type[Exception], ...]:
+    """What is raised where a session is made."""
+    # The last where what the runtime has to say holds names that are no text.
+    return (*failures(), RuntimeError, UnicodeDecodeError)
 
 
 def _names(graph: LoweredGraph, domain: str, operator: str) -> list[str]:

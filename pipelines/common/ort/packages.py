@@ -31,8 +31,14 @@ def report(job: Job, graph: LoweredGraph, target: str) -> None:
 def makers(job: Job, graph: LoweredGraph) -> Makers:
     """Who has made the graph of a job."""
     working = at_work(job, graph)
+    foreign = {package.name for package in working if not package.shipped}
     return Makers(
         packages=frozenset(package.name for package in working),
         libraries=frozenset(package.name for package in working if package.library),
+        rules=tuple(
+            f"rule '{taken.rule}' of op package '{taken.package}'"
+            for taken in graph.taken
+            if taken.package in foreign
+        ),
         folder=job.program.folder,
     )

@@ -154,7 +154,9 @@ class CoreMLRunner:
             session.run_with_iobinding(binding)
         self._states[slot] = [new, past]
         self._lengths[slot] += len(tokens)
-        return logits.reshape(-1)[: self._config.vocabulary]
+        row = logits.reshape(-1)[: self._config.vocabulary]
+        self._makers.check_numbers(row)
+        return row
 
     def _inputs(self, slot: int, tokens: Sequence[int], length: int) -> dict[str, NDArray[Any]]:
         """What a call needs beside the state; of all that there is, what the graph asks for."""

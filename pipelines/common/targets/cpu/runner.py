@@ -78,6 +78,7 @@ class CpuRunner:
             call.wanted[:] = len(chunk) - 1
             call.run(np.asarray([chunk]), np.asarray([start + first]))
         self._lengths[slot] = start + len(tokens)
+        self._makers.check_numbers(logits[0, 0])
         return logits[0, 0]
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
@@ -89,6 +90,7 @@ class CpuRunner:
             self._steps[count] = _Call(self, slice(0, count), sequence=1, logits=logits)
         self._steps[count].run(np.asarray(tokens)[:, None], self._lengths[:count])
         self._lengths[:count] += 1
+        self._makers.check_numbers(self._step_logits[:count, 0])
         return self._step_logits[:count, 0]
 
     def copy(self, source: int, target: int, length: int) -> None:

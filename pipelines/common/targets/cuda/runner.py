@@ -111,7 +111,9 @@ class CudaRunner:
             chunk = tokens[first : first + PREFILL_CHUNK]
             logits = self._compute(slot, chunk, start + first, [len(chunk) - 1])
         self._lengths[slot] = start + len(tokens)
-        return logits.numpy()[0]
+        row = logits.numpy()[0]
+        self._makers.check_numbers(row)
+        return row
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Appends a token to each of the first slots, see `Runner.decode`."""
@@ -121,12 +123,16 @@ class CudaRunner:
     def advance(self, tokens: Sequence[int]) -> Candidates:
         """Appends a token to each of the first slots, see `CandidateRunner.advance`."""
         self._step(tokens)
-        return self._search.search(len(tokens))
+        best = self._search.search(len(tokens))
+        self._makers.check_numbers(best.logits)
+        return best
 
     def last_logits(self) -> NDArray[np.float32]:
         """All logits of the last step, see `CandidateRunner.last_logits`."""
         shape = (self._advanced, self._config.vocabulary)
-        return self._copies.out(self._step_logits.data_ptr(), shape, np.float32)
+        logits = self._copies.out(self._step_logits.data_ptr(), shape, np.float32)
+        self._makers.check_numbers(logits)
+        return logits
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Makes the first tokens of one slot those of another, see `Runner.copy`.
