@@ -257,7 +257,7 @@ def test_many_values_are_not_made_objects(folder: Path) -> None:
     (folder / "generation_config.json").write_bytes(b"[" + b"[]," * 1_500_000 + b"[]]")
     _one_line_error(folder, "generation_config.json: cannot be read: Is larger than")
     (folder / "tokenizer.json").write_bytes(b"[" + b"[]," * 3_000_000 + b"[]]")
-    _one_line_error(folder, "tokenizer.json: holds more than 4,194,304 values")
+    _one_line_error(folder, "tokenizer.json: holds more than 5,242,880 values")
 
 
 def _vocabulary(**tokens: int) -> Callable[[dict[str, Any]], None]:

@@ -12,9 +12,9 @@ from typing import Final
 from pipelines.common.errors import TokenizerError
 
 MAX_TOKENS: Final = 1 << 20
-"""Four times the largest vocabularies; ids stay below it as well."""
+"""Four times as many as the largest vocabulary has; ids stay below it as well."""
 
-MAX_MERGES: Final = 1 << 21
+MAX_MERGES: Final = 1 << 20
 
 MAX_TOKEN_BYTES: Final = 1 << 14
 """The longest tokens of models, runs of blanks and dashes, have 1,024 bytes."""

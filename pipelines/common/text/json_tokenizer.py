@@ -20,8 +20,8 @@ _MAX_TOKENIZER_BYTES: Final = 64 << 20
 
 _MAX_SETTINGS_BYTES: Final = 4 << 20
 
-_MAX_VALUES: Final = 1 << 22
-"""In a file, twice as many as the largest has; each is an object of up to a hundred bytes."""
+_MAX_VALUES: Final = 5 << 20
+"""In a file: one a token and three a merge, up to their bounds. Each takes up to 100 bytes."""
 
 
 def load(path: Path, notice: Callable[[str], None]) -> Tokenizer:
