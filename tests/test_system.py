@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.common import system
-from pipelines.common.system import available_memory, cores, peak_memory
+from pipelines.common.system import available_memory, cores, peak_memory, total_memory
 
 GIB = 1 << 30
 NO_LIMIT_V1 = 9223372036854771712
@@ -53,6 +53,14 @@ def under(folder: str, files: dict[str, str]) -> dict[str, str | int]:
 @linux
 def test_without_groups_it_is_the_machines(tmp_path: Path) -> None:
     assert available_memory(machine(tmp_path, 8 * GIB)) == 8 * GIB
+
+
+@linux
+@pytest.mark.parametrize("files", [{}, {"proc/meminfo": "MemTotal: 99 kB"}])
+def test_where_the_system_does_not_tell_it_is_all_there_is(
+    tmp_path: Path, files: dict[str, str | int]
+) -> None:
+    assert available_memory(put(tmp_path, files)) == total_memory()
 
 
 @linux

@@ -93,7 +93,9 @@ def available_memory(root: Path = Path("/")) -> int:
     """
     if sys.platform == "darwin":
         return _available_macos()
-    machine = _kibibytes((root / "proc/meminfo").read_text())["MemAvailable"]
+    told = _kibibytes(_read(root / "proc/meminfo"))
+    # Where the system does not tell, as without /proc, what would be too much is not known.
+    machine = told.get("MemAvailable", total_memory())
     return max(0, min([machine, *_available_in_groups(root)]))
 
 

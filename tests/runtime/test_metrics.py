@@ -60,3 +60,7 @@ def test_the_age_of_the_process_is_that_of_the_operating_system():
     # `ps` counts in whole seconds.
     elapsed = subprocess.check_output(["ps", "-o", "etimes=", "-p", str(os.getpid())])
     assert abs(age - int(elapsed)) < 2
+
+
+def test_the_age_of_the_process_where_the_system_does_not_tell(tmp_path):
+    assert process_age_s(tmp_path / "stat") is None

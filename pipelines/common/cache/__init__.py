@@ -215,10 +215,10 @@ class Cache:
         if kind is not None:
             _check_kind(kind)
         self._check_usable()
-        if not os.path.lexists(self.root):
-            return 0
         freed = 0
         try:
+            if not self._exists():
+                return 0
             with self._locked():
                 for entry_kind, path in list(self._folders()):
                     if kind is None or entry_kind == kind:
@@ -313,20 +313,30 @@ class Cache:
         if self._unusable:
             return f" ({self._unusable})"
         try:
-            next(self.root.iterdir(), None)
-        except FileNotFoundError:  # nothing has been stored yet
-            return ""
+            self._exists()
         except OSError as error:
             return f" ({error.strerror})"
         return ""
 
+    def _exists(self) -> bool:
+        """Whether something has been stored in it.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        try:
+            return next(self.root.iterdir(), None) is not None
+        except FileNotFoundError:
+            return False
+
     def _failure(self, action: str, error: OSError) -> CacheError:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return CacheError(
-            f"cannot {action} the cache folder {self.root}: {error.strerror or error}; "
-            f"{'make room there, or ' if full else ''}name another folder with"
-            f" {location.FOLDER_VARIABLE}=FOLDER"
-        )
+        reason = error.strerror or str(error)
+        if isinstance(error, FileExistsError):  # as `mkdir` says of files and of loops of links
+            reason = "it is not a folder"
+        advice = f"name another folder with {location.FOLDER_VARIABLE}=FOLDER"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = f"make room there, or {advice}"
+        return CacheError(f"cannot {action} the cache folder {self.root}: {reason}; {advice}")
 
 
 def digest(*parts: str | bytes | Mapping[str, Any]) -> str:

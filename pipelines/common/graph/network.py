@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.common.cache import Cache
-from pipelines.common.errors import LoweringError, NoRuleError, PluginError
+from pipelines.common.errors import LoweringError, NoRuleError, PluginError, UsageError
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.graph.store import lowered_graph
 from pipelines.common.graph.tensors import Made, make_tensors
@@ -89,7 +90,15 @@ class Network:
             OpPackageError: An op package cannot declare its operators, or the module uses one that
                 no package declares.
             PluginError: The module has other parameters than there are weights.
+            UsageError: There is no working directory.
         """
+        try:
+            Path.cwd()
+        except OSError as error:  # MKL, within torch, would end the process
+            raise UsageError(
+                f"the working directory cannot be used ({error.strerror}), and PyTorch needs one;"
+                " change to another"
+            ) from error
         for package in job.packages:
             package.declare_operators()
         module, _, function = self.function.partition(":")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,12 +108,17 @@ class Metrics:
         }
 
 
-def process_age_s() -> float | None:
-    """Seconds since this process started, to the clock tick; None where only Linux would tell."""
-    if sys.platform != "linux":
+def process_age_s(status: Path = Path("/proc/self/stat")) -> float | None:
+    """Seconds since this process started, to the clock tick; None where the system does not tell.
+
+    Args:
+        status: Where Linux tells.
+    """
+    try:
+        # The fields after the program's name, which is in parentheses and may itself contain any.
+        fields = status.read_text().rpartition(")")[2].split()
+    except OSError:
         return None
-    # The fields after the program's name, which is in parentheses and may itself contain any.
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
