@@ -89,10 +89,11 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gguf(tmp_path_factory.mktemp("model") / "model.gguf", llama())
 
 
-def failure(model_file: Path, package: Path, *before: str) -> str:
+def failure(model_file: Path, *packages: Path, before: tuple[str, ...] = ()) -> str:
     """The line with which a run ends."""
+    named = [word for path in packages for word in ("--custom-ops-path", path)]
     return program(
-        *(*before, "llama3", "--model-path", model_file, "--custom-ops-path", package),
+        *(*before, "llama3", "--model-path", model_file, *named),
         *("--target", "cpu", "--no-native-ops", "--quantization-encoding", "float32"),
         *("--prompt", "th", "--max-new-tokens", 2, "--quiet"),
     ).error
@@ -114,7 +115,7 @@ def test_strict_shows_where(model_file: Path, tmp_path: Path, part: str) -> None
     code, _ = FAILURES[part]
     path.write_text(f"{HEAD}{code if code[0] == '1' else f'PACKAGE = {code}'}\n")
     with pytest.raises(ZeroDivisionError):
-        failure(model_file, path, "--strict-plugins")
+        failure(model_file, path, before=("--strict-plugins",))
 
 
 @pytest.mark.parametrize(
@@ -135,3 +136,17 @@ def test_a_library_that_is_none(model_file: Path, tmp_path: Path) -> None:
     path = tmp_path / f"kernels{SUFFIX}"
     path.write_text("No library." * 100)
     assert str(path) in failure(model_file, path)
+
+
+def test_kernels_of_two_packages_in_one_domain(model_file: Path, tmp_path: Path) -> None:
+    paths = [
+        compile_library(
+            tmp_path / f"{name}{SUFFIX}",
+            SILU.replace("SiLU, Embedding)", f"{kernel})"),
+        )
+        for name, kernel in {"one": "SiLU", "other": "Embedding"}.items()
+    ]
+    assert (
+        "op packages 'other' and 'one' have kernels in one domain, which ONNX Runtime takes from"
+        " one library only"
+    ) in failure(model_file, *paths)

@@ -9,9 +9,10 @@ is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.errors import ModelFileError, PipelineError, TargetError
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.ort import failures, said
+from pipelines.common.ort import failures, onnxruntime, said
 from pipelines.common.weights.model_file import quoted
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _UNKNOWN = re.compile(r"([\w.-]*):(\w+)\(-?\d+\) is not a registered function/op")
 _RUNNING = re.compile(r"while running (\w+) node\. Name:'([^/']+)/.*?' Status Message: (.*)")
 _NUMBERS = re.compile(r"tensor\((bool|float|double|u?int(8|16|32|64)|b?float16)\)")
+_SHARED_DOMAIN = "Domain already set in registry"
 _SHOWN_RULES = 4
 _MAKING = re.compile(r"Exception during initialization: (.*)")
 
@@ -39,13 +41,13 @@ class Makers:
 
     Attributes:
         packages: Names of the op packages whose rules made some of its nodes.
-        libraries: Names of those among them that have kernels.
+        libraries: The libraries of those among them that have kernels, by name.
         rules: The rules that made those, where the package is not the project's own, for messages.
         folder: The exported folder that it was read from; None if it was made here.
     """
 
     packages: frozenset[str] = frozenset()
-    libraries: frozenset[str] = frozenset()
+    libraries: Mapping[str, Path] = field(default_factory=dict)
     rules: tuple[str, ...] = ()
     folder: Path | None = None
 
@@ -138,6 +140,13 @@ class Makers:
                 return TargetError(
                     f"ONNX Runtime refuses what op package '{package}' makes: {message}"
                 )
+        if _SHARED_DOMAIN in message and (pair := self._with_one_domain()):
+            first, second = pair
+            return TargetError(
+                f"op packages '{first}' and '{second}' have kernels in one domain, which ONNX"
+                " Runtime takes from one library only; run with one of them, or give the kernels of"
+                " one another domain"
+            )
         if self.libraries and (making := _MAKING.search(message)):
             by = " or ".join(f"'{name}'" for name in sorted(self.libraries))
             return TargetError(f"a kernel of op package {by} cannot be made: {making[1]}")
@@ -151,6 +160,13 @@ class Makers:
             operator, package, message = running.groups()
             return TargetError(f"operator {operator} of op package '{package}' failed: {message}")
         return None if self.folder is None else self._of_folder(message)
+
+    def _with_one_domain(self) -> tuple[str, str] | None:
+        """Two packages that no session can have together."""
+        for pair in combinations(self.libraries, 2):
+            if _clash(*(self.libraries[name] for name in pair)):
+                return pair
+        return None
 
     def _of_folder(self, message: str) -> ModelFileError:
         return ModelFileError(
@@ -166,6 +182,27 @@ def _raised() -> tuple[type[Exception], ...]:
     """What is raised where a session is made."""
     # The last where what the runtime has to say holds names that are no text.
     return (*failures(), RuntimeError, UnicodeDecodeError)
+
+
+def _clash(first: Path, second: Path) -> bool:
+    """Whether two libraries bring operators in one domain."""
+    import onnx
+
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([], "probe", [value], [value])
+    opsets = [onnx.helper.make_opsetid("", 20)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    options = onnxruntime().SessionOptions()
+    options.log_severity_level = 4
+    try:
+        for library in (first, second):
+            options.register_custom_ops_library(str(library))
+        onnxruntime().InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except failures() as error:
+        return _SHARED_DOMAIN in str(error)
+    return False
 
 
 def _names(graph: LoweredGraph, domain: str, operator: str) -> list[str]:

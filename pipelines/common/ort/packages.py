@@ -34,7 +34,7 @@ def makers(job: Job, graph: LoweredGraph) -> Makers:
     foreign = {package.name for package in working if not package.shipped}
     return Makers(
         packages=frozenset(package.name for package in working),
-        libraries=frozenset(package.name for package in working if package.library),
+        libraries={package.name: package.library for package in working if package.library},
         rules=tuple(
             f"rule '{taken.rule}' of op package '{taken.package}'"
             for taken in graph.taken
