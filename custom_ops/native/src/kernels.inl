@@ -126,14 +126,18 @@ struct Q8_0 {
   template <class S>
   static void add(const uint8_t* tile, int64_t stride, int64_t ahead, const Panel& x, int64_t block, int first,
                   Each<S, F32>& sums) {
+    // Two pointers: an address is the sum of two registers, of which `stride` is one.
+    const uint8_t *lines = tile + 64, *asked = lines + ahead;
     for (int b = 0; b < 2; ++b, ++block) {
       const int64_t place = block * S::width + first;
       Each<S, I32> dots;
       for_each<S>([&](int g, int t) { dots[g][t] = I32::all(x.sums[place + t] * (kCodeOffset / 8)); });
-      for (int j = 0; j < 8; ++j) {
+      for (int j = 0; j < 8; ++j, lines += 64, asked += 64) {
         Codes line[S::groups];
-        for (int g = 0; g < S::groups; ++g)
-          line[g] = signed_codes(load_line<S>(tile + g * stride + 64 + 512 * b + 64 * j, ahead));
+        for (int g = 0; g < S::groups; ++g) {
+          if (S::asks_ahead) prefetch(asked + g * stride);
+          line[g] = signed_codes(Codes::load(lines + g * stride));
+        }
         for (int t = 0; t < S::tokens; ++t) {
           const Activations codes = Activations::load(x.codes + ((block * 8 + j) * S::width + first + t) * 4);
           for (int g = 0; g < S::groups; ++g) dots[g][t] = dot_signed(dots[g][t], line[g], codes);

@@ -113,7 +113,7 @@ std::vector<std::vector<double>> memory_rates(Encoding encoding, const std::vect
   }
 
   const auto ways = static_cast<int64_t>(distances.size()), products = rounds * count * ways;
-  const auto way = [&](int64_t i) { return (i + i / count) % ways; };  // another one whenever a matrix comes again
+  const auto way = [&](int64_t i) { return (i % count + i / count) % ways; };  // in each round another for a matrix
   const Tokens one(1);
   std::vector<float> values(rows);
   std::vector<std::atomic<int64_t>> next(products);
