@@ -94,7 +94,7 @@ inline F32 operator/(F32 a, F32 b) {
   return each(a, b, [](float x, float y) { return x / y; });
 }
 inline F32 fma(F32 a, F32 b, F32 c) {
-  for (int i = 0; i < 16; ++i) c.v[i] = native::fused(a.v[i], b.v[i], c.v[i]);
+  for (int i = 0; i < 16; i += 4) native::fuse(a.v + i, b.v + i, c.v + i);
   return c;
 }
 // b where one of the two is not a number.

@@ -828,7 +828,11 @@ void check_fused(Random& random) {
     const int64_t beside = exponent + random.integer(-50, 50);
     float c = value(std::clamp<int64_t>(beside, 0, 255), std::clamp<int64_t>(beside, 0, 255));
     if (random.chance(0.1)) c = -product;
-    expect_same(fused(a, b, c), std::fma(a, b, c), a, " * ", b, " + ", c);
+    const float as[] = {a, b, c, a}, bs[] = {b, c, a, -b}, cs[] = {c, a, b, c};
+    float fused[] = {c, a, b, c};
+    fuse(as, bs, fused);
+    for (int lane = 0; lane < 4; ++lane)
+      expect_same(fused[lane], std::fma(as[lane], bs[lane], cs[lane]), as[lane], " * ", bs[lane], " + ", cs[lane]);
   }
 }
 
