@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import tiny_models
 from batch_files import VARYING, manifest, outcomes, records, write_rows
 from tiny_models import open_model
 
@@ -147,6 +150,26 @@ def test_another_tokenizer_does_not_go_on_with_an_output(cli, tmp_path):
     outcome = cli("llama3", *args, "--tokenizer-path", tokenizer, "--resume")
     assert outcome.code == 1
     assert "begun with other settings: tokenizer " in outcome.error
+
+
+def test_a_model_is_its_content_to_those_who_go_on(cli, tmp_path):
+    """Not its time, nor where it lies."""
+    model = tiny_models.write_gguf(tmp_path / "tiny.gguf", tiny_models.llama())
+    args = ["--prompt", "ab", "--output", tmp_path / "answers.jsonl", "--max-new-tokens", "2"]
+    args += ["--quiet", "--model-path"]
+    assert cli("llama3", *args, model).code == 0
+    os.utime(model, ns=(0, 0))
+    assert cli("llama3", *args, model, "--resume").code == 0
+    (tmp_path / "moved").mkdir()
+    moved = shutil.copyfile(model, tmp_path / "moved" / model.name)
+    assert cli("llama3", *args, moved, "--resume").code == 0
+    content = bytearray(model.read_bytes())
+    content[-100] ^= 1
+    model.write_bytes(content)
+    os.utime(model, ns=(0, 0))
+    outcome = cli("llama3", *args, model, "--resume")
+    assert outcome.code == 1
+    assert "begun with other settings: model_fingerprint " in outcome.error
 
 
 def test_other_encodings_and_kernels_do_not_go_on_with_an_output(cli, tmp_path):

@@ -125,11 +125,22 @@ def test_weights_can_stay_in_the_model_file(reference):
     np.testing.assert_array_equal(logits(opened), logits(expected))
 
 
+def test_a_model_file_that_is_referred_to_may_be_touched_and_copied(reference):
+    folder, file = reference
+    os.utime(file, ns=(0, 0))
+    tiny_models.open_model(folder)
+    shutil.copyfile(file, file.with_suffix(".copy"))
+    file.with_suffix(".copy").replace(file)
+    tiny_models.open_model(folder)
+
+
 def test_a_model_file_that_is_referred_to_has_to_stay_as_it_was(reference):
     folder, file = reference
+    os.utime(file, ns=(0, 0))
     changed = bytearray(file.read_bytes())
     changed[-1] ^= 1
     file.write_bytes(changed)
+    os.utime(file, ns=(0, 0))
     with pytest.raises(ModelFileError, match="which has changed; export the model again"):
         tiny_models.open_model(folder)
     file.unlink()
