@@ -148,6 +148,16 @@ def test_a_model_file_that_is_referred_to_has_to_stay_as_it_was(reference):
         tiny_models.open_model(folder)
 
 
+def test_a_layout_that_a_weight_cannot_have_is_one_line(reference):
+    folder, _ = reference
+    manifest = json.loads((folder / "manifest.json").read_text())
+    weight = next(w for w in manifest["weights"] if w["layout"] == "float32")
+    weight["layout"] = "codes"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelFileError, match="lays weights out as their encodings do not allow"):
+        logits(tiny_models.open_model(folder))
+
+
 # Op packages.
 
 

@@ -201,8 +201,17 @@ class Exported:
     ) -> Iterator[Made]:
         """See `Program.tensors`."""
         if isinstance(self.weights, WeightSource):
-            return make_tensors(self.weights, graph.weights, layouts, packages)
+            return self._made(make_tensors(self.weights, graph.weights, layouts, packages))
         return self.weights.tensors(graph.weights)
+
+    def _made(self, tensors: Iterator[Made]) -> Iterator[Made]:
+        try:
+            yield from tensors
+        except (KeyError, ValueError) as error:  # of a layout, for a weight that it is not for
+            raise ModelFileError(
+                f"{self.folder} lays weights out as their encodings do not allow:"
+                f" {type(error).__name__}: {error}; export the model again"
+            ) from error
 
 
 @dataclass(frozen=True)

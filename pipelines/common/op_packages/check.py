@@ -271,13 +271,13 @@ def _weight(name: str, value: Any) -> Array:
     Raises:
         OpPackageError: It is none.
     """
-    array = _single(np.asarray(value))
+    array = np.asarray(value)
     if array.dtype.kind != "f" or array.ndim not in (1, 2) or not array.size:
         raise OpPackageError(
             f"an example has {array.dtype} {list(array.shape)} for the weight {name}; expected a"
             " vector or a matrix of numbers"
         )
-    return array
+    return _single(array)
 
 
 def _unwritten(wanted: Array) -> Array:
