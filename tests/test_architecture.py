@@ -18,6 +18,7 @@ ORDER = (
     "errors",
     "elementary",
     "escapes",
+    "dependencies",
     "progress",
     "opened",
     "files",

@@ -78,6 +78,14 @@ class PluginError(PipelineError):
     """A plugin that fails to load, or two that claim one name."""
 
 
+class DependencyError(PipelineError):
+    """A package that this project runs on is missing, or of a version that will not do."""
+
+
+class SystemLimitError(PipelineError):
+    """The system has no more of something to give: memory, open files, threads."""
+
+
 class OpPackageError(PipelineError):
     """A custom op package that cannot be used: not one, broken, built for another machine."""
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
 
-from pipelines.common import builtins, hookspecs, plugins
+from pipelines.common import builtins, dependencies, hookspecs, plugins
 from pipelines.common.errors import (
     ModelFileError,
     OpPackageError,
@@ -73,6 +73,13 @@ class Entry(Generic[R]):
         """The modules that the record requires and that cannot be imported; imports none."""
         required = self.record.requires if isinstance(self.record, TargetRecord) else ()
         return tuple(name for name in required if not _importable(name))
+
+    def wrong_modules(self) -> dependencies.Problem | None:
+        """What is wrong with the modules that the record requires, missing ones first."""
+        if missing := self.missing_modules():
+            return dependencies.missing(missing)
+        required = self.record.requires if isinstance(self.record, TargetRecord) else ()
+        return next(filter(None, map(dependencies.problem, required)), None)
 
     def state(self) -> str:
         """Why it cannot be used, as far as a look tells; empty if nothing speaks against it."""
@@ -190,8 +197,10 @@ class Registry:
         Raises:
             UsageError: No pipeline has that name.
             PluginError: It cannot be loaded.
+            DependencyError: What all pipelines run on is not of a version that will do.
         """
         entry = _lookup("pipeline", name, self.pipelines)
+        dependencies.check("numpy", "tokenizers")
         with self._answering(entry):
             return _function(entry.record.load, entry)()
 
@@ -208,12 +217,12 @@ class Registry:
 
         Raises:
             UsageError: No target has that name.
-            TargetError: A module that it requires is not installed.
+            TargetError: A module that it requires is not installed, or of another version.
             PluginError: It cannot be loaded.
         """
         entry = self.target(name)
-        if missing := entry.missing_modules():
-            raise TargetError(f"target '{name}' needs {', '.join(missing)}, not installed here")
+        if wrong := entry.wrong_modules():
+            raise TargetError(f"target '{name}' cannot be used: {wrong}")
         with self._answering(entry):
             return _function(entry.record.load, entry)()
 
@@ -225,9 +234,8 @@ class Registry:
         """
         from pipelines.common.target import Availability
 
-        if missing := self.target(name).missing_modules():
-            needed = " ".join(missing)
-            return Availability(reason=f"{needed} is not installed", fix=f"pip install {needed}")
+        if wrong := self.target(name).wrong_modules():
+            return Availability(reason=wrong.reason, fix=wrong.fix)
         try:
             with self._answering(self.target(name)):
                 found = self.load_target(name).availability()
@@ -243,7 +251,7 @@ class Registry:
         Raises:
             UsageError: No target has that name.
         """
-        if self.target(name).missing_modules():
+        if self.target(name).wrong_modules():
             return {}
         with contextlib.suppress(PluginError), self._answering(self.target(name)):
             return dict(self.load_target(name).versions())
@@ -494,7 +502,13 @@ def _function(lazy: Lazy[F], entry: Entry[Any]) -> F:
     try:
         imported = importlib.import_module(module)
     except ImportError as error:
-        raise PluginError(f"{entry.plugin}: cannot load '{entry.record.name}': {error}") from error
+        if explanation := dependencies.explained(error):
+            raise explanation from error
+        if entry.plugin.provenance == BUILT_IN:  # no stranger's fault
+            raise
+        raise PluginError(
+            f"{entry.plugin}: cannot load '{entry.record.name}': {_one_line(error)}"
+        ) from error
     function: F | None = getattr(imported, attribute, None)
     if function is None:
         raise PluginError(f"{entry.plugin}: '{lazy}' of '{entry.record.name}' does not exist")

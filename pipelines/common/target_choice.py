@@ -34,6 +34,7 @@ def choose(registry: Registry, requested: str, device: int, progress: Progress) 
             raise TargetError(f"target '{requested}' cannot run here: {_why_not(availability)}")
         _check_device(requested, availability, device)
         return requested
+    why = ""
     for name in _by_preference(registry):
         availability = registry.availability(name)
         if availability.here:
@@ -41,7 +42,8 @@ def choose(registry: Registry, requested: str, device: int, progress: Progress) 
             return name
         if availability.device_found:
             progress.notice(f"target '{name}' is passed over: {_why_not(availability)}")
-    raise TargetError("no target can run here; 'run-pipeline targets' says what is missing")
+        why = f", not even '{name}': {_why_not(availability)}"
+    raise TargetError(f"no target can run here{why}")
 
 
 def choose_to_build(registry: Registry, requested: str, progress: Progress) -> str:

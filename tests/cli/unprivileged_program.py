@@ -6,30 +6,13 @@ import, which may be in folders that only root may enter; it prints what became 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import sys
 
-from pipelines.common.cli import main
+from several_runs import run
 
 NOBODY = 65534
-
-
-def run(args: list[str]) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr; the code is -1 where the program ends with a traceback."""
-    sys.argv = ["run_pipeline.py", *args]
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as end:
-            return int(end.code or 0), out.getvalue(), err.getvalue()
-        except BaseException as error:  # noqa: BLE001 - it is what is looked for
-            return -1, out.getvalue(), repr(error)
-    return 0, out.getvalue(), err.getvalue()
-
 
 if __name__ == "__main__":
     first, others = map(json.loads, sys.argv[1:3])

@@ -29,6 +29,7 @@ from pipelines.common.cli import (
 from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import PROGRAM, say
 from pipelines.common.cli.context import PLUGIN_PATHS, registry_of
+from pipelines.common.cli.environment import explained
 from pipelines.common.cli.options import path_of
 from pipelines.common.errors import PipelineError, ReaderGoneError
 from pipelines.common.escapes import printable_lines
@@ -63,6 +64,11 @@ class PipelineGroup(TyperGroup):
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             raise unknown_name("pipeline or command", args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command; what the machine does not give is told in one line."""
+        with explained():
+            return super().invoke(ctx)
 
     def get_help_option(self, ctx: Any) -> Any:
         """``--help``, handled after the (eager) ``--plugin-path``, whose pipelines it lists."""

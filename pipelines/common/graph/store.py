@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipelines.common import opened
+from pipelines.common import dependencies, opened
 from pipelines.common.cache import digest
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, Taken
@@ -77,6 +77,7 @@ def lowered_graph(
         return kept
 
     network.cache.check_may_make(f"the graph of {job.pipeline} for {target}")
+    dependencies.check(*PACKAGES)
     with opened.making():
         # Rules find new operators by their names, also in a neutral graph that was kept.
         for package in job.packages:

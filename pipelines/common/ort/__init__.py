@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from types import ModuleType
+
+from pipelines.common import dependencies
 
 
 def onnxruntime() -> ModuleType:
@@ -12,8 +15,13 @@ def onnxruntime() -> ModuleType:
 
     Its official builds send usage data from 1.29 on, on Linux too, unless this is set before the
     import; they leave a database for it in the user's cache folder as well.
+
+    Raises:
+        DependencyError: What is installed of it will not do.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    if "onnxruntime" not in sys.modules:
+        dependencies.check("onnxruntime")
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)  # what is left is what ends the process
