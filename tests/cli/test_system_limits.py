@@ -23,7 +23,7 @@ RUN = ["llama3", "--prompt", "x", "--max-new-tokens", "1", "--quiet"]
 @pytest.mark.parametrize(
     ("kind", "limit", "name"),
     [
-        (resource.RLIMIT_AS, 250 << 20, "ulimit -v"),
+        (resource.RLIMIT_AS, 64 << 20, "ulimit -v"),
         (resource.RLIMIT_NOFILE, 5, "ulimit -n"),
     ],
 )

@@ -51,13 +51,13 @@ class SamplingParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        bounds: tuple[tuple[str, Callable[[float], bool], str], ...] = (
-            ("temperature", lambda value: value >= 0, "0 or more"),
-            ("top_p", lambda value: 0 < value <= 1, "above 0 and at most 1"),
-            ("min_p", lambda value: 0 <= value <= 1, "from 0 to 1"),
-            ("repetition_penalty", lambda value: value > 0, "above 0"),
-        )
-        for name, valid, expected in bounds:
+        ranges: dict[str, tuple[Callable[[float], bool], str]] = {
+            "temperature": (lambda value: value >= 0, "0 or more"),
+            "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+            "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+            "repetition_penalty": (lambda value: value > 0, "above 0"),
+        }
+        for name, (valid, expected) in ranges.items():
             value = getattr(self, name)
             if not (_is(value, Real) and valid(value) and abs(value) < math.inf):
                 raise ParameterError(name, value, f"a number {expected}")
