@@ -189,7 +189,20 @@ def test_a_module_that_would_come_from_elsewhere(
     other = tmp_path / "other"
     other.mkdir()
     _package(other)
-    assert is_noticed(job, made, lambda: monkeypatch.syspath_prepend(str(other)))
+    monkeypatch.setattr(sys, "path", ["beside the program", *sys.path])
+    assert is_noticed(job, made, lambda: sys.path.insert(1, str(other)))
+    (other / "program").mkdir()
+    _package(other / "program")
+    assert not is_noticed(job, made, lambda: sys.path.insert(0, str(other / "program")))
+
+
+def test_a_module_that_would_not_be_found(
+    job: Job, made: list[LoweredGraph], importable: Path
+) -> None:
+    """As that of a program which has made the graph, where another one uses it."""
+    _package(importable)
+    importlib.import_module("some_package")
+    assert not is_noticed(job, made, lambda: sys.path.remove(str(importable)))
 
 
 def test_the_driver_of_another_place_has_entries_of_its_own(

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import importlib.util
 import os
 import stat
 import sys
 from collections.abc import Iterable, Mapping
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -33,6 +33,7 @@ LIBRARIES = {
     "sympy": "sympy",
     "mpmath": "mpmath",
     "networkx": "networkx",
+    "gguf": "gguf",
     "google": "protobuf",
 }
 """Packages that are named by the version of their distribution."""
@@ -98,7 +99,7 @@ def changed(recorded: Sources, cache: Cache) -> str | None:
         KeyError: They are no sources; `TypeError` and `AttributeError` likewise.
     """
     for top, where in recorded["places"].items():
-        if place(top) != where:
+        if place(top) not in ("", where):  # what is not found now is not used now
             return f"module {top}"
     for path, digest in recorded["files"].items():
         if _digest(path, cache) != digest:
@@ -119,10 +120,17 @@ def without_file(modules: Iterable[str]) -> str | None:
 def place(top: str) -> str:
     """Where a top-level module would be imported from; empty where none would be found by name.
 
-    What is in `sys.modules` does not count: in the next process it need not have been imported.
+    What is in `sys.modules` does not count: in the next process it need not have been imported. Nor
+    do modules beside a program, which are its own: another one may have others of the same names.
     """
+    beside = PathFinder.find_spec(top, sys.path[:1])
+    if beside is not None and beside.origin and top != "pipelines":
+        return ""
     for finder in sys.meta_path:
-        spec = finder.find_spec(top, None)
+        try:
+            spec = finder.find_spec(top, None)
+        except ImportError:  # one that forbids it
+            return ""
         if spec is not None:
             return spec.origin or str(next(iter(spec.submodule_search_locations or ()), ""))
     return ""
