@@ -114,6 +114,11 @@ class _Lowering:
             return None
         return self.encodings[value.name]
 
+    def encoding_name(self, value: ir.Value) -> str:
+        """Its name; `COMPUTED` for a value that is no weight."""
+        encoding = self.encoding(value)
+        return COMPUTED if encoding is None else encoding.name
+
     def make(
         self,
         value: ir.Value,
@@ -284,8 +289,7 @@ class _Emitter:
         return frozenset(encoding.name for encoding in self._lowering.encodings.values())
 
     def encoding(self, value: ir.Value) -> str:
-        encoding = self._lowering.encoding(value)
-        return COMPUTED if encoding is None else encoding.name
+        return self._lowering.encoding_name(value)
 
     def shape(self, value: ir.Value) -> tuple[int, int]:
         assert value.shape is not None
@@ -317,7 +321,7 @@ def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
 
     def applies(_context: Any, **bound: Any) -> bool:
         return all(
-            lowering.encoding(bound[parameter]) in encodings
+            lowering.encoding_name(bound[parameter]) in encodings
             for parameter, encodings in rule.encodings.items()
         )
 
