@@ -3,32 +3,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from programs import SCRIPT, VARIABLES, Outcome
 
 from pipelines.common.cli import main
-
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "run_pipeline.py"
-
-VARIABLES = ("RUN_PIPELINE_PLUGIN_PATH", "RUN_PIPELINE_STRICT_PLUGINS")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self):
-        """The one line that a failure writes."""
-        (line,) = self.err.splitlines()
-        assert line.startswith("run_pipeline: error: ")
-        assert self.out == ""
-        return line.removeprefix("run_pipeline: error: ")
 
 
 @pytest.fixture(autouse=True)

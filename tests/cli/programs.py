@@ -1,4 +1,4 @@
-"""Programs that run beside the test, whose output is looked at as it comes."""
+"""The program as tests run it: what came of it, or beside the test, looked at as it comes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,31 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "run_pipeline.py"
 COMMAND = [sys.executable, str(SCRIPT)]
 
+VARIABLES = ("RUN_PIPELINE_PLUGIN_PATH", "RUN_PIPELINE_STRICT_PLUGINS")
+
 _TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self):
+        """The one line that a failure writes."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("run_pipeline: error: ")
+        assert self.out == ""
+        return line.removeprefix("run_pipeline: error: ")
 
 
 class Output:

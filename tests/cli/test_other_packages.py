@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from programs import ROOT
 
 from pipelines.common.dependencies import DEPENDENCIES, Dependency
 from pipelines.llama3.pipeline import BUNDLED

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import VARIABLES, Outcome
+from programs import VARIABLES, Outcome
 
 PROGRAM = Path(__file__).with_name("unprivileged_program.py")
 
