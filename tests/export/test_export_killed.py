@@ -42,10 +42,13 @@ def stuck_export(gguf_file, tmp_path):
     args = ["--plugin-path", plugin, "export", "llama3", "--model-path", gguf_file, out]
     options = ["--target", "cpu", "--quantization-encoding", "auto", "--quiet"]
     command = [sys.executable, SCRIPT, *args, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "writing\n"
-        yield process
-        process.kill()
+    # What a plugin prints goes to stderr.
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr.readline() == "writing\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def left(folder):
