@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipelines.common.errors import OpPackageError
@@ -7,10 +9,12 @@ from pipelines.common.registry import Registry
 
 
 @pytest.fixture(scope="session", autouse=True)
-def native_library() -> None:
-    """The kernels have to be there; the installation builds them where there is a compiler."""
+def native_library() -> Path:
+    """The kernels, which have to be there; the installation builds them with a compiler."""
     try:
         registry = Registry.discover()
-        registry.load_op_package(registry.typed_op_package("native"))
+        library = registry.load_op_package(registry.typed_op_package("native")).library
     except OpPackageError as error:
         pytest.skip(f"the native kernels cannot be used: {error}")
+    assert library is not None
+    return library

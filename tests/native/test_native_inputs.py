@@ -10,15 +10,12 @@ from pathlib import Path
 import pytest
 from broken_nodes import CASES, VALID
 
-from pipelines.common.registry import Registry
-
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, str | None]:
+def outcomes(native_library: Path) -> dict[str, str | None]:
     """What became of each node; the last is one in which the process has ended, if it has."""
-    library = Registry.discover().load_op_package("native").library
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("broken_nodes.py"), str(library)],
+        [sys.executable, Path(__file__).with_name("broken_nodes.py"), str(native_library)],
         capture_output=True,
         text=True,
         check=False,

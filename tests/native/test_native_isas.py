@@ -21,7 +21,6 @@ from numpy_features import FEATURES, without
 from tiny_models import open_model, random_tokens
 
 from custom_ops.native.rules import BLOCKS, STORED
-from pipelines.common.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,14 +58,8 @@ def program(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def library() -> Path:
-    path = Registry.discover().load_op_package("native").library
-    assert path is not None
-    return path
-
-
 @pytest.fixture(scope="module")
-def isas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def isas(native_library: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Libraries, by the instruction set that each is to take; it chooses when it first computes.
 
     Those that the library names as what it has kernels for, and this processor can run.
@@ -75,7 +68,7 @@ def isas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     def refusal(isa: str) -> str | None:
         """Why the library does not take an instruction set, if it does not."""
-        result[isa] = shutil.copy(library(), folder / f"{isa}.so")
+        result[isa] = shutil.copy(native_library, folder / f"{isa}.so")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PIPELINE_NATIVE_ISA", isa)
             try:
