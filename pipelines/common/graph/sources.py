@@ -76,6 +76,7 @@ def sources(cache: Cache) -> Sources:
         found.add(path)
         if top not in places and not top.startswith(PREFIX):  # which says the place itself
             places[top] = place(top)
+    places = {top: where for top, where in places.items() if where}
     own = (f"{cache.root}{os.sep}", *libraries.values())
     for path, importing in opened.files().items():
         top = importing.partition(".")[0]
