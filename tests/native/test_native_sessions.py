@@ -56,7 +56,7 @@ def test_sessions_leave_nothing_behind(path: Path) -> None:
 @pytest.mark.parametrize("token", [VOCABULARY, -1, 2**40])
 def test_token_out_of_range(path: Path, token: int) -> None:
     runner = start(path)
-    with pytest.raises(PipelineError, match=f"token {token} is outside of the vocabulary of 320"):
+    with pytest.raises(PipelineError, match=f"there is no token {token}; the vocabulary has 320"):
         runner.prefill(0, [1, token, 2])
     assert np.isfinite(runner.prefill(0, [1, 2])).all()
 
