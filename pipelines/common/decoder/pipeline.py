@@ -102,7 +102,7 @@ class DecoderPipeline:
             TokenizerError: Its tokenizer cannot be built.
         """
         path = self._path(options)
-        if path.is_dir():
+        if is_folder(path):
             return self.open(options, registry, progress).tokenizer
         cache = options.cache(self.name, progress.notice)
         return self._tokenizer(registry.opener(path)(path), cache, options, progress)
