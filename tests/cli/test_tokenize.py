@@ -63,7 +63,7 @@ def test_a_file_that_is_a_vocabulary_and_nothing_else(cli, tmp_path):
     path = vocabulary_only(tmp_path / "other.gguf", "bloom", missing=b"\x04")
     outcome = cli("tokenize", "--model-path", path, "--text", "t\x04h", "--ids")
     assert outcome.out == "257 116 104\n"
-    assert "no token for 1 of the bytes" in outcome.error
+    assert "no token for 1 of the bytes" in outcome.err
 
 
 def vocabulary_only(path, architecture="llama", missing=b""):
