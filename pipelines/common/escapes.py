@@ -27,6 +27,17 @@ def printable(text: str, limit: int | None = None) -> str:
     return _UNSAFE.sub(_escaped, text)
 
 
+def printable_message(text: str, limit: int) -> str:
+    """`text` on one line like `printable`; what is too long is cut in its middle.
+
+    Messages say at their end what to do.
+    """
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]}…{text[-half + 1 :]}"
+    return printable(text)
+
+
 def printable_lines(text: str) -> str:
     """`text` with such escapes, and with its newlines and tabs."""
     return _UNSAFE_IN_TEXT.sub(_escaped, text)

@@ -333,8 +333,11 @@ def test_a_weight_that_the_rule_does_not_tell(tmp_path: Path) -> None:
     outcome = program("ops", "check", single_file(tmp_path, "untold", source + ROWS))
     assert outcome.code == 1
     assert outcome.err == ""
+    assert "op package 'untold': emit of rule 'rows' fails: ValueError: table is no weight" in (
+        outcome.out
+    )
     assert "op package 'untold': examples of rule 'none' fails: ZeroDivisionError" in outcome.out
-    assert "3 checks, 1 failed" in outcome.out
+    assert "3 checks, 2 failed" in outcome.out
 
 
 def test_what_the_runtime_says_is_the_problem() -> None:

@@ -121,7 +121,7 @@ def test_strict_shows_where(model_file: Path, tmp_path: Path, part: str) -> None
 @pytest.mark.parametrize(
     ("variable", "said"),
     [
-        ("SILU_CANNOT_BE_MADE", "a kernel of op package 'kernels' cannot be made: no room"),
+        ("SILU_CANNOT_BE_MADE", "a kernel of op package 'kernels' cannot be made: SiLU: no room"),
         ("SILU_FAILS", "operator SiLU of op package 'kernels' failed: a number is odd"),
     ],
 )

@@ -388,7 +388,7 @@ def test_more_tokens_or_merges_than_a_model_has(
         ("token_type", ["normal"]),
         ("pre", 3),
         ("bos_token_id", "<s>"),
-        ("add_bos_token", 1),
+        ("add_bos_token", 2),
     ],
 )
 def test_keys_that_are_missing_or_of_another_type(

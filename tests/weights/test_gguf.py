@@ -339,11 +339,11 @@ def test_refuses_malformed_files(tmp_path: Path, data: bytes, message: str) -> N
 
 
 def test_refuses_what_is_no_file(tmp_path: Path) -> None:
-    assert "is a directory" in failure(tmp_path)
+    assert "Is a directory; expected a regular file" in failure(tmp_path)
     assert "no such model file" in failure(tmp_path / "missing.gguf")
     assert "is empty" in failure(write(tmp_path, b""))
     os.mkfifo(tmp_path / "pipe")
-    assert "not a regular file" in failure(tmp_path / "pipe")
+    assert "Is a named pipe; expected a regular file" in failure(tmp_path / "pipe")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipelines.common.escapes import printable
+from pipelines.common.escapes import printable, printable_message
 from pipelines.common.progress import Progress
 
 PROGRAM = "run_pipeline"
@@ -19,7 +19,7 @@ _LONGEST = 4000
 
 def say(message: str) -> None:
     """Writes one line to stderr, under the program's name, whatever the message holds."""
-    print(f"{PROGRAM}: {printable(message, _LONGEST)}", file=sys.stderr, flush=True)
+    print(f"{PROGRAM}: {printable_message(message, _LONGEST)}", file=sys.stderr, flush=True)
 
 
 class ConsoleProgress(Progress):

@@ -37,7 +37,9 @@ def explained() -> Iterator[None]:
     """
     try:
         yield
-    except PipelineError:
+    except PipelineError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _LIMITS:
+            raise SystemLimitError(f"{error}; {_LIMITS[error.__cause__.errno]}") from error
         raise
     except Exception as error:
         explanation = _of(error)

@@ -219,12 +219,26 @@ def _form(weight: LoweredWeight) -> str:
 
 
 class _Emitter:
-    """Implements `Emitter` with the rewriter's node builder."""
+    """Implements `Emitter` with the rewriter's node builder.
 
-    def __init__(self, builder: Any, lowering: _Lowering, package: str) -> None:
+    Args:
+        builder: The rewriter's.
+        lowering: Has the weights.
+        rule: The rule that emits.
+        bound: What its pattern has found, by parameter.
+    """
+
+    def __init__(
+        self, builder: Any, lowering: _Lowering, rule: Rule, bound: Mapping[str, Any]
+    ) -> None:
         self._builder = builder
         self._lowering = lowering
-        self._package = package
+        self._package = rule.package
+        self._computed = {
+            bound[parameter]
+            for parameter, encodings in rule.encodings.items()
+            if COMPUTED in encodings and lowering.encoding(bound[parameter]) is None
+        }
 
     def __getattr__(self, operator: str) -> Any:
         return getattr(self._builder, operator)
@@ -238,7 +252,7 @@ class _Emitter:
         *,
         constant: bool = True,
     ) -> ir.Value:
-        if self.encoding(value) == COMPUTED:
+        if value in self._computed:
             return value
         return self._lowering.make(
             value, layout, shape, dtype, constant=constant, package=self._package
@@ -326,7 +340,7 @@ def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
         )
 
     def emit(op: Any, **bound: Any) -> Any:
-        outputs = rule.emit(_Emitter(op, lowering, rule.package), **bound)
+        outputs = rule.emit(_Emitter(op, lowering, rule, bound), **bound)
         _check_emitted(rule, outputs)
         if rule.package:
             # What the runtime says of a node that fails names it, and so the package.
