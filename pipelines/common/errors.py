@@ -108,3 +108,8 @@ class NoRuleError(LoweringError):
 
 class TargetError(PipelineError):
     """A target that is not here or does not run what it was given."""
+
+
+def one_line(error: BaseException) -> str:
+    """What code of strangers raised, for a message."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

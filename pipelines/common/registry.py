@@ -30,6 +30,7 @@ from pipelines.common.errors import (
     PluginError,
     TargetError,
     UsageError,
+    one_line,
 )
 from pipelines.common.hookspecs import (
     Lazy,
@@ -177,7 +178,7 @@ class Registry:
                 raise
             if module is not None and self._manager.is_registered(module):
                 self._manager.unregister(module)
-            self.problems.append(f"plugin '{name}' ({provenance}) was skipped: {_one_line(error)}")
+            self.problems.append(f"plugin '{name}' ({provenance}) was skipped: {one_line(error)}")
             return
         for record in records:
             self._take(record, plugin)
@@ -398,7 +399,7 @@ class Registry:
             if self._strict or entry.plugin.provenance == BUILT_IN:
                 raise
             raise PluginError(
-                f"{entry.plugin}: '{entry.record.name}' fails: {_one_line(error)}"
+                f"{entry.plugin}: '{entry.record.name}' fails: {one_line(error)}"
             ) from error
 
     def _records_of(self, plugin: Plugin) -> Iterator[Record]:
@@ -478,10 +479,6 @@ def _taken(kind: str, name: str, plugin: Plugin, what: str, other: Plugin) -> st
     return f"{kind} '{name}' of {plugin} was skipped: {other} has {what}; rename one of them"
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
 def _left_out(name: str, error: OpPackageError) -> str:
     """What the user is told when a registered op package cannot be used."""
     from pipelines.common.op_packages.load import LibraryNotBuiltError
@@ -507,7 +504,7 @@ def _function(lazy: Lazy[F], entry: Entry[Any]) -> F:
         if entry.plugin.provenance == BUILT_IN:  # no stranger's fault
             raise
         raise PluginError(
-            f"{entry.plugin}: cannot load '{entry.record.name}': {_one_line(error)}"
+            f"{entry.plugin}: cannot load '{entry.record.name}': {one_line(error)}"
         ) from error
     function: F | None = getattr(imported, attribute, None)
     if function is None:

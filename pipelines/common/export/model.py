@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from pipelines.common.export.manifest import (
     read_manifest,
 )
 from pipelines.common.export.packages import lacks_native, load_packages
+from pipelines.common.files import exists, is_file
 from pipelines.common.graph.external import Place
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, element_type
 from pipelines.common.graph.tensors import Made, make_tensors
@@ -326,14 +326,12 @@ def _referenced(
     """The weights of a folder that leaves them in the model file, which the user is told of."""
     path = Path(manifest.origin.path)
     taken = f"{folder} takes its weights from {path}"
-    try:
-        # Before it is opened: a device or a pipe that the folder names is not even touched.
-        regular = path.is_absolute() and stat.S_ISREG(path.stat().st_mode)
-    except (OSError, ValueError) as error:  # of a path that cannot be one
+    # Before it is opened: a device or a pipe that the folder names is not even touched.
+    if not exists(path):
         raise ModelFileError(
             f"{taken}, which is not there; bring it back, or export without --reference-weights"
-        ) from error
-    if not regular:
+        )
+    if not path.is_absolute() or not is_file(path):
         raise ModelFileError(f"{taken}, which is no model file; expected the whole path of one")
     progress.notice(taken)
     file = registry.opener(path)(path)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from pipelines.common.errors import OpPackageError, PipelineError
+from pipelines.common.errors import OpPackageError, PipelineError, one_line
 
 if TYPE_CHECKING:
     from pipelines.common.graph.rules import Rule
@@ -73,8 +73,3 @@ def guarded_rule(rule: Rule, package: str, *, strict: bool) -> Rule:
         emit=guard("emit", rule.emit),
         examples=examples,
     )
-
-
-def one_line(error: BaseException) -> str:
-    """What an error is and says."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
