@@ -9,10 +9,18 @@ import pytest
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
+# Tests that run side by side have a core each: threads that spin on the same one take all the time.
+if hasattr(os, "sched_setaffinity") and (worker := os.environ.get("PYTEST_XDIST_WORKER", "")):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 @pytest.fixture(scope="session", autouse=True)
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def shared_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[None]:
     """A cache for the whole run, so that a graph is built once and the user's cache is let be."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base if worker_id == "master" else base.parent) / "cache"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RUN_PIPELINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("RUN_PIPELINE_CACHE", str(cache))
         patch.delenv("RUN_PIPELINE_CACHE_LIMIT", raising=False)
         yield

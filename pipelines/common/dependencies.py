@@ -58,6 +58,9 @@ DEPENDENCIES: Final[Mapping[str, Dependency]] = {
     "onnxruntime": Dependency(_ONNXRUNTIME, "1.31", "1.32"),
     "gguf": Dependency(("gguf",), "0.19"),
     "tokenizers": Dependency(("tokenizers",), "0.22"),
+    "typer": Dependency(("typer",), "0.20"),
+    "rich": Dependency(("rich",), "13"),
+    "pluggy": Dependency(("pluggy",), "1.5"),
 }
 """By module, as `pyproject.toml` has them."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 from kept_graphs import network
 from notices import Notices
 
+from pipelines.common import opened
 from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.graph import build as build_module
 from pipelines.common.graph import lower as lower_module
+from pipelines.common.graph import sources
 from pipelines.common.graph.build import build
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.target import Job
@@ -59,7 +62,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
 
 
 @pytest.fixture
-def job(tmp_path: Path, config: DecoderConfig) -> Job:
+def job(tmp_path: Path, config: DecoderConfig, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """For a graph with a cache of its own; what other tests have loaded or read does not count."""
+    loaded = {name.partition(".")[0] for name in sys.modules} - sources.LIBRARIES.keys()
+    monkeypatch.setattr(sources, "_UNCOUNTED", sources._UNCOUNTED | loaded - {"pipelines"})
+    monkeypatch.setattr(opened._watch, "files", {})
     progress = Notices()
     return Job(
         pipeline="test",

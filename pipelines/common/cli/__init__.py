@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
@@ -19,6 +20,20 @@ def main() -> None:
     from pipelines.common.cli import streams
 
     streams.claim(own=own_process)
-    from pipelines.common.cli.app import run
-
+    try:
+        from pipelines.common.cli.app import run
+    except ModuleNotFoundError as error:
+        _end_without(error)
     run(own_process=own_process)
+
+
+def _end_without(error: ModuleNotFoundError) -> NoReturn:
+    """Ends the program where a package that even the command line needs is missing."""
+    from pipelines.common import dependencies
+    from pipelines.common.cli.console import say
+
+    explanation = dependencies.explained(error)
+    if explanation is None:
+        raise error
+    say(f"error: {explanation}")
+    sys.exit(explanation.exit_code)

@@ -22,7 +22,7 @@ SCRIPT = "CMakeLists.txt"
 _NO_COMPILER = re.compile(
     r"No CMAKE_CXX_COMPILER could be found"
     r"|CMAKE_CXX_COMPILER:\s+\S+\s+is not"
-    r"|Could not find compiler set"
+    r"|Could not find (?:the )?compiler (?:set|specified)"
 )
 _COMPILER_ERROR = re.compile(
     r"^.*(?:\berror: |undefined reference to |Undefined symbols).+$", re.MULTILINE
