@@ -134,7 +134,7 @@ class Engine:
 
 
 class Runner(Protocol):
-    """The part of `pipelines.common.runtime.runner.Runner` that is measured."""
+    """The part of `pipelines.common.program.runner.Runner` that is measured."""
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> object:
         """Writes `tokens` into `slot` from position `start` on; returns the last one's logits."""

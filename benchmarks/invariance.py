@@ -11,11 +11,11 @@ import argparse
 from collections.abc import Sequence
 
 from benchmarks.report import print_machine, print_table
+from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.scheduler import Scheduler
+from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
-from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.scheduler import Scheduler
-from pipelines.common.runtime.sequence import TextSequence
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions, TextModel
 
 VARIANTS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.random_gguf import SHAPES, write_random_gguf
-from pipelines.common.weights.gguf import open_gguf
+from pipelines.common.checkpoints.gguf.reader import open_gguf
 
 KV_ELEMENT_BYTES = 2
 """Keys and values are counted in float16, as llama.cpp keeps them."""

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from benchmarks.engine import Setup, Worker, read_setup, serve
 from pipelines.common.cli.console import ConsoleProgress
-from pipelines.common.decoder.pipeline import DecoderModel
-from pipelines.common.registry import Registry
-from pipelines.common.runtime.runner import Runner
-from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.scheduler import Scheduler
-from pipelines.common.runtime.sequence import TextSequence
+from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.scheduler import Scheduler
+from pipelines.common.engine.sequence import TextSequence
+from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.program.runner import Runner
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions
 
 

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import median, print_machine, print_table
-from pipelines.common.ort import layouts
-from pipelines.common.weights.encodings import (
+from pipelines.common.encodings.encodings import (
     BF16,
     F16,
     Q4_0,
@@ -25,7 +24,8 @@ from pipelines.common.weights.encodings import (
     Encoding,
     dequantize,
 )
-from pipelines.common.weights.quantize import quantize
+from pipelines.common.encodings.quantize import quantize
+from pipelines.common.ort import layouts
 
 
 def figure(

@@ -20,7 +20,7 @@ from unittest import mock
 from benchmarks.report import print_machine, print_table
 from pipelines.common.ort import onnxruntime
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions
 
 

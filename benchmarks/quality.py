@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import print_machine, print_table
+from pipelines.common.program.runner import Runner
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.text_generation import ModelOptions
 

@@ -24,10 +24,10 @@ import numpy as np
 
 from benchmarks.bandwidth import read_bandwidth
 from benchmarks.report import machine, median, print_machine, print_table
-from pipelines.common.decoder.pipeline import DecoderModel
+from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.program.runner import Runner
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.registry.registry import Registry
 from pipelines.common.system import peak_memory
 from pipelines.common.text_generation import ModelOptions
 

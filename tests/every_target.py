@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipelines.common.registry import Registry
-from pipelines.common.target_choice import looked_at
+from pipelines.common.registry.registry import Registry
+from pipelines.common.registry.target_choice import looked_at
 
 HERE = tuple(name for name, found in looked_at(Registry.discover()).items() if found.here)
 

@@ -15,16 +15,16 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines.common.cache import Cache
+from pipelines.common.checkpoints.gguf.reader import open_gguf
+from pipelines.common.checkpoints.table import Weight
+from pipelines.common.encodings.encodings import ENCODINGS, Encoding
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph, Rule
-from pipelines.common.graph.tensors import make_tensors, named
 from pipelines.common.ops import DOMAIN
 from pipelines.common.ort.layouts import LAYOUTS
+from pipelines.common.program.tensors import make_tensors, named
+from pipelines.common.program.weights import WeightSource
 from pipelines.common.targets.cpu.rules import RULES
-from pipelines.common.weights.encodings import ENCODINGS, Encoding
-from pipelines.common.weights.gguf import open_gguf
-from pipelines.common.weights.source import WeightSource
-from pipelines.common.weights.table import Weight
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from tiny_models import open_model
 from pipelines.common import text_generation
 from pipelines.common.errors import UsageError
 from pipelines.common.ort import session
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.program.runner import Runner
 from pipelines.common.targets import torch as torch_target
 from pipelines.common.text_generation import ModelOptions
 from pipelines.echo.pipeline import EchoModel

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from pipelines.common import plugins
 from pipelines.common.errors import ModelFileError, PluginError, TargetError, UsageError
-from pipelines.common.registry import Registry
+from pipelines.common.registry import plugins
+from pipelines.common.registry.registry import Registry
 
 PLUGIN = """
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 
 @hookimpl
 def register_pipelines():
@@ -22,7 +22,7 @@ def register_pipelines():
 BAD = PLUGIN.format(name="bad")
 
 TARGET_PLUGIN = """
-from pipelines.common.hookspecs import TargetRecord, hookimpl
+from pipelines.common.registry.hookspecs import TargetRecord, hookimpl
 
 @hookimpl
 def register_targets():
@@ -33,7 +33,7 @@ def register_targets():
 def target(fields, load="pass"):
     """A plugin with a target."""
     return f"""
-from pipelines.common.hookspecs import TargetRecord, hookimpl
+from pipelines.common.registry.hookspecs import TargetRecord, hookimpl
 
 def load():
     {load}
@@ -47,7 +47,7 @@ def register_targets():
 def weight_format(fields):
     """A plugin with a weight format."""
     return f"""
-from pipelines.common.hookspecs import WeightFormatRecord, hookimpl
+from pipelines.common.registry.hookspecs import WeightFormatRecord, hookimpl
 
 @hookimpl
 def register_weight_formats():
@@ -236,7 +236,7 @@ def test_of_two_records_of_one_name_the_first_stays(make_plugin, install):
 
 OP_PACKAGE = """
 from pathlib import Path
-from pipelines.common.hookspecs import OpPackageRecord, hookimpl
+from pipelines.common.registry.hookspecs import OpPackageRecord, hookimpl
 
 @hookimpl
 def register_op_packages():
@@ -349,7 +349,7 @@ def test_a_reference_to_nothing_names_the_plugin(make_plugin, reference, reason)
     ],
 )
 def test_a_format_is_told_by_the_first_bytes_or_else_by_the_ending(tmp_path, name, content):
-    from pipelines.common.weights.gguf import open_gguf
+    from pipelines.common.checkpoints.gguf.reader import open_gguf
 
     model = tmp_path / name
     model.write_bytes(content)
@@ -361,7 +361,7 @@ def test_a_format_is_told_by_the_first_bytes_or_else_by_the_ending(tmp_path, nam
 
 
 OTHER_FORMAT = """
-from pipelines.common.hookspecs import WeightFormatRecord, hookimpl
+from pipelines.common.registry.hookspecs import WeightFormatRecord, hookimpl
 
 @hookimpl
 def register_weight_formats():

@@ -9,9 +9,9 @@ import pytest
 from notices import Notices
 
 from pipelines.common.errors import TargetError, UsageError
-from pipelines.common.registry import Registry
-from pipelines.common.target import Availability, Device
-from pipelines.common.target_choice import choose, choose_to_build, looked_at, preferred
+from pipelines.common.program.target import Availability, Device
+from pipelines.common.registry.registry import Registry
+from pipelines.common.registry.target_choice import choose, choose_to_build, looked_at, preferred
 
 READY = Availability((Device("one"), Device("two", memory=1 << 30)))
 ABSENT = Availability(reason="there is no such device", fix="buy one")
@@ -19,8 +19,8 @@ BROKEN = Availability(reason="its library is too old", fix="update it", device_f
 
 PLUGIN = """
 from types import SimpleNamespace
-from pipelines.common.hookspecs import TargetRecord, hookimpl
-from pipelines.common.target import Availability, Device
+from pipelines.common.registry.hookspecs import TargetRecord, hookimpl
+from pipelines.common.program.target import Availability, Device
 
 
 

@@ -14,9 +14,9 @@ from gguf import GGUFValueType, GGUFWriter, TokenType
 from numpy.typing import NDArray
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
-from pipelines.common.decoder.pipeline import DecoderModel
+from pipelines.common.models.decoder import DecoderModel
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text.tokenizer import byte_alphabet
 from pipelines.common.text_generation import ModelOptions
 

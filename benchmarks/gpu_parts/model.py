@@ -9,11 +9,11 @@ import numpy as np
 
 from benchmarks.gpu_parts.part import Part, Recorder, Settings
 from benchmarks.models import Model
-from pipelines.common.decoder.pipeline import DecoderModel
+from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.program.runner import CandidateRunner, Runner
+from pipelines.common.program.target import Target
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
-from pipelines.common.runtime.runner import CandidateRunner, Runner
-from pipelines.common.target import Target
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions
 
 

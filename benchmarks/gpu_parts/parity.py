@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu_parts.model import make_target, open_model, random_tokens
 from benchmarks.gpu_parts.part import Part, Recorder, Settings
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.program.runner import Runner
 from pipelines.common.targets.torch import TorchTarget
 
 Logits = NDArray[np.float32]

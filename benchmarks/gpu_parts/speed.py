@@ -12,12 +12,12 @@ from benchmarks.gpu_parts.model import Steps, make_target, open_model, random_to
 from benchmarks.gpu_parts.part import Part, Recorder, Settings
 from benchmarks.gpu_parts.profile import record_kernels
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.decoder.pipeline import DecoderModel
-from pipelines.common.graph.view.anatomy import of_lowered
-from pipelines.common.runtime.runner import Runner
-from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.scheduler import Scheduler
-from pipelines.common.runtime.sequence import TextSequence
+from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.scheduler import Scheduler
+from pipelines.common.engine.sequence import TextSequence
+from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.program.runner import Runner
+from pipelines.common.view.anatomy import of_lowered
 
 _WARM_UP = 4
 _PROFILED_STEPS = 8

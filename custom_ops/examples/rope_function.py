@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Emitter, Rule
-from pipelines.common.op_packages.package import OpPackage
+from pipelines.common.program.package import OpPackage
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.graph import patterns
-from pipelines.common.op_packages.examples import EXAMPLES
+from pipelines.common.op_check.examples import EXAMPLES
 
 Example = dict[str, Any]
 EPSILON = 1e-5

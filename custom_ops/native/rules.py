@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.common.encodings.encodings import ENCODINGS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Emitter, Rule
-from pipelines.common.op_packages.examples import Examples
-from pipelines.common.op_packages.package import OpPackage
-from pipelines.common.weights.encodings import ENCODINGS
+from pipelines.common.op_check.examples import Examples
+from pipelines.common.program.package import OpPackage
 
 from . import examples
 

@@ -5,6 +5,12 @@ Anything that is not a `PipelineError` is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
+_LISTED: Final = 5
+"""Names of a list that a message has room for."""
+
 
 class PipelineError(Exception):
     """One line that says what was given, what was expected and what to do."""
@@ -113,3 +119,15 @@ class TargetError(PipelineError):
 def one_line(error: BaseException) -> str:
     """What code of strangers raised, for a message."""
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def quoted(text: str) -> str:
+    """Text from a file as it may stand in a message: one line, of bounded length."""
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def listed(items: Iterable[str]) -> str:
+    """The first of some names, and how many more there are."""
+    distinct = list(dict.fromkeys(items))  # tied weights name one tensor twice
+    rest = len(distinct) - _LISTED
+    return ", ".join(distinct[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

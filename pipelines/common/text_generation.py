@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pipelines.common.cache import Cache
+from pipelines.common.checkpoints.model_file import ModelFile
 from pipelines.common.errors import UsageError
 from pipelines.common.files import typed_path
 from pipelines.common.op_packages.find import FoundPackage
-from pipelines.common.op_packages.package import LoadedPackage
+from pipelines.common.program.package import LoadedPackage
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.target import Job, Target
 from pipelines.common.progress import Progress
-from pipelines.common.runtime.runner import Runner
 from pipelines.common.system import runnable_cores
-from pipelines.common.target import Job, Target
 from pipelines.common.text.tokenizer import Tokenizer
-from pipelines.common.weights.model_file import ModelFile
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from tokenizers import decoders, models, pre_tokenizers
 
 import pipelines
 from pipelines.common.errors import UsageError
+from pipelines.common.program.runner import check_copy, check_prompt, check_step
 from pipelines.common.progress import Progress
-from pipelines.common.runtime.runner import check_copy, check_prompt, check_step
 from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
 from pipelines.common.text_generation import Lookup, ModelOptions
 

@@ -14,8 +14,8 @@ from pipelines.common.batch.forms.rows import JsonRows
 from pipelines.common.batch.forms.text import PlainText
 from pipelines.common.batch.forms.vocabulary import HARMLESS, LIMITS, NOT_OFFERED
 from pipelines.common.batch.row import BadRow, Defaults, Result, Row
-from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.sequence import Timings
+from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.sequence import Timings
 
 DEFAULTS = Defaults(
     sampling=SamplingParams(temperature=0.5, top_k=40, seed=100), max_new_tokens=32, stops=("\n",)

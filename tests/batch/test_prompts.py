@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from pipelines.common.batch import prompts as prompts_module
 from pipelines.common.batch.prompts import from_file, from_stdin, from_texts
 from pipelines.common.batch.row import BadRow, Defaults, Row
+from pipelines.common.engine.sampling import SamplingParams
 from pipelines.common.errors import BatchError
-from pipelines.common.runtime.sampling import SamplingParams
 
 DEFAULTS = Defaults(sampling=SamplingParams(seed=100), max_new_tokens=8)
 REQUEST = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "p"}}

@@ -21,7 +21,7 @@ from benchmarks.gpu_parts.part import Part, Recorder, Settings, perform
 from benchmarks.gpu_parts.profile import Kernel, record_kernels, summed
 from benchmarks.gpu_parts.speed import prompt_flops
 from benchmarks.gpu_parts.tables import print_tables
-from pipelines.common.runtime.runner import Candidates
+from pipelines.common.program.runner import Candidates
 
 Found = list[dict[str, Any]]
 

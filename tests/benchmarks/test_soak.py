@@ -12,7 +12,7 @@ import pytest
 from benchmarks.soak import Differences, compare, cut_last_record, make_rows, read_output
 from pipelines.common.batch.forms.rows import JsonRows
 from pipelines.common.batch.row import BadRow, Defaults
-from pipelines.common.runtime.sampling import SamplingParams
+from pipelines.common.engine.sampling import SamplingParams
 
 
 def record(line: int, text: str = "text", shared: int = 0) -> dict[str, Any]:

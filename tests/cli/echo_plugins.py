@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _PLUGIN = """
 import os, sys, time
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 from pipelines.echo.pipeline import EchoModel, EchoRunner
 
 {model}

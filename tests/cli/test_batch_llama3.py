@@ -16,9 +16,9 @@ import tiny_models
 from batch_files import VARYING, manifest, outcomes, records, write_rows
 from tiny_models import open_model
 
-from pipelines.common import target as target_module
 from pipelines.common.errors import OpPackageError
-from pipelines.common.registry import Registry
+from pipelines.common.program import target as target_module
+from pipelines.common.registry.registry import Registry
 
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 

@@ -14,14 +14,14 @@ import tiny_models
 from gguf import GGMLQuantizationType as Type
 
 from pipelines.common.export.write import export
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
 CUT = """
 import os
 from {module} import {owner} as owner
-from pipelines.common.hookspecs import hookimpl
+from pipelines.common.registry.hookspecs import hookimpl
 
 whole = owner.{name}
 
@@ -106,7 +106,7 @@ def test_an_exported_folder(gguf_file, tmp_path, monkeypatch, cache, moment):
 
 def test_any_other_bus_error_ends_as_it_does():
     code = (
-        "from pipelines.common.weights.mapped import end_when_cut_short\n"
+        "from pipelines.common.checkpoints.mapped import end_when_cut_short\n"
         "import os, signal\n"
         "end_when_cut_short(print)\n"
         "os.kill(os.getpid(), signal.SIGBUS)\n"

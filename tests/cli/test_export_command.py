@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.export.manifest import target_for
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 LEAN = Path(__file__).with_name("lean_program.py")

@@ -36,7 +36,7 @@ class Runner(EchoRunner):
 # Takes its time to start.
 SLOW = """
 import time
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 from pipelines.echo.pipeline import EchoModel
 
 class Model(EchoModel):
@@ -58,7 +58,7 @@ def register_pipelines():
 
 # Tells what the driver asked of it.
 TELLING = """
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 from pipelines.echo.pipeline import EchoModel, EchoRunner
 
 class Runner(EchoRunner):

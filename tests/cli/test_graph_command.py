@@ -15,7 +15,7 @@ from tiny_models import llama, write_gguf
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.graph import build
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "graph.md").read_text()
 

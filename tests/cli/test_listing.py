@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 PLUGIN = """
-from pipelines.common.hookspecs import TargetRecord, hookimpl
+from pipelines.common.registry.hookspecs import TargetRecord, hookimpl
 
 @hookimpl
 def register_targets():
@@ -44,7 +44,7 @@ def test_list_as_json(cli, make_plugin):
 
 OP_PACKAGE_PLUGIN = """
 from pathlib import Path
-from pipelines.common.hookspecs import OpPackageRecord, hookimpl
+from pipelines.common.registry.hookspecs import OpPackageRecord, hookimpl
 
 @hookimpl
 def register_op_packages():

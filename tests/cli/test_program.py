@@ -11,7 +11,7 @@ import pytest
 import pipelines
 
 PLUGIN = """
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 from pipelines.echo.pipeline import EchoPipeline
 
 @hookimpl
@@ -90,7 +90,7 @@ def test_a_target_that_fails_is_passed_over(cli, make_plugin):
     path = make_plugin(
         "failing",
         """
-from pipelines.common.hookspecs import TargetRecord, hookimpl
+from pipelines.common.registry.hookspecs import TargetRecord, hookimpl
 
 def load():
     1 / 0

@@ -31,7 +31,7 @@ runpy.run_path({script!r}, run_name="__main__")
 # Interrupts itself where a variable says so.
 INTERRUPTED = """
 import atexit, os, signal, weakref
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 from pipelines.echo.pipeline import EchoModel, EchoRunner
 
 def at(place):
@@ -74,7 +74,7 @@ def register_pipelines():
 # Takes its time to start, which is shown.
 STARTING = """
 import time
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 from pipelines.echo.pipeline import EchoModel
 
 class Model(EchoModel):

@@ -207,7 +207,7 @@ def test_other_streams_are_not_needed(args, closed):
 # What plugins and libraries print
 
 QUIET = """
-from pipelines.common.hookspecs import hookimpl
+from pipelines.common.registry.hookspecs import hookimpl
 
 @hookimpl
 def register_pipelines():
@@ -217,7 +217,7 @@ def register_pipelines():
 # Prints wherever a plugin's code runs, in all the ways in which code can.
 PRINTING = """
 import atexit, ctypes, os, subprocess, sys
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 from pipelines.echo.pipeline import EchoModel, EchoRunner
 
 libc = ctypes.CDLL(None)

@@ -6,8 +6,8 @@ import pytest
 
 PLUGIN = """
 from types import SimpleNamespace
-from pipelines.common.hookspecs import TargetRecord, hookimpl
-from pipelines.common.target import Availability, Device
+from pipelines.common.registry.hookspecs import TargetRecord, hookimpl
+from pipelines.common.program.target import Availability, Device
 
 HERE = Availability((Device("Loom", memory=3 << 30, free=1 << 30), Device("Jenny")))
 GONE = Availability(reason="the mill is closed", fix="open the mill")

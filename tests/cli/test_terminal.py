@@ -20,7 +20,7 @@ UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 FORGED = re.compile("^run_pipeline: error: forged", re.MULTILINE)
 
 PLUGIN = """
-from pipelines.common.hookspecs import OpPackageRecord, PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import OpPackageRecord, PipelineRecord, hookimpl
 from pipelines.echo.pipeline import EchoPipeline
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def register_op_packages():
 PACKAGE = """
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Rule
-from pipelines.common.op_packages.package import OpPackage
+from pipelines.common.program.package import OpPackage
 
 PACKAGE = OpPackage({summary!r}, {{"cpu": [Rule("mine", patterns.silu, lambda op, x: op.Mine(x))]}})
 """

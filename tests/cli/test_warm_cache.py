@@ -11,7 +11,7 @@ import tiny_models
 from pipelines.common.cli import warm_cache
 from pipelines.common.errors import OfflineError
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions
 
 LEAN = Path(__file__).with_name("lean_program.py")

@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 STUCK = """
 import sys, time
 from pipelines.common.export import write
-from pipelines.common.hookspecs import hookimpl
+from pipelines.common.registry.hookspecs import hookimpl
 
 def stuck(path):
     print("writing", flush=True)

@@ -26,7 +26,7 @@ from pathlib import Path
 Path({mark!r}).touch()
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Rule
-from pipelines.common.op_packages.package import OpPackage
+from pipelines.common.program.package import OpPackage
 RULE = Rule("Sigmoid", patterns.silu, lambda op, x: op.Mul(x, op.Sigmoid(x)))
 PACKAGE = OpPackage("Evil.", {{"cpu": [RULE]}})
 """

@@ -23,9 +23,9 @@ from pipelines.common.errors import (
 )
 from pipelines.common.export.manifest import read_manifest
 from pipelines.common.export.write import export
+from pipelines.common.program.target import Job
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
-from pipelines.common.target import Job
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
 from pipelines.common.text_generation import ModelOptions
 
@@ -34,7 +34,7 @@ PROMPT = tiny_models.random_tokens(20)
 PACKAGE = """
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Rule
-from pipelines.common.op_packages.package import OpPackage
+from pipelines.common.program.package import OpPackage
 
 PACKAGE = OpPackage(
     "SiLU spelled out.",
@@ -194,7 +194,7 @@ def test_registered_op_packages_are_named_by_name_and_left_out_otherwise(package
     plugin = tmp_path / "brings_silu.py"
     plugin.write_text(
         "from pathlib import Path\n"
-        "from pipelines.common.hookspecs import OpPackageRecord, hookimpl\n"
+        "from pipelines.common.registry.hookspecs import OpPackageRecord, hookimpl\n"
         "@hookimpl\n"
         "def register_op_packages():\n"
         f"    return [OpPackageRecord('silu', 'SiLU.', Path({str(package)!r}))]\n"

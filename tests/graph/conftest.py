@@ -15,10 +15,10 @@ from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.graph import build as build_module
 from pipelines.common.graph import lower as lower_module
-from pipelines.common.graph import sources
 from pipelines.common.graph.build import build
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
-from pipelines.common.target import Job
+from pipelines.common.program import sources
+from pipelines.common.program.target import Job
 from pipelines.llama3 import model
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from pipelines.common.cache import Cache
-from pipelines.common.graph.network import Network
+from pipelines.common.encodings.encodings import Q4_0, Encoding
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.target import Job
-from pipelines.common.weights.encodings import Q4_0, Encoding
+from pipelines.common.program.network import Network
+from pipelines.common.program.target import Job
 
 
 def network(cache: Cache, function: str = "json:loads", runs_in: Encoding = Q4_0) -> Network:

@@ -12,17 +12,17 @@ import onnx_ir as ir
 import pytest
 
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.encodings.encodings import ENCODINGS, F32, Q4_0, Q8_0, Encoding
 from pipelines.common.graph.build import build
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import LoweredGraph, Rule
-from pipelines.common.graph.view import anatomy
-from pipelines.common.graph.view.anatomy import Anatomy, alike
 from pipelines.common.importing import import_from
 from pipelines.common.ops import DOMAIN
 from pipelines.common.targets.coreml.rules import RULES as COREML
 from pipelines.common.targets.cpu.rules import RULES as CPU
 from pipelines.common.targets.cuda.rules import rules as cuda_rules
-from pipelines.common.weights.encodings import ENCODINGS, F32, Q4_0, Q8_0, Encoding
+from pipelines.common.view import anatomy
+from pipelines.common.view.anatomy import Anatomy, alike
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,11 +9,11 @@ import onnx_ir as ir
 import pytest
 from test_anatomy import CONTEXT, LAYERS, encodings, of_target
 
-from pipelines.common.graph.view import anatomy, svg
-from pipelines.common.graph.view.anatomy import Anatomy
-from pipelines.common.graph.view.drawing import draw
+from pipelines.common.encodings.encodings import Q8_0
 from pipelines.common.ops import DOMAIN
-from pipelines.common.weights.encodings import Q8_0
+from pipelines.common.view import anatomy, svg
+from pipelines.common.view.anatomy import Anatomy
+from pipelines.common.view.drawing import draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 

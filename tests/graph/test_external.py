@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from pipelines.common.graph.external import ALIGNMENT, Place, placed, write_tensors
 from pipelines.common.graph.rules import PLACEHOLDER, LoweredWeight
+from pipelines.common.program.external import ALIGNMENT, Place, placed, write_tensors
 
 
 def weight(name, shape, dtype="float32", *, constant=True):

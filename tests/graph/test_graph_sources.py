@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from kept_graphs import cache_of, get
 
-from pipelines.common.graph import lower, sources
+from pipelines.common.graph import lower
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.importing import PREFIX, import_from
-from pipelines.common.target import Job
+from pipelines.common.program import sources
+from pipelines.common.program.target import Job
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_a_library_is_named_by_its_version(
     path.write_text("A = 1\n")
     module("torch.module", path)
     assert not is_noticed(job, made, lambda: path.write_text("A = 2\n"))
-    monkeypatch.setattr("pipelines.common.graph.store.versions", lambda: {"torch": "99"})
+    monkeypatch.setattr("pipelines.common.program.store.versions", lambda: {"torch": "99"})
     get(job)
     assert len(made) == 2
 
@@ -210,7 +211,7 @@ def test_the_driver_of_another_place_has_entries_of_its_own(
 ) -> None:
     first = get(job)
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.common.graph.store.place", lambda _: "elsewhere")
+        patch.setattr("pipelines.common.program.store.place", lambda _: "elsewhere")
         assert get(job) == made[1]
     assert get(job) == first
 

@@ -17,12 +17,12 @@ from kept_graphs import cache_of, get, network
 from tiny_models import llama, open_model, random_tokens, write_gguf
 
 from pipelines.common.cache import Cache
+from pipelines.common.encodings.encodings import F32
 from pipelines.common.errors import LoweringError
 from pipelines.common.graph import build
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.op_packages.package import LoadedPackage, OpPackage
-from pipelines.common.target import Job
-from pipelines.common.weights.encodings import F32
+from pipelines.common.program.package import LoadedPackage, OpPackage
+from pipelines.common.program.target import Job
 from pipelines.llama3 import model as llama3_model
 
 
@@ -180,15 +180,15 @@ def test_unwritable_cache_costs_one_notice(
 
 
 PLUGIN = """
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 
 @hookimpl
 def register_pipelines():
     return [PipelineRecord("copied", "Llama 3, copied.", load=load)]
 
 def load():
-    from pipelines.common.decoder.pipeline import DecoderPipeline
-    from pipelines.common.decoder.weights import decoder_weights
+    from pipelines.common.models.decoder import DecoderPipeline
+    from pipelines.common.checkpoints.gguf.decoder_weights import decoder_weights
     return DecoderPipeline(
         name="copied",
         architecture="llama",
@@ -201,9 +201,9 @@ RUN = """
 import json, sys
 from pathlib import Path
 from pipelines.common.importing import PREFIX
-from pipelines.common.op_packages.package import LoadedPackage, OpPackage
+from pipelines.common.program.package import LoadedPackage, OpPackage
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions
 
 plugin, path, targets, tokens = sys.argv[1:]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.common.graph.view.layered import lay_out
+from pipelines.common.view.layered import lay_out
 
 
 @st.composite

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipelines.common.graph import patterns
+from pipelines.common.graph.pattern_trace import collide, trace
 from pipelines.common.graph.rules import Rule
-from pipelines.common.graph.trace import collide, trace
 
 
 def gated(op: Any, x: Any, gate: Any, up: Any) -> Any:

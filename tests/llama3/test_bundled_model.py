@@ -9,7 +9,7 @@ from every_target import HERE
 from notices import Notices
 from tiny_models import in_transformers, open_model
 
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.program.runner import Runner
 from pipelines.llama3.pipeline import BUNDLED
 
 PROMPTS = ["I believe the meaning of life is", "Once upon a time", "Question: What is 3 + 4?"]

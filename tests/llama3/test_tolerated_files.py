@@ -17,7 +17,7 @@ from notices import Notices
 from numpy.typing import NDArray
 from tiny_models import llama, open_model, random_tokens, write_gguf
 
-from pipelines.common.weights.gguf import open_gguf
+from pipelines.common.checkpoints.gguf.reader import open_gguf
 
 TOKENS = random_tokens(20)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.common.errors import OpPackageError
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 
 
 @pytest.fixture(scope="session", autouse=True)

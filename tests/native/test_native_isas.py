@@ -36,7 +36,7 @@ LOGITS = {
 PROGRAM = """
 import hashlib, sys
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions
 registry = Registry.discover()
 for encoding in sys.argv[2:]:

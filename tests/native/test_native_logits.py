@@ -21,8 +21,9 @@ from tiny_models import (
 )
 from torch import Tensor, nn
 
+from pipelines.common.checkpoints.gguf.rope import frequencies as frequencies_of
 from pipelines.common.decoder import rope
-from pipelines.common.decoder.pipeline import DecoderModel
+from pipelines.common.models.decoder import DecoderModel
 from pipelines.common.nn import Attention
 from pipelines.common.nn.step import Step
 from pipelines.common.targets.torch import TorchRunner
@@ -64,7 +65,7 @@ def reference(model: DecoderModel, length: int) -> TorchRunner:
     for module in network.modules():
         if isinstance(module, Attention):
             round_state(module)
-    frequencies = rope.frequencies(model.config, model.file, "llama")
+    frequencies = frequencies_of(model.config, model.file, "llama")
     tables = rope.tables(frequencies, length)
     return TorchRunner(network, model.config, tables, 1, length)
 

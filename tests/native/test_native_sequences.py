@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
 
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.program.runner import Runner
 from pipelines.common.targets.cpu import runner as cpu_runner
 
 LENGTH = 48

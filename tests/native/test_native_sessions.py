@@ -11,7 +11,7 @@ from gguf import GGMLQuantizationType as Type
 from tiny_models import MIXED, VOCABULARY, llama, open_model, random_tokens, write_gguf
 
 from pipelines.common.errors import PipelineError
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.program.runner import Runner
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,16 @@ from ops_program import program, single_file
 
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Emitter, Rule
-from pipelines.common.op_packages.check import Checked, check
-from pipelines.common.op_packages.examples import EXAMPLES
-from pipelines.common.op_packages.package import Layout, LoadedPackage, OpPackage
+from pipelines.common.op_check.check import Checked, check
+from pipelines.common.op_check.examples import EXAMPLES
 from pipelines.common.ops import neutral_operator
+from pipelines.common.program.package import Layout, LoadedPackage, OpPackage
 from pipelines.common.targets.cpu.rules import RULES
 
 TABLE = """
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Rule
-from pipelines.common.op_packages.package import OpPackage
+from pipelines.common.program.package import OpPackage
 
 def right(op, x):
     return op.Mul(x, op.Sigmoid(x))
@@ -138,7 +138,7 @@ def test_every_encoding_is_tried() -> None:
 
 def test_a_layout_that_is_wrong_for_one_encoding_fails_for_it_alone() -> None:
     def values(encoding: Any, stored: Any) -> Any:
-        from pipelines.common.weights.encodings import dequantize
+        from pipelines.common.encodings.encodings import dequantize
 
         scale = np.float32(1.01 if encoding.name == "q4_1" else 1)
         return dequantize(encoding, stored) * scale

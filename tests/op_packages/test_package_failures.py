@@ -13,7 +13,7 @@ HEAD = """
 import numpy as np
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Rule
-from pipelines.common.op_packages.package import OpPackage
+from pipelines.common.program.package import OpPackage
 
 def emit(op, x):
     return op.Mul(x, op.Sigmoid(x))

@@ -20,10 +20,10 @@ from pipelines.common import ops
 from pipelines.common.errors import LoweringError, OpPackageError
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, Taken
-from pipelines.common.graph.tensors import make_tensors, named
-from pipelines.common.op_packages.package import Layout, LoadedPackage, OpPackage
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.session import _constant
+from pipelines.common.program.package import Layout, LoadedPackage, OpPackage
+from pipelines.common.program.tensors import make_tensors, named
 from pipelines.common.targets.cpu.rules import RULES
 
 X = np.random.default_rng(0).normal(size=(1, 3, 64)).astype(np.float32)

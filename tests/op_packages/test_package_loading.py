@@ -11,18 +11,18 @@ import pytest
 from libraries import SILU, SUFFIX, Messages, compile_library
 
 from pipelines.common.errors import OpPackageError
-from pipelines.common.hookspecs import OpPackageRecord
 from pipelines.common.op_packages.find import FoundPackage, typed
 from pipelines.common.op_packages.load import load_package
-from pipelines.common.op_packages.package import LoadedPackage
-from pipelines.common.registry import Entry, Registry
+from pipelines.common.program.package import LoadedPackage
+from pipelines.common.registry.hookspecs import OpPackageRecord
+from pipelines.common.registry.registry import Entry, Registry
 from pipelines.common.system import processor_features
 from pipelines.common.text_generation import ModelOptions
 
 MODULE = """
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Rule
-from pipelines.common.op_packages.package import OpPackage
+from pipelines.common.program.package import OpPackage
 
 PACKAGE = OpPackage("Example.", {"cpu": [Rule("mine", patterns.silu, lambda op, x: op.Mine(x))]})
 """

@@ -14,12 +14,12 @@ from libraries import Messages
 from numpy.typing import NDArray
 from tiny_models import llama, open_model, random_tokens, write_gguf
 
-from pipelines.common import target as target_module
 from pipelines.common.errors import MemoryLimitError, OpPackageError, TargetError
 from pipelines.common.importing import PREFIX
 from pipelines.common.ort.op_errors import Makers
+from pipelines.common.program import target as target_module
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 from pipelines.common.targets.cpu.runner import CpuRunner
 
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
@@ -29,7 +29,7 @@ TOKENS = random_tokens(20)
 HEAD = """
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Rule
-from pipelines.common.op_packages.package import OpPackage
+from pipelines.common.program.package import OpPackage
 """
 
 
@@ -228,15 +228,15 @@ PACKAGE = OpPackage("Gates.", {"cpu": [RULE], "cuda": [RULE]}, operators=declare
 """
 
 PLUGIN = """
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 
 @hookimpl
 def register_pipelines():
     return [PipelineRecord("leaky", "Llama with another gate.", load=load)]
 
 def load():
-    from pipelines.common.decoder.pipeline import DecoderPipeline
-    from pipelines.common.decoder.weights import decoder_weights
+    from pipelines.common.models.decoder import DecoderPipeline
+    from pipelines.common.checkpoints.gguf.decoder_weights import decoder_weights
     return DecoderPipeline("leaky", "llama", f"{__name__}:build", decoder_weights)
 
 def build(config):

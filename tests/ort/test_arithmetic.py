@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from operator_graphs import Array, Matrix, Operator, compute, lowered, stored
 
 from pipelines.common import ops
+from pipelines.common.encodings.encodings import F32
 from pipelines.common.graph import patterns
-from pipelines.common.graph.external import placed, write_tensors
 from pipelines.common.graph.rules import LoweredGraph, Rule
-from pipelines.common.graph.tensors import make_tensors
 from pipelines.common.ort import arithmetic
-from pipelines.common.weights.encodings import F32
+from pipelines.common.program.external import placed, write_tensors
+from pipelines.common.program.tensors import make_tensors
 
 RULES = (
     Rule("norm", patterns.rms_norm, arithmetic.rms_norm),

@@ -13,13 +13,13 @@ from gguf import GGMLQuantizationType as Type
 from tiny_models import llama, logits, open_model, random_tokens, write_gguf
 from transformers import LlamaForCausalLM
 
-from pipelines.common.decoder.pipeline import DecoderModel
 from pipelines.common.errors import PluginError
 from pipelines.common.export.write import export
+from pipelines.common.models.decoder import DecoderModel
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.session import CPU, make_session
-from pipelines.common.runtime.runner import Runner
-from pipelines.common.target import Job
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.target import Job
 from pipelines.common.targets.coreml import CoreMLTarget
 from pipelines.common.targets.cuda import CudaTarget
 from pipelines.common.targets.cuda.memory import Memory, upload

@@ -14,10 +14,10 @@ import transformers
 from pipelines.common.errors import ModelFileError
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.session import CPU, make_session
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.target import Job
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
-from pipelines.common.runtime.runner import Runner
-from pipelines.common.target import Job
+from pipelines.common.registry.registry import Registry
 from pipelines.common.targets.coreml import CoreMLTarget
 from pipelines.common.targets.cuda import CudaTarget
 from pipelines.common.targets.cuda.memory import Memory, upload

@@ -23,8 +23,8 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from transformers import LlamaForCausalLM
 
 from benchmarks.real_models import smollm2
-from pipelines.common.decoder.pipeline import DecoderModel
 from pipelines.common.errors import ModelFileError
+from pipelines.common.models.decoder import DecoderModel
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"

@@ -15,19 +15,19 @@ from operator_graphs import Matrix
 from tiny_models import open_model
 
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.encodings.encodings import F32, Q4_0, dequantize
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.build import build
-from pipelines.common.graph.external import placed, write_tensors
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.importing import import_from
 from pipelines.common.ort.operator_list import OperatorList
+from pipelines.common.program.external import placed, write_tensors
 from pipelines.common.targets import coreml
 from pipelines.common.targets.coreml import CoreMLTarget
 from pipelines.common.targets.coreml.layouts import LARGEST, parts, transposed
 from pipelines.common.targets.coreml.rules import RULES
 from pipelines.common.targets.coreml.runner import LENGTHS, call_length, capacity
-from pipelines.common.weights.encodings import F32, Q4_0, dequantize
 from pipelines.llama3 import model as llama3
 
 CONFIG = DecoderConfig(

@@ -20,8 +20,8 @@ from pipelines.common.cache import Cache
 from pipelines.common.errors import TargetError
 from pipelines.common.importing import import_from
 from pipelines.common.ort.session import CPU, Provider
+from pipelines.common.program.runner import Runner
 from pipelines.common.progress import Progress
-from pipelines.common.runtime.runner import Runner
 from pipelines.common.targets.coreml import COREML, CoreMLTarget, weights
 from pipelines.common.targets.coreml.runner import CoreMLRunner
 

@@ -14,9 +14,10 @@ from operator_graphs import quantized_activations
 from tiny_models import llama, open_model, random_tokens, write_gguf
 from torch import Tensor, nn
 
+from pipelines.common.checkpoints.gguf.rope import frequencies as frequencies_of
 from pipelines.common.decoder import rope
-from pipelines.common.decoder.pipeline import DecoderModel
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.program.runner import Runner
 from pipelines.common.targets.torch import TorchRunner
 
 PROMPTS = [random_tokens(8, seed) for seed in range(8)]
@@ -40,7 +41,7 @@ def reference(model: DecoderModel) -> TorchRunner:
         block = BLOCKS.get(str(model.weights.encodings.get(f"{name}.weight")))
         if block is not None and name != "embedding":
             module.register_forward_pre_hook(lambda _, x, block=block: rounded(x[0], block))
-    frequencies = rope.frequencies(model.config, model.file, "llama")
+    frequencies = frequencies_of(model.config, model.file, "llama")
     tables = rope.tables(frequencies, 8)
     return TorchRunner(network, model.config, tables, 1, 8)
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from operator_graphs import Matrix, stored
 
 from pipelines.common.graph.rules import LoweredWeight
-from pipelines.common.graph.tensors import make_tensors, named
 from pipelines.common.ort.layouts import LAYOUTS
-from pipelines.common.weights.source import WeightSource
+from pipelines.common.program.tensors import make_tensors, named
+from pipelines.common.program.weights import WeightSource
 
 BITS_AND_BLOCK = {"q4_0": (4, 32), "q4_1": (4, 32), "q8_0": (8, 32), "q6_k": (8, 16)}
 

@@ -13,10 +13,10 @@ import fake_cuda
 import pytest
 
 from pipelines.common.cli import main
+from pipelines.common.program.target import Availability
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
-from pipelines.common.target import Availability
-from pipelines.common.target_choice import choose
+from pipelines.common.registry.registry import Registry
+from pipelines.common.registry.target_choice import choose
 from pipelines.common.targets import cuda
 from pipelines.common.targets.cuda import CudaTarget, driver
 

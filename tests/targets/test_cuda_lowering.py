@@ -19,6 +19,7 @@ from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
 
 from pipelines.common import ops
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.encodings.encodings import BF16, F16, F32, Q4_0, Encoding
 from pipelines.common.graph.build import build
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import LoweredGraph
@@ -27,15 +28,14 @@ from pipelines.common.ops import DOMAIN
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.operator_list import OperatorList
 from pipelines.common.ort.session import CPU, make_session
-from pipelines.common.runtime.runner import Runner
-from pipelines.common.target import Job
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.target import Job
 from pipelines.common.targets import cuda
 from pipelines.common.targets.cuda import CudaTarget
 from pipelines.common.targets.cuda.footprint import footprint
 from pipelines.common.targets.cuda.memory import Memory, upload
 from pipelines.common.targets.cuda.rules import activation_type, rules
 from pipelines.common.targets.cuda.runner import CudaRunner
-from pipelines.common.weights.encodings import BF16, F16, F32, Q4_0, Encoding
 
 LISTED = OperatorList.read(Path(cuda.__file__).parent / "operators.json")
 

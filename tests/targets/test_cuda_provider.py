@@ -31,7 +31,7 @@ from pathlib import Path
 from pipelines.common.errors import PipelineError
 from pipelines.common.ort.placement import elsewhere
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 from pipelines.common.targets import cuda
 from pipelines.common.text_generation import ModelOptions
 
@@ -73,7 +73,7 @@ except PipelineError as error:
 PACKAGE = """
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Rule
-from pipelines.common.op_packages.package import OpPackage
+from pipelines.common.program.package import OpPackage
 
 PACKAGE = OpPackage("none of CUDA's", {"cuda": [
     Rule("asinh", patterns.silu, lambda op, x: op.Asinh(x))

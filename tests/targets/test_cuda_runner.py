@@ -16,13 +16,13 @@ from numpy.typing import DTypeLike, NDArray
 from onnxruntime import OrtValue
 from tiny_models import MIXED, VOCABULARY, llama, open_model, random_tokens, write_gguf
 
+from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.scheduler import Scheduler
+from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.graph.rules import LoweredWeight
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.session import CPU, make_session
-from pipelines.common.runtime.runner import CandidateRunner, Runner
-from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.scheduler import Scheduler
-from pipelines.common.runtime.sequence import TextSequence
+from pipelines.common.program.runner import CandidateRunner, Runner
 from pipelines.common.targets.cuda import candidates
 from pipelines.common.targets.cuda import runner as cuda_runner
 from pipelines.common.targets.cuda.candidates import CandidateSearch

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_models import llama, open_model, write_gguf
 
-from pipelines.common import target as target_module
 from pipelines.common.errors import MemoryLimitError
+from pipelines.common.program import target as target_module
 
 GIB = 1 << 30
 

@@ -12,11 +12,12 @@ from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast, 
 from vocabularies import HARD_TEXTS, Vocabulary, load_gguf, train, write_gguf
 
 from pipelines.common.cache import Cache
+from pipelines.common.checkpoints.gguf import tokenizer as gguf_tokenizer
+from pipelines.common.checkpoints.gguf.reader import open_gguf
+from pipelines.common.checkpoints.model_file import Metadata
 from pipelines.common.errors import ModelFileError, PipelineError, TokenizerError
-from pipelines.common.text import bounds, gguf_tokenizer
+from pipelines.common.text import bounds
 from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
-from pipelines.common.weights.gguf import open_gguf
-from pipelines.common.weights.model_file import Metadata
 
 
 @pytest.fixture(scope="module")

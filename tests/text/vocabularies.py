@@ -16,9 +16,9 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from pipelines.common.cache import Cache
-from pipelines.common.text import gguf_tokenizer
+from pipelines.common.checkpoints.gguf import tokenizer as gguf_tokenizer
+from pipelines.common.checkpoints.gguf.reader import open_gguf
 from pipelines.common.text.tokenizer import Tokenizer
-from pipelines.common.weights.gguf import open_gguf
 
 # The expressions of the models' own tokenizer.json files.
 LLAMA3_SPLIT = (

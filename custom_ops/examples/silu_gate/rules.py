@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.common.graph.rules import Emitter, Rule
-from pipelines.common.op_packages.package import OpPackage
+from pipelines.common.program.package import OpPackage
 
 
 def _gate(op: Any, gate: Any, up: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.common.runtime.metrics import rate
+from pipelines.common.engine.metrics import rate
 
 
 @dataclass

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.sequence import FinishReason, Timings
+from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.sequence import FinishReason, Timings
 
 RowId: TypeAlias = str | int | None
 

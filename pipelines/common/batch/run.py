@@ -11,10 +11,10 @@ from pipelines.common.batch.figures import Figures
 from pipelines.common.batch.output import Output
 from pipelines.common.batch.prompts import Prompts
 from pipelines.common.batch.row import BadRow, Result, Row
+from pipelines.common.engine.scheduler import Scheduler, alike_together
+from pipelines.common.engine.sequence import TextSequence, encode_prompt, length_limit
 from pipelines.common.errors import PromptError
-from pipelines.common.runtime.runner import Runner
-from pipelines.common.runtime.scheduler import Scheduler, alike_together
-from pipelines.common.runtime.sequence import TextSequence, encode_prompt, length_limit
+from pipelines.common.program.runner import Runner
 from pipelines.common.text.tokenizer import Tokenizer
 
 

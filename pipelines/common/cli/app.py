@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import pipelines
+from pipelines.common.checkpoints.mapped import end_when_cut_short
 from pipelines.common.cli import (
     cache,
     export,
@@ -33,8 +34,7 @@ from pipelines.common.cli.environment import explained
 from pipelines.common.cli.options import path_of
 from pipelines.common.errors import PipelineError, ReaderGoneError
 from pipelines.common.escapes import printable_lines
-from pipelines.common.registry import unknown_name
-from pipelines.common.weights.mapped import end_when_cut_short
+from pipelines.common.registry.registry import unknown_name
 
 
 class PipelineGroup(TyperGroup):

@@ -33,9 +33,9 @@ from pipelines.common.cli.streams import (
     print_json,
     stdout_is_closed,
 )
+from pipelines.common.engine.metrics import StartUp, memory_as_json
+from pipelines.common.engine.stops import StopMatcher
 from pipelines.common.errors import BatchError, ParameterError, UsageError
-from pipelines.common.runtime.metrics import StartUp, memory_as_json
-from pipelines.common.runtime.stops import StopMatcher
 from pipelines.common.system import peak_memory
 from pipelines.common.text_generation import TextModel
 

@@ -12,7 +12,7 @@ from pipelines.common.cli.console import say
 from pipelines.common.cli.streams import taken_back
 from pipelines.common.errors import UsageError
 from pipelines.common.files import typed_path
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 
 PLUGIN_PATHS = "RUN_PIPELINE_PLUGIN_PATH"
 """The variable of the environment that stands for ``--plugin-path``."""

@@ -57,7 +57,7 @@ def export(
     from pipelines.common.cli.graph_model import open_graph_model
     from pipelines.common.export.packages import lacks_native
     from pipelines.common.export.write import export as write
-    from pipelines.common.target_choice import choose_to_build
+    from pipelines.common.registry.target_choice import choose_to_build
 
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet, verbose=verbose)

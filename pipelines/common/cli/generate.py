@@ -30,7 +30,7 @@ from pipelines.common.cli.options import (
 )
 from pipelines.common.cli.prompt import DEFAULT_PROMPT, read_prompts
 from pipelines.common.errors import UsageError
-from pipelines.common.hookspecs import PipelineRecord
+from pipelines.common.registry.hookspecs import PipelineRecord
 
 
 def command(record: PipelineRecord) -> Command:
@@ -135,9 +135,9 @@ def _generate(
 ) -> None:
     # NumPy and the tokenizers are imported here, out of the way of --help and list.
     from pipelines.common.cli.run import Request, run
+    from pipelines.common.engine.sampling import RANDOM_SEED, SamplingParams
     from pipelines.common.export.manifest import target_for
-    from pipelines.common.runtime.sampling import RANDOM_SEED, SamplingParams
-    from pipelines.common.target_choice import choose
+    from pipelines.common.registry.target_choice import choose
 
     texts = read_prompts(prompt or (), prompt_file, prompts_file)
     seed = None if seed == RANDOM_SEED else seed

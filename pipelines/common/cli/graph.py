@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from pipelines.common.graph.rules import LoweredGraph
-    from pipelines.common.graph.view.anatomy import Anatomy
-    from pipelines.common.target import Job
+    from pipelines.common.program.target import Job
+    from pipelines.common.view.anatomy import Anatomy
 
 _CONTEXT = 1024
 _BANDWIDTH = 100e9
@@ -86,7 +86,7 @@ def show_graph(
     """
     from pipelines.common.cli.graph_model import open_graph_model
     from pipelines.common.export.manifest import target_for
-    from pipelines.common.target_choice import choose_to_build
+    from pipelines.common.registry.target_choice import choose_to_build
 
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet)
@@ -116,7 +116,7 @@ def show_graph(
         )
     graphs = _graphs(job, neutral, lowered, context)
     if svg is not None:
-        from pipelines.common.graph.view.drawing import draw
+        from pipelines.common.view.drawing import draw
 
         _write(svg, draw(f"{pipeline} on {options.target}", graphs).encode())
     if onnx is not None:
@@ -141,11 +141,11 @@ def show_graph(
 
 def _neutral(job: Job) -> ir.Model | None:
     """The graph before lowering; None for an exported folder, which has none."""
-    from pipelines.common.graph.network import Network
+    from pipelines.common.program.network import Network
 
     if not isinstance(job.program, Network):
         return None
-    from pipelines.common.graph.store import neutral_graph
+    from pipelines.common.program.store import neutral_graph
 
     model, _ = neutral_graph(job.program, job)
     return model
@@ -155,8 +155,8 @@ def _graphs(
     job: Job, neutral: ir.Model | None, lowered: LoweredGraph, context: int
 ) -> dict[str, Anatomy]:
     """What there is: ``neutral`` and ``lowered``, in this order."""
-    from pipelines.common.graph.network import Network
-    from pipelines.common.graph.view import anatomy
+    from pipelines.common.program.network import Network
+    from pipelines.common.view import anatomy
 
     layers = job.config.layers
     graphs = {"lowered": anatomy.of_lowered(lowered, layers, context)}
@@ -169,7 +169,7 @@ def _graphs(
 
 def _describe(graphs: Mapping[str, Anatomy], lowered: LoweredGraph) -> dict[str, Any]:
     """Everything that is shown of the graphs, as JSON values."""
-    from pipelines.common.graph.view.anatomy import alike
+    from pipelines.common.view.anatomy import alike
 
     counts = {name: graph.counts() for name, graph in graphs.items()}
     operators = dict.fromkeys(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
-from pipelines.common.registry import Registry
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import GraphModel, ModelOptions
 
 

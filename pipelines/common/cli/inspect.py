@@ -22,7 +22,7 @@ from pipelines.common.escapes import printable
 from pipelines.common.files import is_folder
 
 if TYPE_CHECKING:
-    from pipelines.common.weights.model_file import ModelFile
+    from pipelines.common.checkpoints.model_file import ModelFile
 
 _SHOWN_ELEMENTS = 4
 _SHOWN_CHARACTERS = 160
@@ -114,7 +114,7 @@ def _describe(file: ModelFile) -> dict[str, Any]:
 
 def _tokenizer(file: ModelFile) -> dict[str, Any] | None:
     """The tokenizer in short, or why it cannot be used; None when there is none."""
-    from pipelines.common.text import gguf_tokenizer
+    from pipelines.common.checkpoints.gguf import tokenizer as gguf_tokenizer
 
     if "tokenizer.ggml.model" not in file.metadata:
         return None

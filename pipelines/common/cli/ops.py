@@ -18,7 +18,7 @@ from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.errors import OpPackageError
 
 if TYPE_CHECKING:
-    from pipelines.common.op_packages.check import Checked
+    from pipelines.common.op_check.check import Checked
 
 app = typer.Typer(help="List, check or build custom op packages.", no_args_is_help=True)
 
@@ -47,7 +47,7 @@ def list_rules(
     as_json: AsJson = False,
 ) -> None:
     """List the rules of op packages: what each takes, in which encodings."""
-    from pipelines.common.graph.trace import trace
+    from pipelines.common.graph.pattern_trace import trace
 
     registry = registry_of(ctx)
     records: list[dict[str, Any]] = []
@@ -91,7 +91,7 @@ def list_rules(
 @app.command("check", cls=Command)
 def check_package(ctx: typer.Context, package: Package, as_json: AsJson = False) -> None:
     """Run a package's rules for the CPU on examples, against the reference of each operator."""
-    from pipelines.common.op_packages.check import check
+    from pipelines.common.op_check.check import check
 
     registry = registry_of(ctx)
     loaded = registry.load_op_package(registry.typed_op_package(str(package)))

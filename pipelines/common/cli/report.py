@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.common.batch.figures import Figures
 from pipelines.common.cli.formatting import human_duration, human_size
-from pipelines.common.runtime.metrics import Metrics, StartUp
-from pipelines.common.runtime.sequence import FinishReason
+from pipelines.common.engine.metrics import Metrics, StartUp
+from pipelines.common.engine.sequence import FinishReason
 from pipelines.common.system import PeakMemory
 
 _ENDS: dict[FinishReason, str] = {

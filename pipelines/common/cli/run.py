@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pipelines.common.cli.report import report
 from pipelines.common.cli.signals import noted
 from pipelines.common.cli.streams import on_terminal, print_json, stdout_is_closed, write_text
+from pipelines.common.engine.metrics import Metrics, process_age_s
+from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.scheduler import Scheduler, warm_up
+from pipelines.common.engine.sequence import TextSequence, encode_prompt, length_limit
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
-from pipelines.common.runtime.metrics import Metrics, process_age_s
-from pipelines.common.runtime.sampling import SamplingParams
-from pipelines.common.runtime.scheduler import Scheduler, warm_up
-from pipelines.common.runtime.sequence import TextSequence, encode_prompt, length_limit
 from pipelines.common.text_generation import TextModel
 
 

@@ -13,7 +13,7 @@ from pipelines.common.cli.formatting import human_size
 from pipelines.common.cli.streams import print_json, print_lines
 
 if TYPE_CHECKING:
-    from pipelines.common.target import Device
+    from pipelines.common.program.target import Device
 
 
 def list_targets(
@@ -25,7 +25,7 @@ def list_targets(
     Each target is listed with its versions and devices; those that cannot run with the reason, and
     with what would help.
     """
-    from pipelines.common.target_choice import looked_at, preferred
+    from pipelines.common.registry.target_choice import looked_at, preferred
 
     registry = registry_of(ctx)
     found = looked_at(registry)

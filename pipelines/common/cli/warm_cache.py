@@ -29,7 +29,7 @@ from pipelines.common.errors import CacheError, OfflineError, UsageError
 
 if TYPE_CHECKING:
     from pipelines.common.progress import Progress
-    from pipelines.common.registry import Registry
+    from pipelines.common.registry.registry import Registry
     from pipelines.common.text_generation import ModelOptions
 
 
@@ -51,7 +51,7 @@ def warm_cache(
     All of it is stored, so that they can be given --offline. The target need not be here; it is not
     started.
     """
-    from pipelines.common.target_choice import choose_to_build
+    from pipelines.common.registry.target_choice import choose_to_build
 
     cache = Cache.default()
     before = {entry.path: entry for entry in cache.entries()}
@@ -105,7 +105,7 @@ def warm_cache(
 def _make(registry: Registry, pipeline: str, options: ModelOptions, progress: Progress) -> None:
     """Makes whatever a run reads from the cache, unless it is there."""
     from pipelines.common.cli.graph_model import open_graph_model
-    from pipelines.common.graph.network import Network
+    from pipelines.common.program.network import Network
 
     model = open_graph_model(registry, pipeline, options, progress, "store")
     job = model.job(slots=1, max_length=model.context_length)

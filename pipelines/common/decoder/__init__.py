@@ -1,1 +1,1 @@
-"""Decoder-only language models from a model file, whatever their architecture."""
+"""What decoders have in common, without a file and without PyTorch."""

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.errors import ModelFileError, UsageError
+from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.export.records import record
 from pipelines.common.files import exists
-from pipelines.common.graph.external import ALIGNMENT, Place
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
-from pipelines.common.weights.model_file import quoted
-from pipelines.common.weights.source import REQUESTS
+from pipelines.common.program.external import ALIGNMENT, Place
+from pipelines.common.program.weights import REQUESTS
 
 FORMAT: Final = 2
 """Version of the folders that this module reads and writes."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pipelines.common.errors import OpPackageError
+from pipelines.common.errors import OpPackageError, quoted
 from pipelines.common.export.manifest import Manifest
 from pipelines.common.op_packages import NATIVE, NATIVE_TARGET
 from pipelines.common.op_packages.manifest import LIBRARY_SUFFIXES, read_manifest
-from pipelines.common.op_packages.package import LoadedPackage
+from pipelines.common.program.package import LoadedPackage
 from pipelines.common.text_generation import Lookup, ModelOptions
-from pipelines.common.weights.model_file import quoted
 
 _MADE_HERE = ("__pycache__", "build")
 """Folders whose content is made of the package's own files."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pipelines.common.weights.model_file import quoted
+from pipelines.common.errors import quoted
 
 T = TypeVar("T")
 

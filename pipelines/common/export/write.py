@@ -25,12 +25,12 @@ from pipelines.common.export.manifest import (
 from pipelines.common.export.packages import package_digest
 from pipelines.common.export.staging import new_folder
 from pipelines.common.files import resolved
-from pipelines.common.graph.external import Place, placed, write_tensors
-from pipelines.common.graph.network import Network
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.graph.store import PACKAGES
 from pipelines.common.ort.packages import at_work
-from pipelines.common.target import Job, Target
+from pipelines.common.program.external import Place, placed, write_tensors
+from pipelines.common.program.network import Network
+from pipelines.common.program.store import PACKAGES
+from pipelines.common.program.target import Job, Target
 from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.text_generation import GraphModel
 

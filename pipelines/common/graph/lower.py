@@ -23,7 +23,9 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.rewriter import pattern
 
+from pipelines.common.encodings.encodings import Encoding
 from pipelines.common.errors import LoweringError, NoRuleError
+from pipelines.common.graph.pattern_trace import trace
 from pipelines.common.graph.precision import calculate_in
 from pipelines.common.graph.rules import (
     COMPUTED,
@@ -37,9 +39,7 @@ from pipelines.common.graph.rules import (
     Taken,
     element_type,
 )
-from pipelines.common.graph.trace import trace
 from pipelines.common.ops import DOMAIN, OPERATORS
-from pipelines.common.weights.encodings import Encoding
 
 _STATE = re.compile(r"(key|value)\.\d+")
 """Names of the graph's inputs that are halves of the KV state."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from pipelines.common.graph.trace import collide, trace
-from pipelines.common.op_packages.package import LoadedPackage
+from pipelines.common.graph.pattern_trace import collide, trace
+from pipelines.common.program.package import LoadedPackage
 
 
 def conflicts(packages: Sequence[LoadedPackage], target: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pipelines.common.errors import OpPackageError
 from pipelines.common.files import resolved
 
 if TYPE_CHECKING:
-    from pipelines.common.hookspecs import OpPackageRecord
+    from pipelines.common.registry.hookspecs import OpPackageRecord
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipelines.common.encodings.encodings import ENCODINGS
 from pipelines.common.errors import OpPackageError, one_line
 from pipelines.common.graph import patterns
+from pipelines.common.graph.pattern_trace import trace
 from pipelines.common.graph.rules import KEPT, Emitter, Rule
-from pipelines.common.graph.trace import trace
 from pipelines.common.importing import import_from
 from pipelines.common.op_packages import NATIVE
 from pipelines.common.op_packages.find import FoundPackage
 from pipelines.common.op_packages.guard import code_of, guarded, guarded_rule
 from pipelines.common.op_packages.library import check_library, registered
 from pipelines.common.op_packages.manifest import Manifest, read_manifest
-from pipelines.common.op_packages.package import LoadedPackage, OpPackage
-from pipelines.common.weights.encodings import ENCODINGS
+from pipelines.common.program.package import LoadedPackage, OpPackage
 
 BARE_TARGET = "cpu"
 """Target that bare libraries are for."""

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.op_packages.package import Layout
-from pipelines.common.weights.encodings import Encoding
-from pipelines.common.weights.pages import allocate
-from pipelines.common.weights.parallel import for_row_chunks
+from pipelines.common.checkpoints.pages import allocate
+from pipelines.common.encodings.encodings import Encoding
+from pipelines.common.parallel import for_row_chunks
+from pipelines.common.program.package import Layout
 
 Bytes = NDArray[np.uint8]
 Blocks = NDArray[np.void]

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.errors import ModelFileError, PipelineError, TargetError
+from pipelines.common.errors import ModelFileError, PipelineError, TargetError, quoted
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import failures, onnxruntime, said
-from pipelines.common.weights.model_file import quoted
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.op_packages.package import LoadedPackage
 from pipelines.common.ort.op_errors import Makers
-from pipelines.common.target import Job
+from pipelines.common.program.package import LoadedPackage
+from pipelines.common.program.target import Job
 
 
 def at_work(job: Job, graph: LoweredGraph) -> list[LoadedPackage]:

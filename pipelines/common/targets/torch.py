@@ -13,16 +13,16 @@ from torch import nn
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import TargetError
-from pipelines.common.graph.network import Network
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.op_packages.package import Layout
-from pipelines.common.runtime.runner import Runner, check_copy, check_prompt, check_step
+from pipelines.common.program.network import Network
+from pipelines.common.program.package import Layout
+from pipelines.common.program.runner import Runner, check_copy, check_prompt, check_step
+from pipelines.common.program.target import Availability, Device, Job
 from pipelines.common.system import available_memory, cores, processor, total_memory
-from pipelines.common.target import Availability, Device, Job
 
 
 class TorchTarget:
-    """Implements `pipelines.common.target.Target`.
+    """Implements `pipelines.common.program.target.Target`.
 
     Weights are the exact float32 values of the encoding they run in.
 
@@ -83,7 +83,7 @@ class TorchTarget:
 
 
 class TorchRunner:
-    """Implements `pipelines.common.runtime.runner.Runner` around an eager decoder.
+    """Implements `pipelines.common.program.runner.Runner` around an eager decoder.
 
     Args:
         module: The decoder with its weights, which are on `device`.

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from pipelines.common.errors import TokenizerError
+from pipelines.common.errors import TokenizerError, quoted
 from pipelines.common.text import bounds
-from pipelines.common.weights.model_file import quoted
 
 _EXPECTED: Final = "expected byte-level BPE, or SentencePiece with byte fall-back"
 

@@ -9,11 +9,10 @@ from typing import Any, Final
 
 import tokenizers
 
-from pipelines.common.errors import TokenizerError
+from pipelines.common.errors import TokenizerError, quoted
 from pipelines.common.files import is_folder, read_document
 from pipelines.common.text.json_checks import check_document, template_bos_id
 from pipelines.common.text.tokenizer import Tokenizer, told_panics
-from pipelines.common.weights.model_file import quoted
 
 _MAX_TOKENIZER_BYTES: Final = 64 << 20
 """Twice the largest of models."""

@@ -11,9 +11,8 @@ from typing import Any, Final
 import tokenizers
 from tokenizers import AddedToken
 
-from pipelines.common.errors import PromptError, TokenizerError
+from pipelines.common.errors import PromptError, TokenizerError, quoted
 from pipelines.common.text.end_tokens import named_end_tokens
-from pipelines.common.weights.model_file import quoted
 
 _NEVER_IN_TEXT: Final = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
 """Bytes that no UTF-8 has (RFC 3629)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.common.hookspecs import PipelineRecord, hookimpl
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 
 
 @hookimpl
@@ -11,8 +11,8 @@ def register_pipelines() -> list[PipelineRecord]:
 
 
 def load():
-    from pipelines.common.decoder.pipeline import DecoderPipeline
-    from pipelines.common.decoder.weights import decoder_weights
+    from pipelines.common.checkpoints.gguf.decoder_weights import decoder_weights
+    from pipelines.common.models.decoder import DecoderPipeline
 
     return DecoderPipeline(
         name="shifted",

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from pipelines.common.batch.forms.vocabulary import INTEGERS, LIMITS, NOT_OFFERED, NUMBERS
 from pipelines.common.batch.row import Defaults, Row, RowId
+from pipelines.common.engine.sampling import RANDOM_SEED, SamplingParams
 from pipelines.common.errors import ParameterError
-from pipelines.common.runtime.sampling import RANDOM_SEED, SamplingParams
 
 _MAX_SHOWN: Final = 60
 _MAX_DEPTH: Final = 100

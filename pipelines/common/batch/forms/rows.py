@@ -13,7 +13,7 @@ from pipelines.common.batch.forms.fields import (
 )
 from pipelines.common.batch.forms.vocabulary import HARMLESS, KNOWN
 from pipelines.common.batch.row import BadRow, Defaults, Result, Row, RowId
-from pipelines.common.runtime.sequence import Timings
+from pipelines.common.engine.sequence import Timings
 
 _KNOWN: Final = KNOWN | {"id"}
 

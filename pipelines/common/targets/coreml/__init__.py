@@ -16,14 +16,14 @@ from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.op_packages.package import Layout
 from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.placement import RECORDED, require_placement
 from pipelines.common.ort.session import Provider, make_session
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.program.package import Layout
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.target import Availability, Device, Job
 from pipelines.common.system import available_memory, processor, total_memory
-from pipelines.common.target import Availability, Device, Job
 from pipelines.common.targets.coreml import weights
 from pipelines.common.targets.coreml.layouts import LARGEST, LAYOUTS
 from pipelines.common.targets.coreml.rules import RULES
@@ -48,7 +48,7 @@ _ENTRIES = {
 
 
 class CoreMLTarget:
-    """Implements `pipelines.common.target.Target`.
+    """Implements `pipelines.common.program.target.Target`.
 
     Args:
         provider: What computes; another one runs the very same graph, as far as it can.

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.op_packages.package import Layout
-from pipelines.common.weights.encodings import Encoding, dequantize_into
-from pipelines.common.weights.parallel import for_row_chunks
+from pipelines.common.encodings.encodings import Encoding, dequantize_into
+from pipelines.common.parallel import for_row_chunks
+from pipelines.common.program.package import Layout
 
 LARGEST = 16384
 """No dimension of a tensor may be larger: Core ML's limit for the GPU and the Neural Engine.

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.common.encodings.encodings import ENCODINGS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
 from pipelines.common.ort import arithmetic
 from pipelines.common.targets.coreml.layouts import parts
-from pipelines.common.weights.encodings import ENCODINGS
 
 EMBEDDED = "embedded"
 """The graph's input for the vectors of a call's tokens, ``[batch, sequence, hidden_size]``."""

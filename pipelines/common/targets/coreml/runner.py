@@ -12,7 +12,7 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.ort import arithmetic
 from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
-from pipelines.common.runtime.runner import check_copy, check_prompt, check_step
+from pipelines.common.program.runner import check_copy, check_prompt, check_step
 from pipelines.common.targets.coreml.rules import EMBEDDED
 from pipelines.common.targets.coreml.weights import Embed
 
@@ -42,7 +42,7 @@ def call_length(tokens: int) -> int:
 
 
 class CoreMLRunner:
-    """Implements `pipelines.common.runtime.runner.Runner`.
+    """Implements `pipelines.common.program.runner.Runner`.
 
     Sequences are computed one after the other. The KV state goes into a call and comes out of it,
     so each slot has two sets of keys and values, ``[1, kv_heads, capacity, head_dim]``, that take

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from pipelines.common import opened
 from pipelines.common.cache import digest
+from pipelines.common.encodings.encodings import ENCODINGS, dequantize
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.graph.sources import changed, sources, versions
-from pipelines.common.graph.store import describe
-from pipelines.common.target import Job
+from pipelines.common.program.sources import changed, sources, versions
+from pipelines.common.program.store import describe
+from pipelines.common.program.target import Job
 from pipelines.common.targets.coreml import layouts
-from pipelines.common.weights.encodings import ENCODINGS, dequantize
 
 GRAPH, WEIGHTS = "graph.onnx", "weights.bin"
 """Names of the two files of `stored`."""
@@ -43,7 +43,7 @@ def stored(job: Job, graph: LoweredGraph) -> Path:
     key = digest(job.program.fingerprint, describe(graph), {"versions": versions()})
 
     def write(folder: Path) -> None:
-        from pipelines.common.graph.external import placed, write_tensors  # imports onnx
+        from pipelines.common.program.external import placed, write_tensors  # imports onnx
 
         in_graph = tuple(weight for weight in graph.weights if not weight.host)
         wanted = dataclasses.replace(graph, weights=in_graph)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pipelines.common.decoder import rope
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.graph.tensors import named
 from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.session import compile_graph
 from pipelines.common.ort.state import capacity
-from pipelines.common.runtime.runner import Runner
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.target import Availability, Device, Job
+from pipelines.common.program.tensors import named
 from pipelines.common.system import available_memory, processor, total_memory
-from pipelines.common.target import Availability, Device, Job
 from pipelines.common.targets.cpu.rules import RULES
 from pipelines.common.targets.cpu.runner import CpuRunner
 
@@ -22,7 +22,7 @@ runtime packs, where scales stand by themselves and multiplied with the codes' z
 
 
 class CpuTarget:
-    """Implements `pipelines.common.target.Target`."""
+    """Implements `pipelines.common.program.target.Target`."""
 
     layouts = LAYOUTS
 

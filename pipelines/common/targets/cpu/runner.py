@@ -12,14 +12,14 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
 from pipelines.common.ort.state import capacity
-from pipelines.common.runtime.runner import PREFILL_CHUNK, check_copy, check_prompt, check_step
+from pipelines.common.program.runner import PREFILL_CHUNK, check_copy, check_prompt, check_step
 
 if TYPE_CHECKING:
     import onnxruntime
 
 
 class CpuRunner:
-    """Implements `pipelines.common.runtime.runner.Runner`.
+    """Implements `pipelines.common.program.runner.Runner`.
 
     Keys and values are ``[slots, kv_heads, capacity, head_dim]``, of the element types that the
     graph declares. They are bound both as input and as output, which tells GroupQueryAttention to

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.op_packages.package import Layout
 from pipelines.common.ort import failures, onnxruntime, said
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.placement import RECORDED, require_placement, shape_nodes
 from pipelines.common.ort.session import Provider, make_session
 from pipelines.common.ort.state import capacity
-from pipelines.common.runtime.runner import Runner
-from pipelines.common.target import Availability, Device, Job
+from pipelines.common.program.package import Layout
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.target import Availability, Device, Job
 from pipelines.common.targets.cuda import driver
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ _ATTENTION = 1 | 2 | 16
 
 
 class CudaTarget:
-    """Implements `pipelines.common.target.Target`.
+    """Implements `pipelines.common.program.target.Target`.
 
     Args:
         graph_capture: Whether decode steps are captured as CUDA graphs.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.common.runtime.runner import Candidates
+from pipelines.common.program.runner import Candidates
 from pipelines.common.targets.cuda.memory import Memory, run
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipelines.common.graph.rules import LoweredGraph, element_type
 from pipelines.common.ort.state import capacity
-from pipelines.common.runtime.runner import PREFILL_CHUNK
-from pipelines.common.target import Job
+from pipelines.common.program.runner import PREFILL_CHUNK
+from pipelines.common.program.target import Job
 
 _LIBRARIES = 256 << 20
 """Bytes that cuBLAS and the provider's kernels take for themselves; an allowance."""

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.graph.tensors import Made
 from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.emit import BFLOAT16
 from pipelines.common.ort.session import CPU, Provider, make_session
+from pipelines.common.program.tensors import Made
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -131,7 +131,7 @@ def upload(made: Iterator[Made], memory: Memory) -> dict[str, OrtValue]:
     """Puts a graph's tensors into a device's memory, one after the other.
 
     Args:
-        made: The tensors, as `pipelines.common.graph.tensors.make_tensors` makes them.
+        made: The tensors, as `pipelines.common.program.tensors.make_tensors` makes them.
         memory: Where they go.
 
     Returns:

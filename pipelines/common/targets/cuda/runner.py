@@ -14,14 +14,14 @@ from pipelines.common.ort import arithmetic
 from pipelines.common.ort.packages import makers
 from pipelines.common.ort.session import input_types
 from pipelines.common.ort.state import capacity
-from pipelines.common.runtime.runner import (
+from pipelines.common.program.runner import (
     PREFILL_CHUNK,
     Candidates,
     check_copy,
     check_prompt,
     check_step,
 )
-from pipelines.common.target import Job
+from pipelines.common.program.target import Job
 from pipelines.common.targets.cuda.candidates import CandidateSearch
 from pipelines.common.targets.cuda.memory import Copies, Memory, run, write
 
@@ -33,7 +33,7 @@ _PLACES = {"tokens", "past", "total", "last", "wanted", "rows"}
 
 
 class CudaRunner:
-    """Implements `pipelines.common.runtime.runner.CandidateRunner`.
+    """Implements `pipelines.common.program.runner.CandidateRunner`.
 
     Weights, keys and values ``[slots, kv_heads, capacity, head_dim]`` and logits stay on the
     device, at addresses that never change. A step sends tokens and lengths there, and has the most

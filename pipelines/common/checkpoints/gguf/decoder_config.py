@@ -1,0 +1,140 @@
+"""The numbers of a decoder, read from the metadata of a GGUF file."""
+
+from __future__ import annotations
+
+from pipelines.common.checkpoints.gguf.rope_scaling import RopeScaling
+from pipelines.common.checkpoints.model_file import ModelFile
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.errors import ModelFileError
+
+EMBEDDING = "token_embd.weight"
+"""Tensor of the token embedding, whose rows are the vocabulary."""
+
+
+PROJECTIONS = {
+    "attention.query": "attn_q",
+    "attention.key": "attn_k",
+    "attention.value": "attn_v",
+    "attention.output": "attn_output",
+    "feed_forward.gate": "ffn_gate",
+    "feed_forward.up": "ffn_up",
+    "feed_forward.down": "ffn_down",
+}
+"""The matrices of a block: their modules, and what their tensors are called in a file."""
+
+_TENSORS_A_BLOCK = 6
+"""Fewer than any decoder's block has."""
+
+
+def decoder_config(file: ModelFile, architecture: str) -> DecoderConfig:
+    """Reads the keys that GGUF specifies for `architecture`.
+
+    Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+
+    Raises:
+        ModelFileError: A key is missing, of the wrong type, out of range or contradicts
+            another.
+    """
+    metadata, sizes = file.metadata, _Sizes(file, architecture)
+    layers = sizes.one("block_count")
+    if layers * _TENSORS_A_BLOCK > len(file.tensors):
+        # Refused before a weight table of that many blocks is made.
+        raise ModelFileError(
+            f"{file.path}: metadata says {layers} blocks, but the file has only"
+            f" {len(file.tensors)} tensors"
+        )
+    hidden_size = sizes.one("embedding_length")
+    heads = sizes.of_blocks("attention.head_count", layers)
+    if EMBEDDING not in file.tensors:
+        raise ModelFileError(f"{file.path}: tensor '{EMBEDDING}' is missing; nothing can run")
+    if f"{architecture}.attention.key_length" not in metadata and hidden_size % heads:
+        raise ModelFileError(
+            f"{file.path}: a width of {hidden_size} cannot be divided by {heads} heads"
+        )
+    head_dim = sizes.one("attention.key_length", max(1, hidden_size // heads))
+    value_dim = sizes.one("attention.value_length", head_dim)
+    rotated = sizes.one("rope.dimension_count", head_dim)
+    if not head_dim == value_dim == rotated or head_dim % 2:
+        raise ModelFileError(
+            f"{file.path}: key length {head_dim}, value length {value_dim} and rotary"
+            f" dimensions {rotated}; expected one even number for all three"
+        )
+    # Without the key there are as many as heads, unless the tensors say that it is missing.
+    keys = file.tensors.get("blk.0.attn_k.weight")
+    fewer = keys is not None and keys.shape[0] < heads * head_dim
+    kv_heads = sizes.of_blocks("attention.head_count_kv", layers, default=None if fewer else heads)
+    if heads % kv_heads:
+        raise ModelFileError(
+            f"{file.path}: {heads} attention heads cannot be shared out among"
+            f" {kv_heads} key-value heads; the first must be a multiple of the second"
+        )
+    epsilon = metadata.number(f"{architecture}.attention.layer_norm_rms_epsilon")
+    base = metadata.number(f"{architecture}.rope.freq_base", 10000.0)
+    if not 0 < epsilon < 1 or not 1 < base < 1e38:
+        raise ModelFileError(
+            f"{file.path}: RMS epsilon {epsilon} and RoPE base {base};"
+            " expected an epsilon between 0 and 1 and a base between 1 and 1e38"
+        )
+    context_length = sizes.one("context_length")
+    scaling = RopeScaling.from_file(file, architecture, context_length)
+    scale = metadata.number(f"{architecture}.attention.scale", 0.0)  # 0 says nothing
+    if not 0 <= scale < 1e18:
+        raise ModelFileError(
+            f"{file.path}: metadata '{architecture}.attention.scale' is {scale}; expected a"
+            " positive number"
+        )
+    return DecoderConfig(
+        vocabulary=file.tensors[EMBEDDING].shape[0],
+        context_length=context_length,
+        hidden_size=hidden_size,
+        intermediate_size=sizes.of_blocks("feed_forward_length", layers),
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        norm_epsilon=epsilon,
+        rope_base=base,
+        attention_factor=scaling.magnitude**2 * (scale * head_dim**0.5 if scale else 1.0),
+        biases=tuple(
+            module
+            for module, tensor in PROJECTIONS.items()
+            if f"blk.0.{tensor}.bias" in file.tensors
+        ),
+    )
+
+
+class _Sizes:
+    """Reads keys of an architecture that have to be positive 32-bit numbers."""
+
+    def __init__(self, file: ModelFile, architecture: str) -> None:
+        self._file = file
+        self._architecture = architecture
+
+    def one(self, key: str, default: int | None = None) -> int:
+        """What a key says; without a default, it has to be there."""
+        name, metadata = f"{self._architecture}.{key}", self._file.metadata
+        value = metadata.integer(name) if default is None else metadata.integer(name, default)
+        return self._checked(name, value)
+
+    def of_blocks(self, key: str, layers: int, default: int | None = None) -> int:
+        """What a key says that may be an array with a number for each block."""
+        name = f"{self._architecture}.{key}"
+        length = self._file.metadata.length(name)
+        if length is None:
+            return self.one(key, default)
+        values = self._file.metadata.integers(name) if length == layers else []
+        if len(set(values)) != 1:
+            raise ModelFileError(
+                f"{self._file.path}: metadata '{name}' is the"
+                f" {self._file.metadata.describe(name)}; expected the same number for each of"
+                f" {layers} blocks, models whose blocks differ cannot be run"
+            )
+        return self._checked(name, values[0])
+
+    def _checked(self, name: str, value: int) -> int:
+        if not 0 < value < 2**31:
+            raise ModelFileError(
+                f"{self._file.path}: metadata '{name}' is {value}; expected a positive 32-bit"
+                " number"
+            )
+        return value

@@ -1,0 +1,76 @@
+"""The weight table: which tensor of a file fills which parameter of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import dropwhile
+from typing import Literal, TypeAlias
+
+from pipelines.common.checkpoints.model_file import ModelFile
+from pipelines.common.encodings.encodings import Encoding
+from pipelines.common.errors import ModelFileError, listed, quoted
+
+Kind: TypeAlias = Literal["linear", "embedding", "head", "vector"]
+"""How a weight is used, which decides what it may run in."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One row of a weight table.
+
+    Attributes:
+        parameter: Name in the torch module.
+        tensor: Name in the model file; a tied output matrix names the embedding's tensor.
+        shape: Shape in the torch module, outermost dimension first.
+        kind: ``linear`` and ``head`` are ``[out, in]``, ``embedding`` is ``[vocab, hidden]``;
+            a ``vector`` (norm weights, biases) always runs in float32.
+    """
+
+    parameter: str
+    tensor: str
+    shape: tuple[int, ...]
+    kind: Kind
+
+
+def check_table(file: ModelFile, table: Sequence[Weight], *, ignored: Collection[str] = ()) -> None:
+    """Checks that a file holds exactly the tensors of a table, in their shapes.
+
+    Args:
+        file: The model file.
+        table: What the network needs.
+        ignored: Tensors that the file may hold besides, because something else reads them.
+
+    Raises:
+        ModelFileError: Tensors are missing, have another shape, cannot be run, or are not known.
+    """
+    missing: list[str] = []
+    misshaped: list[str] = []
+    unsupported: dict[Encoding, list[str]] = {}
+    for weight in table:
+        info = file.tensors.get(weight.tensor)
+        if info is None:
+            missing.append(weight.tensor)
+        elif _without_ones(info.shape) != _without_ones(weight.shape):
+            misshaped.append(f"{weight.tensor} is {[*info.shape]}, expected {[*weight.shape]}")
+        elif not info.encoding.supported:
+            unsupported.setdefault(info.encoding, []).append(weight.tensor)
+    known = {weight.tensor for weight in table} | set(ignored)
+    unexpected = [quoted(name) for name in file.tensors if name not in known]
+    problems = [
+        f"{what}: {listed(items)}"
+        for what, items in (
+            ("missing tensors", missing),
+            ("tensors of the wrong shape", misshaped),
+            ("unexpected tensors", unexpected),
+        )
+        if items
+    ]
+    problems += [f"{of.advice} (here: {listed(items)})" for of, items in unsupported.items()]
+    if problems:
+        raise ModelFileError(f"{file.path}: does not fit the model: {'; '.join(problems)}")
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without outer dimensions of one, which ggml makes no difference by."""
+    return tuple(dropwhile(lambda size: size == 1, shape))

@@ -1,0 +1,1 @@
+"""The block formats that weights are stored and run in."""

@@ -1,0 +1,1 @@
+"""Computes sequences side by side: the scheduler, sampling, where texts end."""

@@ -1,0 +1,170 @@
+"""One sequence on its way from prompt to finished text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common.engine.sampling import Sampler, SamplingParams
+from pipelines.common.engine.stops import StopMatcher
+from pipelines.common.errors import PipelineError, PromptError
+from pipelines.common.text.detokenizer import Detokenizer
+from pipelines.common.text.length import least_tokens
+from pipelines.common.text.tokenizer import Tokenizer
+
+FinishReason: TypeAlias = Literal["stop", "length", "interrupted", "error"]
+"""``stop``: an end token or a stop string; ``length``: a limit; ``interrupted``: from outside;
+``error``: no token could be chosen."""
+
+
+@dataclass
+class Timings:
+    """Seconds that were spent on a sequence's tokens; printing them is not counted.
+
+    Attributes:
+        prefill_s: Computing the prompt.
+        first_token_s: From the prompt's start to the first token chosen; None until then.
+        decode_s: Computing and choosing all further tokens. Of sequences that are computed
+            together each counts the whole time.
+        decode_steps: Number of those, an end token included.
+    """
+
+    prefill_s: float = 0.0
+    first_token_s: float | None = None
+    decode_s: float = 0.0
+    decode_steps: int = 0
+
+
+def encode_prompt(tokenizer: Tokenizer, text: str, *, special: bool, max_length: int) -> list[int]:
+    """The tokens of a prompt; one that is far too long is refused before they are made.
+
+    Args:
+        tokenizer: Makes them.
+        text: The prompt.
+        special: Whether control tokens spelled in it are meant as such.
+        max_length: Most tokens of prompt and output.
+
+    Raises:
+        PromptError: It is no valid Unicode, or leaves no room for output whatever its tokens are.
+    """
+    if (least := least_tokens(tokenizer, text)) >= max_length:
+        raise _too_long(f"at least {least}", max_length)
+    return tokenizer.encode(text, special=special)
+
+
+def length_limit(prompt_tokens: int, *, max_new_tokens: int, max_length: int) -> int:
+    """How many tokens a sequence can grow to, prompt and output together.
+
+    Args:
+        prompt_tokens: Tokens of the prompt.
+        max_new_tokens: Most tokens of output.
+        max_length: Most tokens of prompt and output.
+
+    Raises:
+        PromptError: The prompt leaves no room for output.
+    """
+    if prompt_tokens >= max_length:
+        raise _too_long(f"{prompt_tokens}", max_length)
+    return min(max_length, prompt_tokens + max_new_tokens)
+
+
+def _too_long(tokens: str, max_length: int) -> PromptError:
+    return PromptError(
+        f"the prompt has {tokens} tokens, but prompt and output together are limited to "
+        f"{max_length}; shorten the prompt or raise --max-length up to the model's context"
+    )
+
+
+class TextSequence:
+    """The state of one sequence: its tokens, its random numbers and what of it was printed.
+
+    It knows nothing of runners and slots, so that one loop or a scheduler of many can drive it:
+    `sample` a token from the logits, `accept` it, until there is a `finish_reason`.
+
+    Attributes:
+        prompt: Token ids of the prompt.
+        tokens: Token ids of the output, without the end token.
+        finish_reason: Why the sequence ended; None while it goes on.
+        error: What ended it, where the reason is ``error``.
+        timings: Filled in by whoever drives it.
+        shared_tokens: How many tokens of the prompt were copied from another sequence; filled in by
+            whoever drives it.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        tokenizer: Tokenizer,
+        params: SamplingParams,
+        *,
+        stops: Sequence[str] = (),
+        max_length: int,
+    ) -> None:
+        """Starts a sequence.
+
+        Args:
+            prompt: Token ids.
+            tokenizer: Turns tokens to text and knows which of them end it.
+            params: How tokens are chosen.
+            stops: Strings that end the text and do not belong to it.
+            max_length: Tokens that prompt and output together can reach; above the prompt's.
+
+        Raises:
+            UsageError: A stop string is empty.
+        """
+        self.prompt = prompt
+        self.tokens: list[int] = []
+        self.finish_reason: FinishReason | None = None
+        self.error: PipelineError | None = None
+        self.timings = Timings()
+        self.shared_tokens = 0
+        self._max_length = max_length
+        self._end_ids = tokenizer.end_ids
+        self._detokenizer = Detokenizer(tokenizer)
+        self._stops = StopMatcher(stops)
+        self._sampler = Sampler(params)
+        self._sampler.observe(prompt)
+
+    def sample(self, logits: NDArray[np.float32]) -> int:
+        """Chooses the next token from logits of shape ``[vocab]``."""
+        return self._sampler.sample(logits)
+
+    def takes(self, candidates: int) -> bool:
+        """Whether so many of the most likely tokens are enough, see `Sampler.takes`."""
+        return self._sampler.takes(candidates)
+
+    def decided_by(self, logits: NDArray[np.float32]) -> bool:
+        """Whether candidates with these logits are all that matter, see `Sampler.decided_by`."""
+        return self._sampler.decided_by(logits)
+
+    def sample_candidates(self, tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> int:
+        """Chooses the next token from candidates, see `Sampler.sample_candidates`."""
+        return self._sampler.sample_candidates(tokens, logits)
+
+    def accept(self, token: int) -> str:
+        """Appends `token` and returns the text that can be printed now."""
+        if token in self._end_ids:
+            return self.finish("stop")
+        self.tokens.append(token)
+        self._sampler.observe((token,))
+        text = self._stops.push(self._detokenizer.push(token))
+        if self._stops.matched is not None:
+            self.finish_reason = "stop"
+        elif len(self.prompt) + len(self.tokens) >= self._max_length:
+            text += self.finish("length")
+        return text
+
+    def finish(self, reason: FinishReason) -> str:
+        """Ends the sequence and returns the text that was held back."""
+        text = self._stops.push(self._detokenizer.flush()) + self._stops.flush()
+        self.finish_reason = "stop" if self._stops.matched is not None else reason
+        return text
+
+    def fail(self, error: PipelineError) -> None:
+        """Ends the sequence because no token can be chosen."""
+        self.error = error
+        self.finish_reason = "error"

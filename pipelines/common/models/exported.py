@@ -1,0 +1,344 @@
+"""Runs an exported folder: nothing is built, and neither torch nor the exporter is needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pipelines
+from pipelines.common.cache import Cache
+from pipelines.common.checkpoints.gguf import rope
+from pipelines.common.checkpoints.mapped import map_file
+from pipelines.common.checkpoints.table import Weight, check_table
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.errors import ModelFileError
+from pipelines.common.export.manifest import (
+    GRAPH,
+    TOKENIZER,
+    WEIGHTS,
+    Manifest,
+    StoredFile,
+    check_digests,
+    read_manifest,
+)
+from pipelines.common.export.packages import lacks_native, load_packages
+from pipelines.common.files import exists, is_file
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, element_type
+from pipelines.common.program.external import Place
+from pipelines.common.program.package import Layout, LoadedPackage
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.target import Job, Target
+from pipelines.common.program.tensors import Made, make_tensors
+from pipelines.common.program.weights import WeightSource
+from pipelines.common.progress import Progress
+from pipelines.common.text import json_tokenizer
+from pipelines.common.text.tokenizer import Tokenizer, check_matches
+from pipelines.common.text_generation import Lookup, ModelOptions
+
+WeightTable = Callable[[DecoderConfig, Collection[str]], list[Weight]]
+"""Makes a pipeline's weight table, see `DecoderPipeline.weights`."""
+
+_SHAPED_AS_STORED = ("float32", "float16", "bfloat16")
+"""Layouts whose tensors have the shape of the weight."""
+
+
+def open_folder(
+    folder: Path,
+    pipeline: str,
+    table: WeightTable,
+    options: ModelOptions,
+    registry: Lookup,
+    progress: Progress,
+) -> ExportedModel:
+    """Opens and validates an exported folder.
+
+    The sizes of all files are checked, and the digests of all but the weights.
+
+    Args:
+        folder: The folder.
+        pipeline: Name of the pipeline that is to run it.
+        table: The weights that its network needs.
+        options: What the user asked for.
+        registry: Where targets, op packages and weight formats are looked up.
+        progress: Told of what the user should know.
+
+    Raises:
+        ModelFileError: The folder is no export, damaged, of another version or another pipeline's.
+        TokenizerError: Its tokenizer, or the one that the user named, cannot be used.
+    """
+    manifest = read_manifest(folder)
+    if manifest.pipeline != pipeline:
+        raise ModelFileError(
+            f"{folder} was exported from pipeline {manifest.pipeline!r}; {pipeline} cannot run it"
+        )
+    check_digests(folder, manifest, sorted(manifest.files.keys() - {WEIGHTS}))
+    _check_weights(folder, manifest, table(manifest.config, ()))
+    tokenizer = json_tokenizer.load(
+        options.tokenizer_path or folder / TOKENIZER[0], progress.notice
+    )
+    check_matches(tokenizer, manifest.config.vocabulary)
+    if options.encoding not in (manifest.origin.encoding, "auto"):
+        progress.notice(
+            f"{folder} keeps the encodings of its export, --quantization-encoding"
+            f" {manifest.origin.encoding}"
+        )
+    cache = options.cache(pipeline, progress.notice)
+    weights: StoredWeights | WeightSource
+    if manifest.places:
+        stored = manifest.files[WEIGHTS]
+        weights = StoredWeights(folder / WEIGHTS, manifest.places, stored)
+    else:
+        weights = _referenced(folder, manifest, table, registry, progress, cache)
+    program = Exported(folder, manifest, weights, cache)
+    return ExportedModel(folder, manifest, table, options, registry, progress, program, tokenizer)
+
+
+def reopened(
+    folder: Path, pipeline: str, table: WeightTable, options: ModelOptions, registry: Lookup
+) -> ExportedModel:
+    """Opens a folder that was just exported of a model with those options, see `open_folder`."""
+    options = replace(options, model_path=folder, tokenizer_path=None)
+    return open_folder(folder, pipeline, table, options, registry, Progress())
+
+
+class StoredWeights:
+    """The tensors of a folder's file of weights, mapped.
+
+    Args:
+        path: The file.
+        places: Where each tensor is in it, by name.
+        stored: Its size and digest.
+
+    Attributes:
+        total_bytes: Bytes of all tensors, shared ones counted once.
+        fingerprint: The file's digest.
+
+    Raises:
+        ModelFileError: The file cannot be read.
+    """
+
+    def __init__(self, path: Path, places: Mapping[str, Place], stored: StoredFile) -> None:
+        self._places = places
+        try:
+            with path.open("rb") as file:
+                self._file = map_file(path, file, stored.nbytes)
+        except OSError as error:
+            raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+        self.fingerprint = stored.blake2b
+        self.total_bytes = sum(place.nbytes for place in set(places.values()))
+
+    def tensors(self, weights: Sequence[LoweredWeight]) -> Iterator[Made]:
+        """Views of the file, those that share their memory together."""
+        alike: dict[tuple[Place, str], list[LoweredWeight]] = {}
+        for weight in weights:
+            alike.setdefault((self._places[weight.name], weight.dtype), []).append(weight)
+        for (place, dtype), wanted in alike.items():
+            kind = element_type(dtype)
+            count = place.nbytes // kind.itemsize
+            yield wanted, np.frombuffer(self._file, kind, count, offset=place.offset)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Implements `pipelines.common.program.target.Program` with a graph that is already lowered.
+
+    Attributes:
+        folder: Where it is.
+        manifest: What the folder says of itself.
+        weights: The graph's tensors, or what they are made of.
+        cache: Where a target keeps what it makes of them.
+    """
+
+    folder: Path
+    manifest: Manifest
+    weights: StoredWeights | WeightSource
+    cache: Cache
+
+    @property
+    def encodings(self) -> Collection[str]:
+        """See `Program.encodings`."""
+        return {weight.encoding for weight in self.manifest.weights}
+
+    @property
+    def weight_bytes(self) -> int:
+        """See `Program.weight_bytes`."""
+        return self.weights.total_bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Program.fingerprint`."""
+        return self.weights.fingerprint
+
+    def lowered(
+        self,
+        job: Job,
+        target: str,
+        rules: Sequence[Rule],  # noqa: ARG002 - they have been applied
+        activations: str,
+    ) -> LoweredGraph:
+        """See `Program.lowered`; the graph as it was exported."""
+        wanted = target, activations
+        if wanted != (self.manifest.target, self.manifest.activations):
+            raise ModelFileError(
+                f"{self.folder} holds a graph for target {self.manifest.target} in"
+                f" {self.manifest.activations}, wanted is one for {target} in {activations}; export"
+                " the model again"
+            )
+        with job.progress.phase("lower", "reading the exported graph"):
+            return self.manifest.graph((self.folder / GRAPH).read_bytes())
+
+    def tensors(
+        self,
+        graph: LoweredGraph,
+        layouts: Mapping[str, Layout],
+        packages: Sequence[LoadedPackage] = (),
+    ) -> Iterator[Made]:
+        """See `Program.tensors`."""
+        if isinstance(self.weights, WeightSource):
+            return self._made(make_tensors(self.weights, graph.weights, layouts, packages))
+        return self.weights.tensors(graph.weights)
+
+    def _made(self, tensors: Iterator[Made]) -> Iterator[Made]:
+        try:
+            yield from tensors
+        except (KeyError, ValueError) as error:  # of a layout, for a weight that it is not for
+            raise ModelFileError(
+                f"{self.folder} lays weights out as their encodings do not allow:"
+                f" {type(error).__name__}: {error}; export the model again"
+            ) from error
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """An opened folder: implements `pipelines.common.text_generation.GraphModel`."""
+
+    folder: Path
+    manifest: Manifest
+    table: WeightTable
+    options: ModelOptions
+    registry: Lookup
+    progress: Progress
+    program: Exported
+    tokenizer: Tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens, prompt and output together, that the model was made for."""
+        return self.manifest.config.context_length
+
+    @cached_property
+    def packages(self) -> tuple[LoadedPackage, ...]:
+        """The op packages that its graph was made with."""
+        return load_packages(self.folder, self.manifest, self.options, self.registry)
+
+    def start(self, *, slots: int, max_length: int) -> Runner:
+        """Makes a runner on the folder's target, see `Target.start`."""
+        if lacks_native(self.manifest, self.options, self.registry):
+            self.progress.notice(
+                f"{self.folder} was exported without the native CPU kernels, so prompts take 2.6"
+                " times as long; export it with --custom-ops-path native"
+            )
+        return self.target.start(self.job(slots=slots, max_length=max_length))
+
+    def job(self, *, slots: int, max_length: int) -> Job:
+        """See `GraphModel.job`."""
+        return Job(
+            pipeline=self.manifest.pipeline,
+            config=self.manifest.config,
+            program=self.program,
+            frequencies=np.asarray(self.manifest.frequencies, np.float32),
+            slots=slots,
+            max_length=max_length,
+            progress=self.progress,
+            threads=self.options.threads_here(self.progress),
+            device=self.options.device,
+            packages=self.packages,
+        )
+
+    def exported(self, folder: Path) -> ExportedModel:
+        """See `GraphModel.exported`."""
+        return reopened(folder, self.manifest.pipeline, self.table, self.options, self.registry)
+
+    def describe(self) -> dict[str, Any]:
+        """What runs: the folder, what it was made of, target, op packages."""
+        by_parameter = {w.parameter: w.encoding for w in self.manifest.weights}
+        return {
+            "pipeline": self.manifest.pipeline,
+            "model": str(self.folder),
+            "model_fingerprint": self.manifest.origin.fingerprint,
+            "model_name": self.manifest.origin.name,
+            "quantization_encoding": self.manifest.origin.encoding,
+            "encodings": dict(Counter(by_parameter.values())),
+            "target": self.options.target,
+            "op_packages": [package.name for package in self.packages],
+            "versions": {
+                "pipeline-driver": pipelines.__version__,
+                "exported-by": self.manifest.driver,
+                **self.target.versions(),
+            },
+        }
+
+    @property
+    def target(self) -> Target:
+        """The target asked for; `Exported.lowered` refuses all but the folder's."""
+        return self.registry.load_target(self.options.target)
+
+
+def _check_weights(folder: Path, manifest: Manifest, table: Sequence[Weight]) -> None:
+    """Checks that the graph's tensors are made of the weights that the network has.
+
+    Raises:
+        ModelFileError: They are not.
+    """
+    by_parameter = {weight.parameter: weight for weight in table}
+    used = {weight.parameter for weight in manifest.weights}
+    if unlike := sorted(used ^ by_parameter.keys()):
+        raise ModelFileError(
+            f"{folder} does not fit pipeline {manifest.pipeline}: {unlike[0]!r} is in only one of"
+            " the graph's weights and the network's"
+        )
+    for weight in manifest.weights:
+        shape, kind = by_parameter[weight.parameter].shape, by_parameter[weight.parameter].kind
+        by_row = kind == "embedding" and not weight.package
+        if (weight.layout in _SHAPED_AS_STORED and weight.shape != shape) or (
+            by_row and weight.shape[0] != shape[0]
+        ):
+            raise ModelFileError(
+                f"{folder}: the shape of {weight.name} is {[*weight.shape]}, but config makes it"
+                f" {[*shape]}"
+            )
+
+
+def _referenced(
+    folder: Path,
+    manifest: Manifest,
+    table: WeightTable,
+    registry: Lookup,
+    progress: Progress,
+    cache: Cache,
+) -> WeightSource:
+    """The weights of a folder that leaves them in the model file, which the user is told of."""
+    path = Path(manifest.origin.path)
+    taken = f"{folder} takes its weights from {path}"
+    # Before it is opened: a device or a pipe that the folder names is not even touched.
+    if not exists(path):
+        raise ModelFileError(
+            f"{taken}, which is not there; bring it back, or export without --reference-weights"
+        )
+    if not path.is_absolute() or not is_file(path):
+        raise ModelFileError(f"{taken}, which is no model file; expected the whole path of one")
+    progress.notice(taken)
+    file = registry.opener(path)(path)
+    with progress.shown(f"reading all of {path.name}"):
+        fingerprint = file.fingerprint(cache.digests)
+    if fingerprint != manifest.origin.fingerprint:
+        raise ModelFileError(f"{taken}, which has changed; export the model again")
+    weights = table(manifest.config, file.tensors.keys())
+    check_table(file, weights, ignored=(rope.FACTORS,))
+    return WeightSource(file, weights, manifest.origin.encoding, cache, warn=progress.notice)

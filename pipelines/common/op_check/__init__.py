@@ -1,0 +1,1 @@
+"""What `ops check` does: rules of op packages on examples, against the references."""

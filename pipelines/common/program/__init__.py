@@ -1,0 +1,1 @@
+"""A network with its weights as targets take it, and what targets make of it."""

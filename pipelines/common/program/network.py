@@ -1,0 +1,111 @@
+"""A network in torch and the weights of a model file: what graphs are made of."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.common.cache import Cache
+from pipelines.common.errors import LoweringError, NoRuleError, PluginError, UsageError, listed
+from pipelines.common.graph.rules import LoweredGraph, Rule
+from pipelines.common.program.package import Layout, LoadedPackage
+from pipelines.common.program.store import lowered_graph
+from pipelines.common.program.target import Job
+from pipelines.common.program.tensors import Made, make_tensors
+from pipelines.common.program.weights import WeightSource
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Network:
+    """Implements `pipelines.common.program.target.Program`.
+
+    Attributes:
+        function: ``"package.module:function"``; the function makes the torch module of a config,
+            with empty weights.
+        weights: The weights, each in the encoding that it is to run in.
+        cache: Where lowered graphs are kept.
+        packages_with: Names of the op packages that have a rule for an operator, with the targets
+            that they have it for.
+        folder: See `Program.folder`.
+    """
+
+    function: str
+    weights: WeightSource
+    cache: Cache
+    packages_with: Callable[[str], Mapping[str, Sequence[str]]]
+    folder: None = field(default=None, init=False)
+
+    @property
+    def encodings(self) -> Collection[str]:
+        """See `Program.encodings`."""
+        return {encoding.name for encoding in self.weights.encodings.values()}
+
+    @property
+    def weight_bytes(self) -> int:
+        """See `Program.weight_bytes`."""
+        return self.weights.total_bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Program.fingerprint`."""
+        return self.weights.fingerprint
+
+    def lowered(
+        self, job: Job, target: str, rules: Sequence[Rule], activations: str
+    ) -> LoweredGraph:
+        """See `Program.lowered`; the graph comes from the cache or is newly made.
+
+        Raises:
+            LoweringError: No rule takes an operator; it names the packages that have one.
+        """
+        try:
+            return lowered_graph(self, job, target, rules, activations)
+        except NoRuleError as error:
+            with_one = self.packages_with(error.operator)
+            listed = [f"'{name}' (for {', '.join(on)})" for name, on in with_one.items()]
+            known = f"known are {', '.join(listed)}" if listed else "none is registered"
+            advice = f"an op package that has one is named with --custom-ops-path; {known}"
+            raise LoweringError(f"{error}; {advice}") from error
+
+    def tensors(
+        self,
+        graph: LoweredGraph,
+        layouts: Mapping[str, Layout],
+        packages: Sequence[LoadedPackage] = (),
+    ) -> Iterator[Made]:
+        """See `Program.tensors`."""
+        return make_tensors(self.weights, graph.weights, layouts, packages)
+
+    def make(self, job: Job) -> nn.Module:
+        """The decoder's torch module; imports torch and whatever the module is made of.
+
+        Raises:
+            OpPackageError: An op package cannot declare its operators, or the module uses one that
+                no package declares.
+            PluginError: The module has other parameters than there are weights.
+            UsageError: There is no working directory.
+        """
+        try:
+            Path.cwd()
+        except OSError as error:  # MKL, within torch, would end the process
+            raise UsageError(
+                f"the working directory cannot be used ({error.strerror}), and PyTorch needs one;"
+                " change to another"
+            ) from error
+        for package in job.packages:
+            package.declare_operators()
+        module, _, function = self.function.partition(":")
+        network: nn.Module = getattr(importlib.import_module(module), function)(job.config)
+        parameters = {name for name, _ in network.named_parameters()}
+        if differing := sorted(parameters ^ self.weights.encodings.keys()):
+            raise PluginError(
+                f"the network of {self.function} and the weight table of pipeline {job.pipeline} do"
+                f" not agree about {listed(differing)}"
+            )
+        return network

@@ -1,0 +1,245 @@
+"""Keeps graphs, so that later runs import neither torch nor the exporter.
+
+The neutral graph of a network is kept, and what has been made of it: a graph for a target. A key
+holds the decoder's dimensions and the versions of the libraries at work; that of a lowered graph
+also what every weight runs in, the target, its rules and those of op packages. The entry itself
+lists the code and data that it was made from, see `sources`: where one of them has changed since,
+a plugin's `model.py`, a rule or a table that it reads, the entry is stale.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pipelines.common import dependencies, opened
+from pipelines.common.cache import digest
+from pipelines.common.errors import CacheError
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, Taken
+from pipelines.common.program.sources import (
+    Sources,
+    changed,
+    place,
+    sources,
+    together,
+    versions,
+    without_file,
+)
+from pipelines.common.program.target import Job
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from pipelines.common.program.network import Network
+
+T = TypeVar("T")
+
+PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript")
+"""The libraries that a graph is built and lowered with, for those who want to know."""
+
+_MODEL, _INDEX = "graph.onnx", "graph.json"
+
+
+def lowered_graph(
+    network: Network, job: Job, target: str, rules: Sequence[Rule], activations: str = "float32"
+) -> LoweredGraph:
+    """The graph of a job for a target, from the cache or newly made.
+
+    Args:
+        network: The network and its weights.
+        job: What it is for.
+        target: Name of the target.
+        rules: The target's own; those of the job's op packages come before them.
+        activations: The type of the activations.
+    """
+    rules = [*(rule for package in job.packages for rule in package.rules(target)), *rules]
+    key = digest(
+        {
+            **_origin(network, job),
+            "encodings": {name: str(runs) for name, runs in network.weights.encodings.items()},
+            "target": target,
+            "activations": activations,
+            "packages": [[package.name, str(package.path)] for package in job.packages],
+            "rules": [[rule.package, rule.name, *_modules(rule)] for rule in rules],
+        }
+    )
+    with job.progress.phase("lower", "reading the lowered graph"):
+        kept = _find(network, job, key, described)
+    if kept is not None:
+        job.progress.from_cache |= {"build", "lower"}
+        job.progress.seconds.setdefault("build", 0.0)
+        return kept
+
+    network.cache.check_may_make(f"the graph of {job.pipeline} for {target}")
+    dependencies.check(*PACKAGES)
+    with opened.making():
+        # Rules find new operators by their names, also in a neutral graph that was kept.
+        for package in job.packages:
+            package.declare_operators()
+        model, before = neutral_graph(network, job)
+        with job.progress.phase("lower", f"lowering the graph for {target}"):
+            from pipelines.common.graph.lower import lower
+
+            graph = lower(model, rules, network.weights.encodings, target, activations)
+    makers = [module for rule in rules for module in _modules(rule)]
+    description = f"{job.pipeline} for {target}"
+    _keep(network, job, key, graph.model, describe(graph), before, makers, description)
+    return graph
+
+
+def neutral_graph(network: Network, job: Job) -> tuple[ir.Model, Sources]:
+    """The neutral graph of a network, from the cache or newly made.
+
+    Returns:
+        The graph, and what it was made from.
+    """
+    declaring = [package for package in job.packages if package.contents.operators is not None]
+    packages = [[package.name, str(package.path)] for package in declaring]
+    key = digest({"neutral": True, **_origin(network, job), "packages": packages})
+    with job.progress.phase("build", "building the graph"):
+        kept = _find(network, job, key, _neutral)
+        if kept is not None:
+            job.progress.from_cache.add("build")
+            return kept
+        import onnx_ir as ir
+
+        from pipelines.common.graph.build import build
+
+        before = sources(network.cache)
+        with opened.making():
+            model = build(partial(network.make, job), job.config)
+        content = ir.to_proto(model).SerializeToString()
+        makers = [network.function.partition(":")[0]]
+        description = f"{job.pipeline} before lowering"
+        index = {"model": _digest(content)}
+        return model, _keep(network, job, key, content, index, before, makers, description)
+
+
+def describe(graph: LoweredGraph) -> dict[str, Any]:
+    """Everything about a graph but the model itself, which it has a digest of; JSON values."""
+    return {
+        "model": _digest(graph.model),
+        "weights": [dataclasses.asdict(weight) for weight in graph.weights],
+        "state_bytes": graph.state_bytes,
+        "taken": [dataclasses.asdict(taken) for taken in graph.taken],
+        "activations": graph.activations,
+    }
+
+
+def described(model: bytes, index: Mapping[str, Any]) -> LoweredGraph:
+    """The graph of a model and its description.
+
+    Raises:
+        ValueError: It is the description of another model.
+        KeyError: It lacks something.
+        TypeError: Something in it has another type, or was not known when this was written.
+    """
+    if _digest(model) != index["model"]:
+        raise ValueError("the model is not the one that is described")
+    weights = tuple(
+        LoweredWeight(**{**weight, "shape": tuple(weight["shape"])}) for weight in index["weights"]
+    )
+    taken = tuple(Taken(**taken) for taken in index["taken"])
+    return LoweredGraph(model, weights, index["state_bytes"], taken, index["activations"])
+
+
+def _neutral(model: bytes, index: Mapping[str, Any]) -> tuple[ir.Model, Sources]:
+    """The neutral graph of an entry, and the sources it was made from; see `described`."""
+    import onnx
+    import onnx_ir as ir
+
+    if _digest(model) != index["model"]:
+        raise ValueError("the model is not the one that is described")
+    return ir.from_proto(onnx.load_from_string(model)), index["sources"]
+
+
+def _origin(network: Network, job: Job) -> dict[str, Any]:
+    """What a network's graph depends on, whatever it is lowered for."""
+    return {
+        "pipeline": job.pipeline,
+        "network": network.function,
+        "config": dataclasses.asdict(job.config),
+        "driver": place("pipelines"),
+        "versions": versions(),
+        "python": sys.version,
+    }
+
+
+def _find(
+    network: Network, job: Job, key: str, read: Callable[[bytes, Mapping[str, Any]], T]
+) -> T | None:
+    """What an entry holds; None if there is none, it is damaged, or made from other sources."""
+    folder = network.cache.get("graph", key)
+    if folder is None:
+        return None
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        if source := changed(index["sources"], network.cache):
+            job.progress.detail(f"{source} has changed since the graph was cached")
+            return None
+        return read((folder / _MODEL).read_bytes(), index)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        job.progress.notice(f"the cached graph {folder} is damaged and is made anew: {error!r}")
+        return None
+
+
+def _keep(
+    network: Network,
+    job: Job,
+    key: str,
+    model: bytes,
+    index: Mapping[str, Any],
+    before: Sources,
+    makers: Iterable[str],
+    description: str,
+) -> Sources:
+    """Stores an entry, in the place of one that is out of date.
+
+    Args:
+        network: What it is of.
+        job: What it is for.
+        key: Its key.
+        model: The graph.
+        index: What is to be known of it.
+        before: What had been loaded before it was made.
+        makers: The modules that made it.
+        description: One line for people.
+
+    Returns:
+        What it was made from.
+    """
+    made_from = together(before, sources(network.cache))
+
+    def write(folder: Path) -> None:
+        (folder / _MODEL).write_bytes(model)
+        (folder / _INDEX).write_text(json.dumps({**index, "sources": made_from}), encoding="utf-8")
+
+    # What was loaded need not be what is there now.
+    if source := changed(before, network.cache):
+        job.progress.notice(f"the graph is not kept: {source} changed while it was made")
+        return made_from
+    if module := without_file(makers):
+        job.progress.detail(f"the graph is not kept: changes of {module} would not be noticed")
+        return made_from
+    try:
+        network.cache.discard("graph", key)
+        network.cache.put("graph", key, write, description)
+    except CacheError as error:
+        job.progress.notice(str(error))
+    return made_from
+
+
+def _modules(rule: Rule) -> list[str]:
+    """The modules that define a rule's functions, or whatever can be called like one."""
+    functions: tuple[Any, ...] = (rule.pattern, rule.emit)
+    return [getattr(each, "__module__", None) or type(each).__module__ for each in functions]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -1,0 +1,222 @@
+"""What a target is given and what it has to do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common.cache import Cache
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.errors import MemoryLimitError, UsageError
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
+from pipelines.common.program.package import Layout, LoadedPackage
+from pipelines.common.program.runner import Runner
+from pipelines.common.progress import Progress
+from pipelines.common.system import available_memory
+
+
+class Program(Protocol):
+    """A network with its weights, as targets take it: a graph, and the tensors of that graph."""
+
+    @property
+    def encodings(self) -> Collection[str]:
+        """Names of the encodings that the weights run in."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights in those encodings, a shared one counted once."""
+
+    @property
+    def cache(self) -> Cache:
+        """Where a target keeps what it makes of it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the weights in those encodings."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The exported folder that the graph is read from; None if it is made here."""
+
+    def lowered(
+        self, job: Job, target: str, rules: Sequence[Rule], activations: str
+    ) -> LoweredGraph:
+        """The graph for a target.
+
+        Args:
+            job: What it is for.
+            target: Name of the target.
+            rules: The target's own; those of the job's op packages come before them.
+            activations: The type of the activations.
+
+        Raises:
+            LoweringError: It has an operator that no rule takes.
+            ModelFileError: There is only a graph for another target.
+        """
+
+    def tensors(
+        self,
+        graph: LoweredGraph,
+        layouts: Mapping[str, Layout],
+        packages: Sequence[LoadedPackage] = (),
+    ) -> Iterator[tuple[Sequence[LoweredWeight], NDArray[Any]]]:
+        """The graph's tensors one after the other, as `graph.tensors.make_tensors` makes them."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A decoder to be made to run.
+
+    Attributes:
+        pipeline: Name of the pipeline.
+        config: The decoder's dimensions.
+        program: Network and weights.
+        frequencies: Rotary angle a position, for each pair of a head's elements,
+            ``[head_dim / 2]``.
+        slots: Sequences side by side.
+        max_length: Tokens that each of them can grow to.
+        progress: Told of every phase.
+        threads: Threads to compute with; None for as many as may be kept busy.
+        device: Which of the target's devices to run on.
+        packages: Op packages, the one whose rules come first at the front.
+
+    Raises:
+        UsageError: There are no slots, or they hold nothing.
+    """
+
+    pipeline: str
+    config: DecoderConfig
+    program: Program
+    frequencies: NDArray[np.float32]
+    slots: int
+    max_length: int
+    progress: Progress
+    threads: int | None = None
+    device: int = 0
+    packages: tuple[LoadedPackage, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "max_length"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more")
+
+    @property
+    def state_elements(self) -> int:
+        """Numbers in the KV state of one slot at its largest: keys and values of all layers."""
+        config = self.config
+        token = 2 * config.layers * config.kv_heads * config.head_dim
+        return token * self.max_length
+
+    def require_memory(
+        self, target: str, weights: int, slot: int, slots: int, available: int | None = None
+    ) -> None:
+        """Checks that the weights and the KV state of some slots fit into available memory.
+
+        Args:
+            target: Name of the target, for the message.
+            weights: Bytes of the weights.
+            slot: Bytes of the KV state of one slot.
+            slots: How many slots there have to be.
+            available: Bytes that a device has free; None asks for the machine's memory.
+
+        Raises:
+            MemoryLimitError: They do not; it says how many slots would.
+        """
+        kind = "memory" if available is None else "device memory"
+        needed = weights + slots * slot
+        available = available_memory() if available is None else available
+        if needed <= available:
+            return
+        fitting = max(0, available - weights) // slot
+        if fitting and slots > 1:
+            advice = f"--batch-size {fitting} is the largest that fits"
+        else:
+            advice = "lower --max-length or choose another --quantization-encoding"
+        each = f" for each of {slots} sequences" if slots > 1 else ""
+        raise MemoryLimitError(
+            f"{self.pipeline} on {target} (weights {weights / 2**30:.1f} GiB, KV {slot / 2**30:.1f}"
+            f" GiB{each}) needs {needed / 2**30:.1f} GiB of {kind}, {available / 2**30:.1f} GiB is"
+            f" available; {advice}"
+        )
+
+
+@dataclass(frozen=True)
+class Device:
+    """One of the devices of a target.
+
+    Attributes:
+        name: What its maker calls it.
+        memory: Bytes of its memory; None where that is not known.
+        free: Bytes of it that nobody uses; None where that is not known.
+    """
+
+    name: str
+    memory: int | None = None
+    free: int | None = None
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a target can run here.
+
+    Attributes:
+        devices: What it can run on, in the order of ``--device-id``; none if it cannot.
+        reason: Why it cannot; empty if it can.
+        fix: A command, or what else would change that; empty if nothing would.
+        device_found: Whether its device is here, and only something else is missing.
+    """
+
+    devices: tuple[Device, ...] = ()
+    reason: str = ""
+    fix: str = ""
+    device_found: bool = False
+
+    @property
+    def here(self) -> bool:
+        """Whether it can run."""
+        return not self.reason
+
+
+class Target(Protocol):
+    """Something that decoders run on."""
+
+    def availability(self) -> Availability:
+        """Looks at the machine; quick where the target is not here, since ``auto`` asks."""
+
+    @property
+    def layouts(self) -> Mapping[str, Layout]:
+        """How it lays weights out, by the names that its rules use."""
+
+    def lower(self, job: Job) -> LoweredGraph:
+        """The graph that `start` compiles; the target need not be here.
+
+        Raises:
+            LoweringError: The graph has an operator that this target has no rule for.
+            TargetError: The target runs no graphs.
+        """
+
+    def prepare(self, job: Job) -> None:
+        """Makes what `start` takes from the cache, and stores it; the target need not be here.
+
+        Raises:
+            CacheError: It cannot be stored.
+            LoweringError: See `lower`.
+            TargetError: See `lower`.
+        """
+
+    def start(self, job: Job) -> Runner:
+        """Builds, lowers, compiles and loads.
+
+        Raises:
+            MemoryLimitError: Weights and KV state need more memory than there is.
+            LoweringError: The graph has an operator that this target has no rule for.
+            TargetError: The target is not here, or would run the graph elsewhere.
+        """
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what it runs on, by package."""

@@ -1,0 +1,1 @@
+"""What plugins bring, by name."""

@@ -1,0 +1,92 @@
+"""What ships with the project, registered through the hooks that every plugin uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pipelines
+from pipelines.common.registry.hookspecs import (
+    OpPackageRecord,
+    PipelineRecord,
+    TargetRecord,
+    WeightFormatRecord,
+    hookimpl,
+)
+
+
+@hookimpl
+def register_pipelines() -> list[PipelineRecord]:
+    """Llama 3, and a pipeline that needs no weights."""
+    return [
+        PipelineRecord(
+            name="llama3",
+            summary="Llama 3, 3.1 and 3.2; a small model is bundled.",
+            load="pipelines.llama3.pipeline:load",
+            architectures=("llama",),
+        ),
+        PipelineRecord(
+            name="echo",
+            summary="Repeats the prompt; needs no weights.",
+            load="pipelines.echo.pipeline:EchoPipeline",
+        ),
+    ]
+
+
+@hookimpl
+def register_targets() -> list[TargetRecord]:
+    """ONNX Runtime on the CPU, on NVIDIA's GPUs and on Apple's, and eager PyTorch."""
+    return [
+        TargetRecord(
+            name="cpu",
+            summary="ONNX Runtime on the CPU.",
+            requires=("onnxruntime",),
+            load="pipelines.common.targets.cpu:CpuTarget",
+            preference=10,
+        ),
+        TargetRecord(
+            name="cuda",
+            summary="ONNX Runtime on NVIDIA GPUs.",
+            requires=("onnxruntime",),
+            load="pipelines.common.targets.cuda:CudaTarget",
+            preference=30,
+        ),
+        TargetRecord(
+            name="coreml",
+            summary="ONNX Runtime on Apple's GPU and Neural Engine.",
+            requires=("onnxruntime",),
+            load="pipelines.common.targets.coreml:CoreMLTarget",
+        ),
+        TargetRecord(
+            name="torch",
+            summary="The model's PyTorch module, run eagerly: the reference.",
+            requires=("torch",),
+            load="pipelines.common.targets.torch:TorchTarget",
+        ),
+    ]
+
+
+@hookimpl
+def register_weight_formats() -> list[WeightFormatRecord]:
+    """GGUF."""
+    return [
+        WeightFormatRecord(
+            name="gguf",
+            summary="GGUF: F32, F16, BF16, Q8_0, Q4_0, Q4_1 and Q6_K tensors.",
+            suffixes=(".gguf",),
+            open="pipelines.common.checkpoints.gguf.reader:open_gguf",
+            magic=(b"GGUF",),
+        ),
+    ]
+
+
+@hookimpl
+def register_op_packages() -> list[OpPackageRecord]:
+    """The native CPU kernels."""
+    return [
+        OpPackageRecord(
+            name="native",
+            summary="CPU kernels for block-encoded and float weights, and for attention.",
+            # Beside the package `pipelines`, in a checkout as in an installation.
+            path=Path(pipelines.__path__[0]).resolve().parent / "custom_ops" / "native",
+        ),
+    ]

@@ -1,0 +1,143 @@
+"""Every extension point of the project.
+
+A plugin is a module whose functions carry `hookimpl` and are named like the hooks below. Each hook
+returns small frozen records: a name, a summary, and how to get the real thing. The registry
+collects the records at every start and gets the real thing when it is used, so a plugin's module
+imports nothing heavy itself. The pipelines, targets, weight formats and op packages that ship with
+the project are registered through these same hooks, in `pipelines.common.registry.builtins`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import pluggy
+
+if TYPE_CHECKING:
+    from pipelines.common.checkpoints.model_file import ModelFile
+    from pipelines.common.program.target import Target
+    from pipelines.common.text_generation import TextPipeline
+
+PROJECT = "run_pipeline"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+F = TypeVar("F", bound=Callable[..., object])
+
+Lazy: TypeAlias = F | str
+"""A function that is called when its result is needed, or the name of one.
+
+The name is written ``"package.module:function"``, and the module is imported at the first call; a
+class will do, since calling it makes an instance. A plugin that is a package in a folder writes
+``f"{__name__}.module:function"``; one that is a single file gives the function itself, which does
+its heavy imports inside.
+"""
+
+
+@dataclass(frozen=True)
+class PipelineRecord:
+    """A pipeline, which becomes the sub-command `name`.
+
+    Attributes:
+        name: Lower-case letters, digits, ``-`` and ``_``; unique among pipelines.
+        summary: One line for ``--help`` and ``list``.
+        load: Makes the pipeline.
+        architectures: What model files call the architectures that it runs; who gives such a file
+            to another pipeline is told of this one.
+    """
+
+    name: str
+    summary: str
+    load: Lazy[Callable[[], TextPipeline]]
+    architectures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TargetRecord:
+    """Something that graphs are lowered for and run on: a value of ``--target``.
+
+    Attributes:
+        name: Lower-case letters, digits, ``-`` and ``_``; unique among targets.
+        summary: One line for ``list``.
+        requires: Top-level modules that have to be importable. They are looked for, not imported,
+            to tell whether the target is available.
+        load: Makes the target.
+        preference: Of the targets that can run here, ``--target auto`` takes the one with the
+            highest; one with 0 has to be asked for by name.
+    """
+
+    name: str
+    summary: str
+    requires: tuple[str, ...]
+    load: Lazy[Callable[[], Target]]
+    preference: int = 0
+
+
+@dataclass(frozen=True)
+class WeightFormatRecord:
+    """A file format that models are read from.
+
+    A file is told by its first bytes, whatever its name is, and by its name where they tell
+    nothing.
+
+    Attributes:
+        name: Lower-case letters, digits, ``-`` and ``_``; unique among weight formats.
+        summary: One line for ``list``.
+        suffixes: File name endings, each with its dot, lower case; unique among weight formats.
+        open: Opens and validates a file; raises `ModelFileError` for one it does not accept.
+        magic: What files of it begin with, if that is always one of a few; no format's may begin
+            with another's.
+    """
+
+    name: str
+    summary: str
+    suffixes: tuple[str, ...]
+    open: Lazy[Callable[[Path], ModelFile]]
+    magic: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class OpPackageRecord:
+    """A custom op package that every model runs with where its rules fit.
+
+    Attributes:
+        name: Lower-case letters, digits, ``-`` and ``_``; unique among op packages.
+        summary: One line for ``list``.
+        path: A folder with a manifest, a ``.py`` file or a shared library; the package is loaded
+            when a model is run.
+    """
+
+    name: str
+    summary: str
+    path: Path
+
+
+Record: TypeAlias = PipelineRecord | TargetRecord | WeightFormatRecord | OpPackageRecord
+
+
+@hookspec
+def register_pipelines() -> Sequence[PipelineRecord]:
+    """The pipelines that this plugin brings."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_targets() -> Sequence[TargetRecord]:
+    """The targets that this plugin brings."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_weight_formats() -> Sequence[WeightFormatRecord]:
+    """The weight formats that this plugin brings."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_op_packages() -> Sequence[OpPackageRecord]:
+    """The custom op packages that this plugin brings."""
+    raise NotImplementedError

@@ -1,1 +1,0 @@
-"""Sampling, the scheduler and its figures, on arrays and callables alone."""

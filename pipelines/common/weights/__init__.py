@@ -1,1 +1,0 @@
-"""Model files: one file a format, the encodings of tensors, and what each weight runs in."""

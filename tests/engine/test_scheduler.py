@@ -1,0 +1,456 @@
+"""What the scheduler asks of a runner, and that no sequence notices the others.
+
+The runner here computes nothing: the token that it makes most likely is a hash of all tokens that a
+slot holds, so that a sequence that is put on a wrong beginning goes wrong at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.common.engine import scheduler as scheduler_module
+from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.scheduler import Scheduler, alike_together, warm_up
+from pipelines.common.engine.sequence import TextSequence
+from pipelines.common.errors import ModelFileError, TargetError
+from pipelines.common.program.runner import Candidates
+from pipelines.echo.pipeline import END_OF_TEXT, VOCAB_SIZE, EchoModel
+
+TOKENIZER = EchoModel().tokenizer
+MAX_LENGTH = 64
+
+
+def following(tokens):
+    """What the runner expects after `tokens`; in one of 20 cases the end."""
+    number = zlib.crc32(bytes(tokens))
+    return END_OF_TEXT if number % 20 == 0 else number % 128
+
+
+class HashingRunner:
+    """Holds tokens, checks that what it is asked makes sense, notes it."""
+
+    max_length = MAX_LENGTH
+
+    def __init__(self, slots):
+        self.slots = slots
+        self.held = [[] for _ in range(slots)]
+        self.calls = []
+
+    def prefill(self, slot, tokens, start=0):
+        assert tokens
+        assert start <= len(self.held[slot])
+        self.calls.append(("prefill", slot, bytes(tokens), start))
+        self.held[slot][start:] = tokens
+        return self.logits(slot)
+
+    def decode(self, tokens):
+        assert 0 < len(tokens) <= self.slots
+        self.calls.append(("decode", list(tokens)))
+        for held, token in zip(self.held, tokens, strict=False):
+            assert held
+            held.append(token)
+        return np.stack([self.logits(slot) for slot in range(len(tokens))])
+
+    def copy(self, source, target, length):
+        assert source != target
+        assert 0 < length <= len(self.held[source])
+        self.calls.append(("copy", source, target, length))
+        self.held[target] = self.held[source][:length]
+
+    def logits(self, slot):
+        assert len(self.held[slot]) < self.max_length  # there has to be room for what is sampled
+        logits = np.zeros(VOCAB_SIZE, np.float32)
+        logits[following(self.held[slot])] = 1
+        return logits
+
+    def named(self, name):
+        return [call[1:] for call in self.calls if call[0] == name]
+
+
+class SuccessorRunner(HashingRunner):
+    """Expects the successor of the last token."""
+
+    def logits(self, slot):
+        return np.eye(VOCAB_SIZE, dtype=np.float32)[self.held[slot][-1] + 1]
+
+
+class DamagedRunner(SuccessorRunner):
+    """Computes no numbers for what has an ``x`` in it."""
+
+    def logits(self, slot):
+        logits = super().logits(slot)
+        return logits * np.nan if ord("x") in self.held[slot] else logits
+
+
+class TyingRunner(HashingRunner):
+    """Has few different logits, so that many tokens are equally likely."""
+
+    def logits(self, slot):
+        generator = np.random.default_rng(following(self.held[slot]))
+        return generator.integers(0, 30, VOCAB_SIZE).astype(np.float32)
+
+
+class ShortlistingRunner(TyingRunner):
+    """Tells the eight most likely tokens."""
+
+    batch_invariant = True
+    candidates = 8
+
+    def advance(self, tokens):
+        self.last = self.decode(tokens)
+        self.calls[-1] = ("advance", list(tokens))
+        best = np.argsort(-self.last, kind="stable")[:, : self.candidates]
+        return Candidates(best, np.take_along_axis(self.last, best, -1))
+
+    def score(self, tokens):
+        raise AssertionError(f"nobody asks for the score of {tokens}")
+
+    def last_logits(self):
+        self.calls.append(("last_logits",))
+        return self.last
+
+
+class DistinctRunner(ShortlistingRunner):
+    """No two tokens are equally likely, and the end is the least likely."""
+
+    def logits(self, slot):
+        generator = np.random.default_rng(following(self.held[slot]))
+        logits = generator.permutation(VOCAB_SIZE).astype(np.float32)
+        logits[END_OF_TEXT] = -1
+        return logits
+
+
+class UndecidedRunner(ShortlistingRunner):
+    """All tokens are equally likely."""
+
+    def logits(self, slot):
+        return np.zeros_like(super().logits(slot))
+
+
+def make_sequence(prompt, new_tokens, **sampling):
+    prompt = list(prompt)
+    return TextSequence(
+        prompt,
+        TOKENIZER,
+        SamplingParams(**sampling),
+        max_length=min(MAX_LENGTH, len(prompt) + new_tokens),
+    )
+
+
+def run(runner, sequences):
+    """The text of each sequence, in the order of their ends."""
+    texts, ended = {}, {}
+    for sequence, text in Scheduler(runner).run(sequences):
+        assert sequence not in ended
+        texts[sequence] = texts.get(sequence, "") + text
+        if sequence.finish_reason is not None:
+            ended[sequence] = texts[sequence]
+    return ended
+
+
+def test_a_single_sequence_is_one_prefill_and_then_its_tokens_one_by_one():
+    runner, sequence = SuccessorRunner(1), make_sequence(b"ab", 3)
+    assert list(run(runner, [sequence]).values()) == ["cde"]
+    assert runner.calls == [
+        ("prefill", 0, b"ab", 0),
+        ("decode", [ord("c")]),
+        ("decode", [ord("d")]),
+    ]
+    assert sequence.finish_reason == "length"
+    assert sequence.timings.decode_steps == 2
+    assert sequence.timings.first_token_s >= sequence.timings.prefill_s > 0
+    assert sequence.timings.decode_s > 0
+
+
+def test_text_comes_while_it_is_computed():
+    runner = SuccessorRunner(1)
+    pieces = Scheduler(runner).run([make_sequence(b"a", 40)])
+    assert next(pieces)[1] == "b"
+    assert len(runner.calls) == 1
+    assert next(pieces)[1] == "c"
+    assert len(runner.calls) == 2
+
+
+def test_a_long_prompt_is_computed_part_by_part(monkeypatch):
+    monkeypatch.setattr(scheduler_module, "PREFILL_CHUNK", 4)
+    runner, sequence = SuccessorRunner(1), make_sequence(b"abcdefghi", 2)
+    steps = Scheduler(runner).run([sequence])
+    parts = []
+    for calls, (_, text) in enumerate(itertools.islice(steps, 3), 1):
+        assert len(runner.calls) == calls
+        parts.append((text, sequence.timings.first_token_s is None))
+    assert parts == [("", True), ("", True), ("j", False)]
+    assert runner.named("prefill") == [(0, b"abcd", 0), (0, b"efgh", 4), (0, b"i", 8)]
+    assert [text for _, text in steps] == ["k"]
+
+
+def test_a_sequence_that_ends_makes_room_while_the_others_go_on():
+    runner = SuccessorRunner(2)
+    a, e, i = make_sequence(b"a", 2), make_sequence(b"e", 4), make_sequence(b"i", 2)
+    assert list(run(runner, [a, e, i]).items()) == [(a, "bc"), (i, "jk"), (e, "fghi")]
+    assert runner.calls == [
+        ("prefill", 0, b"a", 0),
+        ("prefill", 1, b"e", 0),
+        ("decode", list(b"bf")),
+        ("prefill", 0, b"i", 0),
+        ("decode", list(b"jg")),
+        # Nothing is left for the first slot: what goes on in the second moves there.
+        ("copy", 1, 0, 3),
+        ("decode", list(b"h")),
+    ]
+
+
+def test_the_next_sequence_is_asked_for_when_there_is_a_slot_for_it():
+    asked = []
+
+    def sequences():
+        for prompt in (b"a", b"e", b"i"):
+            asked.append(prompt)
+            yield make_sequence(prompt, 2)
+
+    pieces = Scheduler(SuccessorRunner(1)).run(sequences())
+    assert [len(asked) for _ in pieces] == [1, 1, 2, 2, 3, 3]
+
+
+def test_slots_are_not_used_for_more_than_there_is():
+    runner = SuccessorRunner(8)
+    run(runner, [make_sequence(b"a", 3), make_sequence(b"e", 3)])
+    assert runner.named("decode") == [(list(b"bf"),), (list(b"cg"),)]
+    assert runner.named("copy") == []
+
+
+def test_sequences_of_one_token_never_reach_a_step():
+    runner = SuccessorRunner(4)
+    ended = run(runner, (make_sequence([97 + n], 1) for n in range(10)))
+    assert list(ended.values()) == list("bcdefghijk")
+    assert runner.named("decode") == []
+
+
+def test_no_sequences_no_calls():
+    runner = SuccessorRunner(2)
+    assert run(runner, []) == {}
+    assert runner.calls == []
+
+
+def test_a_common_beginning_is_computed_once():
+    runner = HashingRunner(3)
+    prompts = [b"the question is: one", b"the question is: two", b"something else"]
+    sequences = [make_sequence(prompt, 1) for prompt in prompts]
+    scheduler = Scheduler(runner)
+    for _ in scheduler.run([make_sequence(b"the question is: none", 20), *sequences]):
+        pass
+    assert runner.named("prefill") == [
+        (0, b"the question is: none", 0),
+        (1, b"one", 17),
+        # The second slot is free again and has the beginning already.
+        (1, b"two", 17),
+        (1, b"something else", 0),
+    ]
+    assert runner.named("copy") == [(0, 1, 17)]
+    assert [sequence.shared_tokens for sequence in sequences] == [17, 17, 0]
+
+
+def test_of_equal_prompts_the_last_token_is_computed_each_time():
+    runner = HashingRunner(2)
+    sequences = [make_sequence(b"same", 3) for _ in range(2)]
+    texts = list(run(runner, sequences).values())
+    assert runner.named("prefill") == [(0, b"same", 0), (1, b"e", 3)]
+    assert texts[0] == texts[1]
+
+
+def test_prompts_that_begin_alike_come_together():
+    story, sum_ = b"Once upon a time there was ", b"How much is the sum of "
+    prompts = [story + b"x", sum_ + b"2 and 3", b"alone", story + b"a", sum_, b"Once", story + b"x"]
+    ordered = [bytes(one.prompt) for one in alike_together(make_sequence(p, 1) for p in prompts)]
+    assert ordered == [
+        *(story + b"a", story + b"x", story + b"x"),
+        *(sum_, sum_ + b"2 and 3"),
+        b"alone",
+        b"Once",
+    ]
+
+
+def test_few_are_looked_at_ahead():
+    asked = 0
+
+    def sequences():
+        nonlocal asked
+        for number in range(1000):
+            asked += 1
+            yield make_sequence(b"%d" % number, 1)
+
+    together = alike_together(sequences())
+    taken = [bytes(next(together).prompt) for _ in range(250)]
+    assert 250 <= asked <= 300
+    assert taken == [b"%d" % number for number in range(250)]
+    assert len(list(together)) == 750
+
+
+def test_what_a_sequence_has_written_is_a_beginning_too():
+    runner = SuccessorRunner(1)
+    run(runner, [make_sequence(b"ab", 4), make_sequence(b"abcdeZ", 1)])
+    # The last token that was chosen never went in.
+    assert runner.named("prefill")[1] == (0, b"Z", 5)
+
+
+def test_of_free_slots_the_one_with_the_beginning_is_taken():
+    runner = SuccessorRunner(3)
+    scheduler = Scheduler(runner)
+    for prompts in ([b"axx", b"bxx", b"cxx"], [b"bxy"]):
+        for _ in scheduler.run([make_sequence(prompt, 2) for prompt in prompts]):
+            pass
+    assert runner.named("prefill")[-1] == (1, b"y", 2)
+
+
+def test_rows_with_settings_of_their_own_share_a_batch():
+    def sequences():
+        return [make_sequence(b"p", 20, temperature=5.0, seed=seed) for seed in (1, 2, 1)]
+
+    runner = SuccessorRunner(3)
+    first, second, third = (sequence.tokens for sequence in run(runner, sequences()))
+    assert first == third != second
+
+
+@settings(deadline=None)
+@given(
+    slots=st.integers(1, 5),
+    rows=st.lists(
+        st.tuples(st.text("ab", min_size=1, max_size=12), st.integers(1, 12)), max_size=20
+    ),
+)
+def test_a_sequence_does_not_notice_the_others(slots, rows):
+    def sequences():
+        return [make_sequence(prompt.encode(), length) for prompt, length in rows]
+
+    together = sequences()
+    texts = run(HashingRunner(slots), together)
+    for sequence, alone in zip(together, sequences(), strict=True):
+        assert [texts[sequence]] == list(run(HashingRunner(1), [alone]).values())
+        assert sequence.finish_reason == alone.finish_reason
+        assert sequence.tokens == alone.tokens
+
+
+@settings(deadline=None)
+@given(
+    slots=st.integers(1, 5),
+    rows=st.lists(
+        st.tuples(st.text("ab", min_size=1, max_size=12), st.integers(1, 12)), max_size=20
+    ),
+)
+def test_no_step_is_wasted(slots, rows):
+    """All slots are at work while there are rows for them; no sequence takes a step too many."""
+    sequences = [make_sequence(prompt.encode(), length) for prompt, length in rows]
+    runner = HashingRunner(slots)
+    waiting = iter(sequences)
+    left = len(rows)
+
+    def counted():
+        nonlocal left
+        for sequence in waiting:
+            left -= 1
+            yield sequence
+
+    for _ in Scheduler(runner).run(counted()):
+        if runner.calls[-1][0] == "decode" and left:
+            assert len(runner.calls[-1][1]) == slots
+    fed = sum(len(tokens) for (tokens,) in runner.named("decode"))
+    assert fed == sum(sequence.timings.decode_steps for sequence in sequences)
+    assert len(runner.named("prefill")) == len(rows)
+
+
+def test_a_sequence_without_a_next_token_ends_alone():
+    good, bad, late = make_sequence(b"a", 5), make_sequence(b"v", 5), make_sequence(b"x", 5)
+    ended = run(DamagedRunner(2), [good, bad, late])
+    assert ended == {bad: "wx", late: "", good: "bcdef"}
+    for sequence in (bad, late):
+        assert sequence.finish_reason == "error"
+        assert isinstance(sequence.error, ModelFileError)
+    assert good.error is None
+
+
+def test_a_runner_that_fails_ends_the_run():
+    class Failing(SuccessorRunner):
+        def logits(self, slot):
+            raise TargetError(f"the device of slot {slot} is lost")
+
+    with pytest.raises(TargetError, match="the device of slot 0 is lost"):
+        run(Failing(2), [make_sequence(b"a", 5)])
+
+
+def test_a_source_that_fails_ends_the_run():
+    def sequences():
+        yield make_sequence(b"a", 5)
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        run(SuccessorRunner(2), sequences())
+
+
+def test_warming_up_does_not_show_in_the_output():
+    runner = SuccessorRunner(1)
+    warm_up(runner, list(b"other"))
+    assert list(run(runner, [make_sequence(b"a", 3)]).values()) == ["bcd"]
+
+
+def step_calls(runner, *sampling):
+    """What is asked of a runner that could tell candidates, for one step of several sequences."""
+    run(runner, [make_sequence([97 + n], 2, **params) for n, params in enumerate(sampling)])
+    return [call[0] for call in runner.calls if call[0] != "prefill"]
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "top_k": 5, "top_p": 0.9}])
+def test_logits_stay_where_candidates_are_enough(sampling):
+    assert step_calls(DistinctRunner(2), {}, sampling) == ["advance"]
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0.8}, {"repetition_penalty": 1.2}])
+def test_all_logits_are_asked_for_if_one_sequence_needs_them(sampling):
+    assert step_calls(DistinctRunner(2), {}, sampling) == ["decode"]
+
+
+def test_all_logits_are_asked_for_if_candidates_do_not_decide():
+    assert step_calls(UndecidedRunner(2), {}, {}) == ["advance", "last_logits"]
+
+
+SAMPLING = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0.0, 0.0, 0.7, 3.0]),
+        "top_k": st.integers(0, 9),
+        "top_p": st.sampled_from([1.0, 0.8]),
+        "repetition_penalty": st.sampled_from([1.0, 1.0, 1.0, 1.5]),
+        "seed": st.integers(0, 3),
+    }
+)
+
+
+@settings(deadline=None)
+@given(slots=st.integers(1, 4), rows=st.lists(SAMPLING, min_size=1, max_size=6))
+def test_candidates_and_all_logits_give_the_same_tokens(slots, rows):
+    def tokens(runner):
+        sequences = [make_sequence(b"p", 8, **sampling) for sampling in rows]
+        run(runner, sequences)
+        return [sequence.tokens for sequence in sequences]
+
+    assert tokens(ShortlistingRunner(slots)) == tokens(TyingRunner(slots))
+
+
+def test_a_sequence_without_a_next_token_ends_alone_among_candidates():
+    class Damaged(DistinctRunner):
+        def logits(self, slot):
+            logits = super().logits(slot)
+            if len(self.held[slot]) > 3 and self.held[slot][0] == ord("x"):
+                logits[0] = np.inf  # as candidates tell it of what is not a number
+            return logits
+
+    good, bad = make_sequence(b"abc", 4), make_sequence(b"xyz", 4)
+    run(Damaged(2), [good, bad])
+    assert bad.finish_reason == "error"
+    assert isinstance(bad.error, ModelFileError)
+    assert good.error is None
+    assert len(good.tokens) == 4
