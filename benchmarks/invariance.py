@@ -11,9 +11,9 @@ import argparse
 from collections.abc import Sequence
 
 from benchmarks.report import print_machine, print_table
+from pipelines.common.engine.engine import Engine
+from pipelines.common.engine.request import Request
 from pipelines.common.engine.sampling import SamplingParams
-from pipelines.common.engine.scheduler import Scheduler
-from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions, TextModel
@@ -31,16 +31,18 @@ BATCH_SIZES = (2, 8, 16)
 
 def texts(model: TextModel, rows: int, batch_size: int) -> list[list[int]]:
     """The output of every row: greedy and sampled ones, of 1 to 100 tokens, by turns."""
-    sequences = []
+    requests = []
     for row in range(rows):
         name, other = NAMES[row % len(NAMES)], NAMES[(row // len(NAMES) + 1) % len(NAMES)]
         prompt = model.tokenizer.encode(f"Once upon a time, {name} and {other} were")
         sampling = SamplingParams(temperature=0.8 * (row % 2), seed=row)
         limit = len(prompt) + 1 + row * 37 % 100
-        sequences.append(TextSequence(prompt, model.tokenizer, sampling, max_length=limit))
-    longest = max(len(sequence.prompt) for sequence in sequences) + 100
-    for _ in Scheduler(model.start(slots=batch_size, max_length=longest)).run(sequences):
-        pass
+        requests.append(Request(prompt, limit, sampling))
+    longest = max(request.max_length for request in requests)
+    engine = Engine(model.start(slots=batch_size, max_length=longest), model.tokenizer)
+    sequences = [engine.add(request) for request in requests]
+    while not engine.idle:
+        engine.step()
     return [sequence.tokens for sequence in sequences]
 
 

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from benchmarks.engine import Setup, Worker, read_setup, serve
 from pipelines.common.cli.console import ConsoleProgress
-from pipelines.common.engine.sampling import SamplingParams
-from pipelines.common.engine.scheduler import Scheduler
-from pipelines.common.engine.sequence import TextSequence
+from pipelines.common.engine.engine import Engine
+from pipelines.common.engine.request import Request
 from pipelines.common.models.decoder import DecoderModel
 from pipelines.common.program.runner import Runner
 from pipelines.common.registry.registry import Registry
@@ -21,7 +20,7 @@ from pipelines.common.text_generation import ModelOptions
 
 
 class TimedRunner:
-    """A runner whose steps are timed; for the scheduler it is the runner itself.
+    """A runner whose steps are timed; for the engine it is the runner itself.
 
     Attributes:
         decode_s: Seconds spent in steps.
@@ -46,7 +45,7 @@ class TimedRunner:
 
 
 class OwnWorker(Worker):
-    """Generates through the scheduler: tokens are chosen and turned to text."""
+    """Generates through the engine: tokens are chosen and turned to text."""
 
     def __init__(self, model: DecoderModel, setup: Setup) -> None:
         runner = TimedRunner(model.start(slots=setup.slots, max_length=setup.max_length))
@@ -60,17 +59,14 @@ class OwnWorker(Worker):
         """Seconds of the steps; prompts are not counted."""
         self._length = 0
         prompt = self._random_tokens(context)
-        sequences = [
-            TextSequence(prompt, self._tokenizer, SamplingParams(), max_length=context + 1 + steps)
-            for _ in range(self._slots)
-        ]
-        texts = Scheduler(self._timed).run(sequences)
+        engine = Engine(self._timed, self._tokenizer)
+        sequences = [engine.add(Request(prompt, context + 1 + steps)) for _ in range(self._slots)]
         while not all(sequence.tokens for sequence in sequences):
-            next(texts)
+            engine.step()
         self._timed.decode_s = 0.0
         start = time.perf_counter()
-        for _ in texts:
-            pass
+        while not engine.idle:
+            engine.step()
         return time.perf_counter() - start
 
     def overhead(self, context: int, steps: int) -> float:

@@ -97,7 +97,7 @@ class Steps:
         self.context = context
 
     def run(self) -> None:
-        """Does one, as the scheduler does it with greedy sampling."""
+        """Does one, as the engine does it with greedy sampling."""
         if isinstance(self._runner, CandidateRunner):
             best = self._runner.advance(self._tokens).tokens[:, 0]
         else:

@@ -12,9 +12,8 @@ from benchmarks.gpu_parts.model import Steps, make_target, open_model, random_to
 from benchmarks.gpu_parts.part import Part, Recorder, Settings
 from benchmarks.gpu_parts.profile import record_kernels
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.engine.sampling import SamplingParams
-from pipelines.common.engine.scheduler import Scheduler
-from pipelines.common.engine.sequence import TextSequence
+from pipelines.common.engine.engine import Engine
+from pipelines.common.engine.request import Request
 from pipelines.common.models.decoder import DecoderModel
 from pipelines.common.program.runner import Runner
 from pipelines.common.view.anatomy import of_lowered
@@ -107,26 +106,23 @@ def _prefill(model: DecoderModel, runner: Runner, tokens: int) -> float:
 
 
 def _schedule(model: DecoderModel, runner: Runner, batch: int, settings: Settings) -> float:
-    """Tokens a second of sequences that the scheduler continues greedily, prompts not counted."""
+    """Tokens a second of sequences that the engine continues greedily, prompts not counted."""
     # Random weights may choose an end token at any time.
     tokenizer = copy.copy(model.tokenizer)
     tokenizer.end_ids = frozenset()
     new = settings.steps * settings.windows
+    engine = Engine(runner, tokenizer)
     sequences = [
-        TextSequence(
-            random_tokens(model, settings.context, seed=slot),
-            tokenizer,
-            SamplingParams(),
-            max_length=settings.context + 1 + new,
+        engine.add(
+            Request(random_tokens(model, settings.context, seed=slot), settings.context + 1 + new)
         )
         for slot in range(batch)
     ]
-    texts = Scheduler(runner).run(sequences)
     while not all(sequence.tokens for sequence in sequences):
-        next(texts)
+        engine.step()
     begin = time.perf_counter()
-    for _ in texts:
-        pass
+    while not engine.idle:
+        engine.step()
     return batch * new / (time.perf_counter() - begin)
 
 

@@ -9,14 +9,14 @@ import subprocess
 import pytest
 
 from pipelines.common.engine.metrics import Metrics, process_age_s
-from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.request import Request
 from pipelines.common.engine.sequence import TextSequence, Timings
 from pipelines.common.progress import Progress
 from pipelines.echo.pipeline import EchoModel
 
 
 def make_sequence(prompt, max_length):
-    return TextSequence(prompt, EchoModel().tokenizer, SamplingParams(), max_length=max_length)
+    return TextSequence(Request(prompt, max_length), EchoModel().tokenizer)
 
 
 def test_figures_are_rates_of_what_was_measured():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.request import Request
 from pipelines.common.engine.sequence import TextSequence, length_limit
 from pipelines.common.errors import PromptError
 from pipelines.echo.pipeline import END_OF_TEXT, EchoModel
@@ -12,9 +12,7 @@ from pipelines.echo.pipeline import END_OF_TEXT, EchoModel
 
 def make_sequence(prompt=b"p", stops=(), max_length=100):
     tokenizer = EchoModel().tokenizer
-    return TextSequence(
-        list(prompt), tokenizer, SamplingParams(), stops=stops, max_length=max_length
-    )
+    return TextSequence(Request(list(prompt), max_length, stops=stops), tokenizer)
 
 
 def accept_all(sequence, output):

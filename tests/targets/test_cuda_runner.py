@@ -16,9 +16,9 @@ from numpy.typing import DTypeLike, NDArray
 from onnxruntime import OrtValue
 from tiny_models import MIXED, VOCABULARY, llama, open_model, random_tokens, write_gguf
 
+from pipelines.common.engine.engine import Engine
+from pipelines.common.engine.request import Request
 from pipelines.common.engine.sampling import SamplingParams
-from pipelines.common.engine.scheduler import Scheduler
-from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.graph.rules import LoweredWeight
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.session import CPU, make_session
@@ -369,17 +369,14 @@ def test_bundled_model_writes_in_float16_what_it_writes_in_float32() -> None:
     model = open_model(None, encoding="float32")
 
     def written(runner: Runner) -> list[list[int]]:
+        engine = Engine(runner, model.tokenizer)
+        prompt = model.tokenizer.encode("Once upon a time")
         sequences = [
-            TextSequence(
-                model.tokenizer.encode("Once upon a time"),
-                model.tokenizer,
-                params,
-                max_length=MAX_LENGTH,
-            )
+            engine.add(Request(prompt, MAX_LENGTH, params))
             for params in (SamplingParams(), SamplingParams(temperature=0.8, top_k=40, seed=1))
         ]
-        for _ in Scheduler(runner).run(sequences):
-            pass
+        while not engine.idle:
+            engine.step()
         return [sequence.tokens for sequence in sequences]
 
     expected = written(model.start(slots=2, max_length=MAX_LENGTH))

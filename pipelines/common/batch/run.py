@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.common.batch.figures import Figures
+from pipelines.common.batch.order import alike_together
 from pipelines.common.batch.output import Output
 from pipelines.common.batch.prompts import Prompts
 from pipelines.common.batch.row import BadRow, Result, Row
-from pipelines.common.engine.scheduler import Scheduler, alike_together
+from pipelines.common.engine.engine import Engine, run
+from pipelines.common.engine.request import Request
 from pipelines.common.engine.sequence import TextSequence, encode_prompt, length_limit
 from pipelines.common.errors import PromptError
 from pipelines.common.program.runner import Runner
@@ -80,8 +82,8 @@ class BatchRun:
         """
         start = time.perf_counter()
         records = _Records(output, self.figures, ordered=ordered)
-        begun: dict[TextSequence, _Begun] = {}
-        waiting = self._sequences(records, begun)
+        begun: dict[Request, _Begun] = {}
+        waiting = self._requests(records, begun)
         if runner is None:
             runnable = next(waiting, None)
             assert runnable is None
@@ -89,17 +91,18 @@ class BatchRun:
         if not ordered:  # records in order would be held back, and lost with the process
             waiting = alike_together(waiting)
         figures = self.figures
-        for sequence, text in Scheduler(runner).run(waiting):
+        for event in run(Engine(runner, self._tokenizer), waiting):
+            sequence = event.sequence
             if sequence.timings.first_token_s is not None and not sequence.timings.decode_steps:
                 figures.prompt_tokens += len(sequence.prompt)
                 figures.shared_tokens += sequence.shared_tokens
                 figures.prefill_s += sequence.timings.prefill_s
-            row = begun[sequence]
-            row.texts.append(text)
+            row = begun[sequence.request]
+            row.texts.append(event.text)
             figures.generated_tokens += len(sequence.tokens) - row.tokens
             row.tokens = len(sequence.tokens)
             if sequence.finish_reason is not None:
-                self._write(records, begun.pop(sequence), sequence)
+                self._write(records, begun.pop(sequence.request), sequence)
             figures.seconds = time.perf_counter() - start
             yield figures
 
@@ -120,10 +123,8 @@ class BatchRun:
         )
         return tokens, limit
 
-    def _sequences(
-        self, records: _Records, begun: dict[TextSequence, _Begun]
-    ) -> Iterator[TextSequence]:
-        """A sequence for each row that can be run; the others get their records on the way."""
+    def _requests(self, records: _Records, begun: dict[Request, _Begun]) -> Iterator[Request]:
+        """A request for each row that can be run; the others get their records on the way."""
         for place, row in enumerate(self._rows()):
             if isinstance(row, Row):
                 try:
@@ -133,11 +134,9 @@ class BatchRun:
             if isinstance(row, BadRow):
                 self._fail(records, place, row)
                 continue
-            sequence = TextSequence(
-                tokens, self._tokenizer, row.sampling, stops=row.stops, max_length=limit
-            )
-            begun[sequence] = _Begun(place, row, [])
-            yield sequence
+            request = Request(tokens, limit, row.sampling, row.stops)
+            begun[request] = _Begun(place, row, [])
+            yield request
 
     def _write(self, records: _Records, begun: _Begun, sequence: TextSequence) -> None:
         if sequence.error is not None:

@@ -134,7 +134,7 @@ def _generate(
     verbose: Verbose = False,
 ) -> None:
     # NumPy and the tokenizers are imported here, out of the way of --help and list.
-    from pipelines.common.cli.run import Request, run
+    from pipelines.common.cli.run import Generation, run
     from pipelines.common.engine.sampling import RANDOM_SEED, SamplingParams
     from pipelines.common.export.manifest import target_for
     from pipelines.common.registry.target_choice import choose
@@ -167,7 +167,7 @@ def _generate(
     assert ctx.info_name is not None
     pipeline = registry.load_pipeline(ctx.info_name)
     if len(texts) == 1 and (batch_size or 1) == 1 and not (output or ordered or resume):
-        request = Request(
+        asked = Generation(
             prompt=texts[0],
             special_tokens=not no_special_tokens,
             sampling=sampling,
@@ -177,7 +177,7 @@ def _generate(
             num_warmups=num_warmups,
         )
         model = pipeline.open(options, registry, progress)
-        sequence = run(model, request, progress, as_json=as_json, figures=not quiet)
+        sequence = run(model, asked, progress, as_json=as_json, figures=not quiet)
         if sequence.finish_reason == "interrupted":
             raise typer.Exit(130)
         return

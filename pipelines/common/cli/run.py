@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from pipelines.common.cli.report import report
 from pipelines.common.cli.signals import noted
 from pipelines.common.cli.streams import on_terminal, print_json, stdout_is_closed, write_text
+from pipelines.common.engine.engine import Engine, warm_up
 from pipelines.common.engine.metrics import Metrics, process_age_s
+from pipelines.common.engine.request import Request
 from pipelines.common.engine.sampling import SamplingParams
-from pipelines.common.engine.scheduler import Scheduler, warm_up
 from pipelines.common.engine.sequence import TextSequence, encode_prompt, length_limit
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
@@ -20,7 +21,7 @@ from pipelines.common.text_generation import TextModel
 
 
 @dataclass(frozen=True)
-class Request:
+class Generation:
     """What to generate.
 
     Attributes:
@@ -43,7 +44,7 @@ class Request:
 
 
 def run(
-    model: TextModel, request: Request, progress: Progress, *, as_json: bool, figures: bool
+    model: TextModel, asked: Generation, progress: Progress, *, as_json: bool, figures: bool
 ) -> TextSequence:
     """Generates text to stdout as it comes, or a JSON record at the end; figures to stderr.
 
@@ -59,25 +60,25 @@ def run(
     """
     if stdout_is_closed():
         raise UsageError("the text is to go to stdout, which is closed; leave it open")
-    max_length = length_in_context(request.max_length, model.context_length)
+    max_length = length_in_context(asked.max_length, model.context_length)
     prompt = encode_prompt(
-        model.tokenizer, request.prompt, special=request.special_tokens, max_length=max_length
+        model.tokenizer, asked.prompt, special=asked.special_tokens, max_length=max_length
     )
-    limit = length_limit(len(prompt), max_new_tokens=request.max_new_tokens, max_length=max_length)
-    sequence = TextSequence(
-        prompt, model.tokenizer, request.sampling, stops=request.stops, max_length=limit
-    )
+    limit = length_limit(len(prompt), max_new_tokens=asked.max_new_tokens, max_length=max_length)
+    request = Request(prompt, limit, asked.sampling, asked.stops)
     runner = model.start(slots=1, max_length=limit)
-    if request.num_warmups:
+    if asked.num_warmups:
         with progress.shown("Warming up"):
-            for _ in range(request.num_warmups):
+            for _ in range(asked.num_warmups):
                 warm_up(runner, prompt)
 
+    engine = Engine(runner, model.tokenizer)
+    sequence = engine.add(request)
     written: list[str] = []
     write = written.append if as_json else write_text
     process_to_first_token_s = None
     with noted() as interrupted:
-        texts = _texts(Scheduler(runner).run([sequence]), interrupted)
+        texts = _texts(engine, interrupted)
         with progress.shown("Reading the prompt"):
             first = next((text for text in texts if sequence.timings.first_token_s is not None), "")
         if sequence.timings.first_token_s is not None:
@@ -86,7 +87,7 @@ def run(
         for text in texts:
             write(text)
         if sequence.finish_reason is None:
-            write(sequence.finish("interrupted"))
+            write(engine.cancel(sequence))
     if sequence.error is not None:
         raise sequence.error
 
@@ -95,7 +96,7 @@ def run(
         record = {
             "text": "".join(written),
             **metrics.as_json(),
-            "sampling": asdict(request.sampling),
+            "sampling": asdict(asked.sampling),
             **model.describe(),
         }
         print_json(record, indented=False)
@@ -122,11 +123,10 @@ def length_in_context(requested: int | None, context_length: int) -> int:
     return context_length if requested is None else requested
 
 
-def _texts(
-    steps: Iterator[tuple[TextSequence, str]], interrupted: Callable[[], bool]
-) -> Iterator[str]:
+def _texts(engine: Engine, interrupted: Callable[[], bool]) -> Iterator[str]:
     """What each step has given, up to the one in which the run was interrupted."""
-    for _, text in steps:
-        yield text
+    while not engine.idle:
+        for event in engine.step():
+            yield event.text
         if interrupted():
             return

@@ -1,1 +1,1 @@
-"""Computes sequences side by side: the scheduler, sampling, where texts end."""
+"""Computes sequences side by side: continuous batching, sampling, where texts end."""

@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.engine.sampling import Sampler, SamplingParams
+from pipelines.common.engine.request import Request
+from pipelines.common.engine.sampling import Sampler
 from pipelines.common.engine.stops import StopMatcher
 from pipelines.common.errors import PipelineError, PromptError
 from pipelines.common.text.detokenizer import Detokenizer
@@ -80,54 +81,42 @@ def _too_long(tokens: str, max_length: int) -> PromptError:
 
 
 class TextSequence:
-    """The state of one sequence: its tokens, its random numbers and what of it was printed.
+    """The state of one request: its tokens, its random numbers and what of it was shown.
 
-    It knows nothing of runners and slots, so that one loop or a scheduler of many can drive it:
-    `sample` a token from the logits, `accept` it, until there is a `finish_reason`.
+    It knows nothing of runners and slots: `sample` a token from the logits, `accept` it, until
+    there is a `finish_reason`.
 
     Attributes:
-        prompt: Token ids of the prompt.
+        request: What was asked for.
         tokens: Token ids of the output, without the end token.
         finish_reason: Why the sequence ended; None while it goes on.
         error: What ended it, where the reason is ``error``.
         timings: Filled in by whoever drives it.
         shared_tokens: How many tokens of the prompt were copied from another sequence; filled in by
             whoever drives it.
+
+    Args:
+        request: What is asked for.
+        tokenizer: Turns tokens to text and knows which of them end it.
     """
 
-    def __init__(
-        self,
-        prompt: Sequence[int],
-        tokenizer: Tokenizer,
-        params: SamplingParams,
-        *,
-        stops: Sequence[str] = (),
-        max_length: int,
-    ) -> None:
-        """Starts a sequence.
-
-        Args:
-            prompt: Token ids.
-            tokenizer: Turns tokens to text and knows which of them end it.
-            params: How tokens are chosen.
-            stops: Strings that end the text and do not belong to it.
-            max_length: Tokens that prompt and output together can reach; above the prompt's.
-
-        Raises:
-            UsageError: A stop string is empty.
-        """
-        self.prompt = prompt
+    def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
+        self.request = request
         self.tokens: list[int] = []
         self.finish_reason: FinishReason | None = None
         self.error: PipelineError | None = None
         self.timings = Timings()
         self.shared_tokens = 0
-        self._max_length = max_length
         self._end_ids = tokenizer.end_ids
         self._detokenizer = Detokenizer(tokenizer)
-        self._stops = StopMatcher(stops)
-        self._sampler = Sampler(params)
-        self._sampler.observe(prompt)
+        self._stops = StopMatcher(request.stops)
+        self._sampler = Sampler(request.sampling)
+        self._sampler.observe(request.prompt)
+
+    @property
+    def prompt(self) -> Sequence[int]:
+        """Token ids of the prompt."""
+        return self.request.prompt
 
     def sample(self, logits: NDArray[np.float32]) -> int:
         """Chooses the next token from logits of shape ``[vocab]``."""
@@ -154,7 +143,7 @@ class TextSequence:
         text = self._stops.push(self._detokenizer.push(token))
         if self._stops.matched is not None:
             self.finish_reason = "stop"
-        elif len(self.prompt) + len(self.tokens) >= self._max_length:
+        elif len(self.prompt) + len(self.tokens) >= self.request.max_length:
             text += self.finish("length")
         return text
 

@@ -1,4 +1,4 @@
-"""What a target hands to the scheduler."""
+"""What a target hands to the engine."""
 
 from __future__ import annotations
 
