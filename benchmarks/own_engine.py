@@ -30,6 +30,7 @@ class TimedRunner:
         self.slots = runner.slots
         self.max_length = runner.max_length
         self.batch_invariant = runner.batch_invariant
+        self.forward = runner.forward
         self.prefill = runner.prefill
         self.copy = runner.copy
         self.score = runner.score

@@ -16,7 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 import pipelines
 from pipelines.common.errors import UsageError
-from pipelines.common.program.runner import check_copy, check_prompt, check_step
+from pipelines.common.program.slot_runner import SlotRunner
 from pipelines.common.progress import Progress
 from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
 from pipelines.common.text_generation import Lookup, ModelOptions
@@ -69,44 +69,43 @@ class EchoModel:
         }
 
 
-class EchoRunner:
+class EchoRunner(SlotRunner):
     """Expects the tokens of the prompt, one after the other, and then the end of the text."""
 
     batch_invariant = True
 
     def __init__(self, slots: int, max_length: int) -> None:
-        self.slots = slots
-        self.max_length = max_length
+        super().__init__(slots, max_length, VOCAB_SIZE)
         self._tokens: list[list[int]] = [[] for _ in range(slots)]
         self._prompt_lengths = [0] * slots
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Takes a prompt, or the rest of one; returns logits of shape ``[vocab]``."""
-        check_prompt(self, VOCAB_SIZE, slot, tokens, start)
-        self._tokens[slot][start:] = tokens
+        super().prefill(slot, tokens, start)
         self._prompt_lengths[slot] = len(self._tokens[slot])
-        return self._logits(slot)
+        return self._logits(self._tokens[slot], self._prompt_lengths[slot])
 
-    def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Moves the first slots on by one; logits of shape ``[len(tokens), vocab]``."""
-        check_step(self, VOCAB_SIZE, tokens, [*map(len, self._tokens)])
-        for slot, token in enumerate(tokens):
-            self._tokens[slot].append(token)
-        return np.stack([self._logits(slot) for slot in range(len(tokens))])
+    def _compute(
+        self, first: int, tokens: NDArray[np.int64], wanted: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Takes tokens; of several for one slot each is the last of a prompt."""
+        logits = np.empty((*wanted.shape, VOCAB_SIZE), np.float32)
+        for place, row in enumerate(tokens):
+            slot = first + place
+            held = self._tokens[slot]
+            held[self._lengths[slot] :] = row.tolist()
+            for number, end in enumerate(self._lengths[slot] + 1 + wanted[place]):
+                prompt_length = self._prompt_lengths[slot] if len(row) == 1 else end
+                logits[place, number] = self._logits(held[:end], prompt_length)
+        return logits
 
-    def copy(self, source: int, target: int, length: int) -> None:
+    def _copy(self, source: int, target: int, length: int) -> None:
         """Takes over the first tokens of another slot, and which of them were its prompt."""
-        check_copy(self, source, target, length, [*map(len, self._tokens)])
         self._tokens[target] = self._tokens[source][:length]
         self._prompt_lengths[target] = min(length, self._prompt_lengths[source])
 
-    def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Logits after each prefix of `tokens` taken as a prompt, shape ``[tokens, vocab]``."""
-        check_prompt(self, VOCAB_SIZE, 0, tokens)
-        return np.stack([self.prefill(0, tokens[: end + 1]) for end in range(len(tokens))])
-
-    def _logits(self, slot: int) -> NDArray[np.float32]:
-        tokens, prompt_length = self._tokens[slot], self._prompt_lengths[slot]
+    def _logits(self, tokens: Sequence[int], prompt_length: int) -> NDArray[np.float32]:
+        """What follows tokens that begin with a prompt, ``[vocab]``."""
         repeated = len(tokens) - prompt_length
         logits = np.zeros(VOCAB_SIZE, np.float32)
         logits[tokens[repeated] if repeated < prompt_length else END_OF_TEXT] = _CERTAINTY

@@ -9,8 +9,9 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
 
-from pipelines.common.program.runner import Runner
-from pipelines.common.targets.cpu import runner as cpu_runner
+from pipelines.common.errors import UsageError
+from pipelines.common.program import slot_runner
+from pipelines.common.program.runner import Row, Runner
 from pipelines.common.targets.cpu.runner import CpuRunner
 
 MAX_LENGTH = 64
@@ -174,7 +175,54 @@ def test_long_prompts_go_in_chunks(
 ) -> None:
     runner, tolerance = case
     full = scored(runner, TOKENS)
-    monkeypatch.setattr(cpu_runner, "PREFILL_CHUNK", chunk)
+    monkeypatch.setattr(slot_runner, "PREFILL_CHUNK", chunk)
     np.testing.assert_allclose(runner.score(TOKENS), full, atol=tolerance)
     np.testing.assert_allclose(runner.prefill(2, TOKENS), full[-1], atol=tolerance)
     np.testing.assert_allclose(runner.prefill(2, TOKENS[20:], 20), full[-1], atol=tolerance)
+
+
+def test_logits_at_several_places_of_any_slot(case: tuple[Runner, float]) -> None:
+    """As speculation asks for them: of each slot the tokens that were guessed, on what it holds."""
+    runner, tolerance = case
+    full, other = scored(runner, TOKENS), scored(runner, OTHERS)
+    runner.prefill(2, TOKENS[:11])
+    runner.prefill(0, OTHERS[:30])
+    rows = [
+        Row(2, TOKENS[11:19], 11, wanted=range(8)),
+        Row(1, OTHERS[:40], wanted=(0, 17, 39)),
+        Row(0, OTHERS[25:26], 25),
+    ]
+    logits = runner.forward(rows)
+    for found, expected in zip(
+        logits, (full[11:19], other[[0, 17, 39]], other[25:26]), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=tolerance)
+    step = runner.forward([Row(0, OTHERS[26:27], 26), Row(1, OTHERS[40:41], 40)])
+    np.testing.assert_allclose(np.concatenate(step), other[[26, 40]], atol=tolerance)
+    np.testing.assert_allclose(runner.prefill(2, TOKENS[19:30], 19), full[29], atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no rows to compute"),
+        ([Row(0, [1]), Row(0, [1], 1)], "two of a slot"),
+        ([Row(3, [1])], "no slot 3; there are 3, from 0"),
+        ([Row(0, [])], "no tokens to compute"),
+        ([Row(0, [320])], "no token 320; the vocabulary has 320"),
+        ([Row(0, [-1])], "no token -1"),
+        ([Row(0, [1], 5)], "slot 0 holds 4 tokens; more cannot start at position 5"),
+        ([Row(0, [1], -1)], "cannot start at position -1"),
+        ([Row(0, [1] * 62, 3)], "62 tokens from position 3 do not fit into a slot for 64"),
+        ([Row(0, [1, 2], wanted=[2])], r"wanted at places \[2\] of 2 tokens"),
+        ([Row(0, [1, 2], wanted=[])], r"wanted at places \[\] of 2 tokens"),
+    ],
+)
+def test_rows_that_cannot_be_computed(
+    case: tuple[Runner, float], rows: list[Row], message: str
+) -> None:
+    runner, _ = case
+    expected = runner.prefill(0, TOKENS[:4])
+    with pytest.raises(UsageError, match=message):
+        runner.forward(rows)
+    np.testing.assert_array_equal(runner.prefill(0, TOKENS[:4]), expected)

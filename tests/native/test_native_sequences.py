@@ -12,8 +12,8 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
 
+from pipelines.common.program import slot_runner
 from pipelines.common.program.runner import Runner
-from pipelines.common.targets.cpu import runner as cpu_runner
 
 LENGTH = 48
 SLOTS = 5
@@ -85,7 +85,7 @@ def test_cutting_a_prompt_changes_nothing(
     runner: Runner, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = runner.score(SEQUENCES[1])
-    monkeypatch.setattr(cpu_runner, "PREFILL_CHUNK", chunk)
+    monkeypatch.setattr(slot_runner, "PREFILL_CHUNK", chunk)
     np.testing.assert_array_equal(runner.score(SEQUENCES[1]), full)
 
 

@@ -22,9 +22,9 @@ from pipelines.common.engine.sampling import SamplingParams
 from pipelines.common.graph.rules import LoweredWeight
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.session import CPU, make_session
+from pipelines.common.program import slot_runner
 from pipelines.common.program.runner import CandidateRunner, Runner
 from pipelines.common.targets.cuda import candidates
-from pipelines.common.targets.cuda import runner as cuda_runner
 from pipelines.common.targets.cuda.candidates import CandidateSearch
 from pipelines.common.targets.cuda.memory import Copies, Memory, upload, write
 from pipelines.common.targets.cuda.rules import rules
@@ -157,7 +157,7 @@ def test_a_copied_slot_goes_its_own_way(case: Case, length: int) -> None:
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_long_prompts_go_in_chunks(case: Case, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, full = case.runner, case.runner.score(TOKENS)
-    monkeypatch.setattr(cuda_runner, "PREFILL_CHUNK", chunk)
+    monkeypatch.setattr(slot_runner, "PREFILL_CHUNK", chunk)
     assert_close(runner.score(TOKENS), full, case)
     assert_close(runner.prefill(2, TOKENS), full[-1], case)
     assert_close(runner.prefill(2, TOKENS[20:], 20), full[-1], case)
@@ -352,7 +352,9 @@ def test_a_step_sends_only_tokens_and_lengths(case: Case, monkeypatch: pytest.Mo
         runner.prefill(slot, TOKENS[:4])
     runner.advance([1, 2, 3])
     sent: list[NDArray[Any]] = []
-    monkeypatch.setattr(cuda_runner, "write", lambda _, array: sent.append(array))
+    monkeypatch.setattr(
+        "pipelines.common.targets.cuda.runner.write", lambda _, array: sent.append(array)
+    )
     runner.advance([4, 5, 6])
     assert [array.ravel().tolist() for array in sent] == [[4, 5, 6], [5, 5, 5]]
 

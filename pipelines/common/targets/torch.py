@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.program.network import Network
 from pipelines.common.program.package import Layout
-from pipelines.common.program.runner import Runner, check_copy, check_prompt, check_step
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.slot_runner import SlotRunner
 from pipelines.common.program.target import Availability, Device, Job
 from pipelines.common.system import available_memory, cores, processor, total_memory
 
@@ -82,7 +83,7 @@ class TorchTarget:
         return {"torch": torch.__version__}
 
 
-class TorchRunner:
+class TorchRunner(SlotRunner):
     """Implements `pipelines.common.program.runner.Runner` around an eager decoder.
 
     Args:
@@ -106,53 +107,27 @@ class TorchRunner:
         *,
         device: torch.device | str = "cpu",
     ) -> None:
+        super().__init__(slots, max_length, config.vocabulary)
         self._module = module
         self._device = device
-        self._vocabulary = config.vocabulary
         self._rotary = tuple(torch.from_numpy(table).to(device) for table in rotary)
         shape = (slots, config.kv_heads, max_length, config.head_dim)
         self._keys = [torch.zeros(shape, device=device) for _ in range(config.layers)]
         self._values = [torch.zeros(shape, device=device) for _ in range(config.layers)]
-        self._lengths = torch.zeros(slots, dtype=torch.int32, device=device)
-        self.slots = slots
-        self.max_length = max_length
-
-    def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
-        """Writes `tokens` into `slot`, see `Runner.prefill`."""
-        check_prompt(self, self._vocabulary, slot, tokens, start)
-        self._lengths[slot] = start
-        return self._run(slice(slot, slot + 1), [tokens], wanted=[len(tokens) - 1])[0, 0]
-
-    def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Appends a token to each of the first slots, see `Runner.decode`."""
-        check_step(self, self._vocabulary, tokens, self._lengths.tolist())
-        return self._run(slice(0, len(tokens)), [[token] for token in tokens], wanted=[0])[:, 0]
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Makes the first tokens of one slot those of another, see `Runner.copy`."""
-        check_copy(self, source, target, length, self._lengths.tolist())
-        for state in (*self._keys, *self._values):
-            state[target, :, :length] = state[source, :, :length]
-        self._lengths[target] = length
-
-    def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Logits after every token, see `Runner.score`."""
-        check_prompt(self, self._vocabulary, 0, tokens)
-        self._lengths[0] = 0
-        return self._run(slice(0, 1), [tokens], wanted=range(len(tokens)))[0]
 
     @torch.inference_mode()
-    def _run(
-        self, rows: slice, tokens: Sequence[Sequence[int]], wanted: Sequence[int]
+    def _compute(
+        self, first: int, tokens: NDArray[np.int64], wanted: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Runs `tokens` on top of the state of `rows`: logits ``[rows, wanted, vocabulary]``."""
-        past = self._lengths[rows].clone()
-        self._lengths[rows] += len(tokens[0])
+        """See `SlotRunner._compute`."""
+        count, sequence = tokens.shape
+        rows = slice(first, first + count)
+        past = torch.tensor(self._lengths[rows], device=self._device)
         logits, keys, values = self._module(
             torch.tensor(tokens, device=self._device),
             past,
-            self._lengths[rows],
-            torch.tensor(wanted, device=self._device).expand(len(tokens), -1),
+            past + sequence,
+            torch.tensor(wanted, device=self._device),
             *self._rotary,
             [key[rows] for key in self._keys],
             [value[rows] for value in self._values],
@@ -162,3 +137,8 @@ class TorchRunner:
                 state[rows] = rows_state
         result: NDArray[np.float32] = logits.cpu().numpy()
         return result
+
+    def _copy(self, source: int, target: int, length: int) -> None:
+        """See `SlotRunner._copy`."""
+        for state in (*self._keys, *self._values):
+            state[target, :, :length] = state[source, :, :length]

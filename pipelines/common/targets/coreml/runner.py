@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.ort import arithmetic
 from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
-from pipelines.common.program.runner import check_copy, check_prompt, check_step
+from pipelines.common.program.slot_runner import SlotRunner
 from pipelines.common.targets.coreml.rules import EMBEDDED
 from pipelines.common.targets.coreml.weights import Embed
 
@@ -41,7 +41,7 @@ def call_length(tokens: int) -> int:
     return min(LENGTHS, key=lambda length: -(-tokens // length) * (_FIXED_COST + length))
 
 
-class CoreMLRunner:
+class CoreMLRunner(SlotRunner):
     """Implements `pipelines.common.program.runner.Runner`.
 
     Sequences are computed one after the other. The KV state goes into a call and comes out of it,
@@ -71,9 +71,10 @@ class CoreMLRunner:
         max_length: int,
         makers: Makers = NOBODY,
     ) -> None:
+        super().__init__(slots, max_length, config.vocabulary)
         self._session = session
         self._sessions: dict[int, InferenceSession] = {}
-        self._config = config
+        self._hidden_size = config.hidden_size
         self._embed = embed
         self._rotary = rotary
         self._makers = makers
@@ -84,56 +85,47 @@ class CoreMLRunner:
             [{name: np.zeros(shape, self._types[name]) for name in names} for _ in range(2)]
             for _ in range(slots)
         ]
-        self._lengths = [0] * slots
-        self._logits = np.empty((slots, config.vocabulary), np.float32)
-        self.slots = slots
-        self.max_length = max_length
+        self._held = [0] * slots
 
-    def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
-        """Writes `tokens` into `slot`, see `Runner.prefill`."""
-        check_prompt(self, self._config.vocabulary, slot, tokens, start)
-        self._forget(slot, start)
-        done = 0
-        while done < len(tokens):
-            length = call_length(len(tokens) - done)
-            logits = self._run(slot, tokens[done : done + length], length)
-            done += length
+    def _compute(
+        self, first: int, tokens: NDArray[np.int64], wanted: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """See `SlotRunner._compute`; a call gives the logits after its last token and no others."""
+        logits = np.empty((*wanted.shape, self._vocabulary), np.float32)
+        for place, (row, places) in enumerate(zip(tokens, wanted, strict=True)):
+            slot, done = first + place, 0
+            self._forget(slot, int(self._lengths[slot]))
+            for number, end in enumerate((*places + 1, len(row))):
+                while done < end:
+                    length = call_length(end - done)
+                    part = row[done : min(done + length, end)]
+                    last = self._run(slot, part, length)
+                    done += len(part)
+                if number < len(places):
+                    logits[place, number] = last
         return logits
 
-    def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Appends a token to each of the first slots, see `Runner.decode`."""
-        check_step(self, self._config.vocabulary, tokens, self._lengths)
-        for slot, token in enumerate(tokens):
-            self._logits[slot] = self._run(slot, [token], 1)
-        return self._logits[: len(tokens)]
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Makes the first tokens of one slot those of another, see `Runner.copy`."""
-        check_copy(self, source, target, length, self._lengths)
+    def _copy(self, source: int, target: int, length: int) -> None:
+        """See `SlotRunner._copy`."""
         self._forget(target, length)
         for name, array in self._states[target][0].items():
             array[:, :, :length] = self._states[source][0][name][:, :, :length]
 
-    def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Logits after every token, see `Runner.score`; a call gives those after its last one."""
-        check_prompt(self, self._config.vocabulary, 0, tokens)
-        self._forget(0, 0)
-        return np.stack([self._run(0, [token], 1) for token in tokens])
-
-    def _forget(self, slot: int, start: int) -> None:
+    def _forget(self, slot: int, length: int) -> None:
         """Leaves a slot its first tokens."""
+        if self._held[slot] == length > 0:
+            return
         for array in self._states[slot][0].values():
-            array[:, :, start:] = (
-                0  # what is not finite would spoil the sums that it has no part in
-            )
-        self._lengths[slot] = start
+            # What is not finite would spoil the sums that it has no part in.
+            array[:, :, length:] = 0
+        self._held[slot] = length
 
     def _session_of(self, length: int) -> InferenceSession:
         if length not in self._sessions:
             self._sessions[length] = self._session(length)
         return self._sessions[length]
 
-    def _run(self, slot: int, tokens: Sequence[int], length: int) -> NDArray[np.float32]:
+    def _run(self, slot: int, tokens: NDArray[np.int64], length: int) -> NDArray[np.float32]:
         """Appends tokens to a slot, padded to `length`: logits after the last, ``[vocabulary]``.
 
         Raises:
@@ -153,14 +145,14 @@ class CoreMLRunner:
         with self._makers.explain_run():
             session.run_with_iobinding(binding)
         self._states[slot] = [new, past]
-        self._lengths[slot] += len(tokens)
-        row = logits.reshape(-1)[: self._config.vocabulary]
+        self._held[slot] += len(tokens)
+        row = logits.reshape(-1)[: self._vocabulary]
         self._makers.check_numbers(row)
         return row
 
-    def _inputs(self, slot: int, tokens: Sequence[int], length: int) -> dict[str, NDArray[Any]]:
+    def _inputs(self, slot: int, tokens: NDArray[np.int64], length: int) -> dict[str, NDArray[Any]]:
         """What a call needs beside the state; of all that there is, what the graph asks for."""
-        past, count = np.array([self._lengths[slot]]), np.array([len(tokens)])
+        past, count = np.array([self._held[slot]]), np.array([len(tokens)])
         wanted = count[:, None] - 1
         padded = np.zeros((1, length), np.int64)
         padded[0, : len(tokens)] = tokens
@@ -181,8 +173,8 @@ class CoreMLRunner:
             ),
         }
         if self._embed is not None:
-            embedded = np.zeros((1, length, self._config.hidden_size), np.float32)
-            embedded[0, : len(tokens)] = self._embed(tokens)
+            embedded = np.zeros((1, length, self._hidden_size), np.float32)
+            embedded[0, : len(tokens)] = self._embed(tokens.tolist())
             made[EMBEDDED] = embedded
         return {
             name: np.ascontiguousarray(array, self._types[name])

@@ -12,13 +12,13 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
 from pipelines.common.ort.state import capacity
-from pipelines.common.program.runner import PREFILL_CHUNK, check_copy, check_prompt, check_step
+from pipelines.common.program.slot_runner import SlotRunner
 
 if TYPE_CHECKING:
     import onnxruntime
 
 
-class CpuRunner:
+class CpuRunner(SlotRunner):
     """Implements `pipelines.common.program.runner.Runner`.
 
     Keys and values are ``[slots, kv_heads, capacity, head_dim]``, of the element types that the
@@ -48,8 +48,8 @@ class CpuRunner:
         makers: Makers = NOBODY,
         batch_invariant: bool = False,
     ) -> None:
+        super().__init__(slots, max_length, config.vocabulary)
         self._session = session
-        self._config = config
         self._inputs = inputs
         self._lent = lent
         self._makers = makers
@@ -61,59 +61,32 @@ class CpuRunner:
             name: np.zeros(shape, types[name])
             for name in (f"{half}.{layer}" for half in ("key", "value") for layer in layers)
         }
-        self._lengths = np.zeros(slots, np.int32)
-        self.slots = slots
-        self.max_length = max_length
         self.batch_invariant = batch_invariant
         self._steps: dict[int, _Call] = {}
         self._step_logits = np.empty((slots, 1, config.vocabulary), np.float32)
 
-    def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
-        """Writes `tokens` into `slot`, see `Runner.prefill`."""
-        check_prompt(self, self._config.vocabulary, slot, tokens, start)
-        for first in range(0, len(tokens), PREFILL_CHUNK):
-            chunk = tokens[first : first + PREFILL_CHUNK]
-            logits = np.empty((1, 1, self._config.vocabulary), np.float32)
-            call = _Call(self, slice(slot, slot + 1), sequence=len(chunk), logits=logits)
-            call.wanted[:] = len(chunk) - 1
-            call.run(np.asarray([chunk]), np.asarray([start + first]))
-        self._lengths[slot] = start + len(tokens)
-        self._makers.check_numbers(logits[0, 0])
-        return logits[0, 0]
+    def _compute(
+        self, first: int, tokens: NDArray[np.int64], wanted: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """See `SlotRunner._compute`; steps of the first slots keep their bindings."""
+        count, sequence = tokens.shape
+        if first == 0 and sequence == 1:
+            if count not in self._steps:
+                logits = self._step_logits[:count]
+                self._steps[count] = _Call(self, slice(0, count), sequence=1, logits=logits)
+            call = self._steps[count]
+        else:
+            logits = np.empty((*wanted.shape, self._vocabulary), np.float32)
+            call = _Call(self, slice(first, first + count), sequence=sequence, logits=logits)
+        call.run(tokens, self._lengths[first : first + count], wanted)
+        self._makers.check_numbers(call.logits)
+        return call.logits
 
-    def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Appends a token to each of the first slots, see `Runner.decode`."""
-        check_step(self, self._config.vocabulary, tokens, self._lengths)
-        count = len(tokens)
-        if count not in self._steps:
-            logits = self._step_logits[:count]
-            self._steps[count] = _Call(self, slice(0, count), sequence=1, logits=logits)
-        self._steps[count].run(np.asarray(tokens)[:, None], self._lengths[:count])
-        self._lengths[:count] += 1
-        self._makers.check_numbers(self._step_logits[:count, 0])
-        return self._step_logits[:count, 0]
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Makes the first tokens of one slot those of another, see `Runner.copy`."""
-        check_copy(self, source, target, length, self._lengths)
+    def _copy(self, source: int, target: int, length: int) -> None:
+        """See `SlotRunner._copy`."""
         whole = capacity(length)  # kernels may keep the tokens of a group in any order
         for array in self._state.values():
             array[target, :, :whole] = array[source, :, :whole]
-        self._lengths[target] = length
-
-    def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Logits after every token, see `Runner.score`."""
-        check_prompt(self, self._config.vocabulary, 0, tokens)
-        parts = []
-        for first in range(0, len(tokens), PREFILL_CHUNK):
-            chunk = tokens[first : first + PREFILL_CHUNK]
-            logits = np.empty((1, len(chunk), self._config.vocabulary), np.float32)
-            call = _Call(self, slice(0, 1), sequence=len(chunk), logits=logits)
-            call.wanted[:] = np.arange(len(chunk))
-            call.run(np.asarray([chunk]), np.asarray([first]))
-            parts.append(logits[0])
-        self._lengths[0] = len(tokens)
-        return np.concatenate(parts)
 
 
 class _Call:
@@ -123,25 +96,29 @@ class _Call:
         runner: Has the session, its inputs and its state.
         rows: The slots, of which there are `batch`.
         sequence: Tokens of each.
-        logits: Where they go, ``[batch, wanted, vocabulary]``; the caller keeps it alive.
+        logits: Where they go, ``[batch, wanted, vocabulary]``.
+
+    Attributes:
+        logits: See above.
     """
 
     def __init__(
         self, runner: CpuRunner, rows: slice, *, sequence: int, logits: NDArray[np.float32]
     ) -> None:
         batch, wanted, _ = logits.shape
+        self.logits = logits
         self._session = runner._session
         self._makers = runner._makers
-        self.tokens = np.zeros((batch, sequence), np.int64)
-        self.past = np.zeros(batch, np.int32)
-        self.total = np.zeros(batch, np.int32)
-        self.wanted = np.zeros((batch, wanted), np.int64)
+        self._tokens = np.zeros((batch, sequence), np.int64)
+        self._past = np.zeros(batch, np.int32)
+        self._total = np.zeros(batch, np.int32)
+        self._wanted = np.zeros((batch, wanted), np.int64)
         self._binding = self._session.io_binding()
         inputs: dict[str, NDArray[Any]] = {
-            "tokens": self.tokens,
-            "past": self.past,
-            "total": self.total,
-            "wanted": self.wanted,
+            "tokens": self._tokens,
+            "past": self._past,
+            "total": self._total,
+            "wanted": self._wanted,
             **runner._inputs,
         }
         for name, array in inputs.items():
@@ -154,14 +131,17 @@ class _Call:
             bind(self._binding.bind_output, f"new_{name}", array[rows])
         bind(self._binding.bind_output, "logits", logits)
 
-    def run(self, tokens: NDArray[Any], past: NDArray[Any]) -> None:
-        """Computes the logits of `tokens` on top of `past` ones.
+    def run(
+        self, tokens: NDArray[np.int64], past: NDArray[np.int32], wanted: NDArray[np.int64]
+    ) -> None:
+        """Computes the logits of `tokens` on top of `past` ones, at the places `wanted`.
 
         Raises:
             PipelineError: See `Makers.explain_run`.
         """
-        self.tokens[:] = tokens
-        self.past[:] = past
-        self.total[:] = past + tokens.shape[1]
+        self._tokens[:] = tokens
+        self._past[:] = past
+        self._total[:] = past + tokens.shape[1]
+        self._wanted[:] = wanted
         with self._makers.explain_run():
             self._session.run_with_iobinding(self._binding)

@@ -14,13 +14,8 @@ from pipelines.common.ort import arithmetic
 from pipelines.common.ort.packages import makers
 from pipelines.common.ort.session import input_types
 from pipelines.common.ort.state import capacity
-from pipelines.common.program.runner import (
-    PREFILL_CHUNK,
-    Candidates,
-    check_copy,
-    check_prompt,
-    check_step,
-)
+from pipelines.common.program.runner import Candidates
+from pipelines.common.program.slot_runner import SlotRunner
 from pipelines.common.program.target import Job
 from pipelines.common.targets.cuda.candidates import CandidateSearch
 from pipelines.common.targets.cuda.memory import Copies, Memory, run, write
@@ -32,7 +27,7 @@ _PLACES = {"tokens", "past", "total", "last", "wanted", "rows"}
 """Inputs that say what a call's tokens are and where they stand, see `CudaRunner._inputs`."""
 
 
-class CudaRunner:
+class CudaRunner(SlotRunner):
     """Implements `pipelines.common.program.runner.CandidateRunner`.
 
     Weights, keys and values ``[slots, kv_heads, capacity, head_dim]`` and logits stay on the
@@ -60,8 +55,8 @@ class CudaRunner:
         *,
         graph_capture: bool,
     ) -> None:
+        super().__init__(job.slots, job.max_length, job.config.vocabulary)
         self._session = session
-        self._config = job.config
         self._memory = memory
         self._graph_capture = graph_capture
         self._makers = makers(job, graph)
@@ -69,8 +64,6 @@ class CudaRunner:
         self._types = input_types(session)
         self._unread = _unread(graph)
         self._activations = element_type(graph.activations)
-        self.slots = job.slots
-        self.max_length = job.max_length
 
         config = job.config
         positions = capacity(job.max_length)
@@ -90,7 +83,6 @@ class CudaRunner:
         self._copies = Copies(memory)
         self._clear()
 
-        self._lengths = np.zeros(job.slots, np.int32)
         self._prompt = _Call(self)
         self._steps: dict[int, _Call] = {}
         self._step_logits = memory.allocate((job.slots, 1, config.vocabulary), np.float32)
@@ -103,17 +95,6 @@ class CudaRunner:
     def candidates(self) -> int:
         """Tokens that `advance` tells of each sequence, see `CandidateRunner.candidates`."""
         return self._search.count
-
-    def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
-        """Writes `tokens` into `slot`, see `Runner.prefill`."""
-        check_prompt(self, self._config.vocabulary, slot, tokens, start)
-        for first in range(0, len(tokens), PREFILL_CHUNK):
-            chunk = tokens[first : first + PREFILL_CHUNK]
-            logits = self._compute(slot, chunk, start + first, [len(chunk) - 1])
-        self._lengths[slot] = start + len(tokens)
-        row = logits.numpy()[0]
-        self._makers.check_numbers(row)
-        return row
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Appends a token to each of the first slots, see `Runner.decode`."""
@@ -129,46 +110,36 @@ class CudaRunner:
 
     def last_logits(self) -> NDArray[np.float32]:
         """All logits of the last step, see `CandidateRunner.last_logits`."""
-        shape = (self._advanced, self._config.vocabulary)
+        shape = (self._advanced, self._vocabulary)
         logits = self._copies.out(self._step_logits.data_ptr(), shape, np.float32)
         self._makers.check_numbers(logits)
         return logits
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Makes the first tokens of one slot those of another, see `Runner.copy`.
+    def _compute(
+        self, first: int, tokens: NDArray[np.int64], wanted: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """See `SlotRunner._compute`; steps go another way, see `_step`."""
+        count = len(tokens)
+        logits = self._memory.allocate((wanted.size, self._vocabulary), np.float32)
+        self._prompt.bind_state(first, count)
+        self._prompt.bind_logits(logits.data_ptr(), *wanted.shape)
+        self._prompt.run(tokens, self._lengths[first : first + count].copy(), wanted)
+        rows = logits.numpy()
+        self._makers.check_numbers(rows)
+        return rows.reshape(*wanted.shape, self._vocabulary)
+
+    def _copy(self, source: int, target: int, length: int) -> None:  # noqa: ARG002
+        """See `SlotRunner._copy`.
 
         All of the slot is copied: it is one run of bytes, its first tokens are one for each head.
         """
-        check_copy(self, source, target, length, self._lengths)
         for name in self._state:
             size = self._slot_bytes(name)
             self._copies.within(self._address(name, source), self._address(name, target), size)
-        self._lengths[target] = length
-
-    def score(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Logits after every token, see `Runner.score`."""
-        check_prompt(self, self._config.vocabulary, 0, tokens)
-        parts = []
-        for first in range(0, len(tokens), PREFILL_CHUNK):
-            chunk = tokens[first : first + PREFILL_CHUNK]
-            parts.append(self._compute(0, chunk, first, range(len(chunk))).numpy())
-        self._lengths[0] = len(tokens)
-        return np.concatenate(parts)
-
-    def _compute(
-        self, slot: int, tokens: Sequence[int], start: int, wanted: Sequence[int]
-    ) -> OrtValue:
-        """Runs a part of a prompt; logits at the places `wanted`, ``[wanted, vocabulary]``."""
-        logits = self._memory.allocate((len(wanted), self._config.vocabulary), np.float32)
-        self._prompt.bind_state(slot, 1)
-        self._prompt.bind_logits(logits.data_ptr(), 1, len(wanted))
-        self._prompt.run(np.array([tokens]), np.array([start]), np.array([wanted]))
-        return logits
 
     def _step(self, tokens: Sequence[int]) -> None:
         """Appends a token to each of the first slots; the logits stay on the device."""
-        check_step(self, self._config.vocabulary, tokens, self._lengths)
-        count = len(tokens)
+        count = self._check_step(tokens)
         if count not in self._steps:
             step = _Call(self)
             step.bind_state(0, count)
@@ -272,7 +243,7 @@ class _Call:
 
     def bind_logits(self, address: int, batch: int, wanted: int) -> None:
         """Says where the logits go, ``[batch, wanted, vocabulary]`` float32."""
-        shape = (batch, wanted, self._runner._config.vocabulary)
+        shape = (batch, wanted, self._runner._vocabulary)
         self._bind_output("logits", address, np.float32, shape)
 
     def run(
