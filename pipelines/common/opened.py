@@ -82,7 +82,8 @@ def _imported(frame: FrameType | None) -> str | None:
     """The module whose import is going on, the innermost one; None if there is none."""
     while frame is not None:
         if frame.f_code.co_name == "<module>":
-            name = frame.f_globals.get("__name__")
-            return name if isinstance(name, str) and name != "__main__" else None
+            # Whatever is executed may have a name; a module that is imported has a spec as well.
+            name, spec = map(frame.f_globals.get, ("__name__", "__spec__"))
+            return name if isinstance(name, str) and name != "__main__" and spec else None
         frame = frame.f_back
     return None

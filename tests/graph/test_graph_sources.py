@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from kept_graphs import cache_of, get
 
+from pipelines.common import opened
 from pipelines.common.graph import lower
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.importing import PREFIX, import_from
@@ -299,6 +300,17 @@ def test_what_graphs_do_not_depend_on(
         (tmp_path / "another").write_text("4")
 
     assert not is_noticed(job, made, edit)
+
+
+def test_code_that_is_executed_is_no_import(
+    job: Job, made: list[LoweredGraph], tmp_path: Path
+) -> None:
+    """As by programs that are sent their code, whatever name it is given."""
+    table = tmp_path / "table"
+    table.write_text("1")
+    opened.watch()
+    exec(f"open({str(table)!r}).close()", {"__name__": "some_program"})
+    assert not is_noticed(job, made, lambda: table.write_text("2"))
 
 
 def test_what_changes_while_a_graph_is_made_is_not_kept(
