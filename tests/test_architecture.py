@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,3 +161,16 @@ def test_big_libraries_stay_where_they_belong(library):
         own = part(name)
         if own is not None and own not in USERS[library]:
             assert not any(is_within(i, library) for i in imports(name)), f"{name}: {library}"
+
+
+NAMED = re.findall(
+    r"`((?:[\w-]+/)*[\w-]+(?:\.\w+|/))`", (ROOT.parent / "docs/architecture.md").read_text()
+)
+
+
+def test_the_document_names_what_there_is():
+    """Files and folders, of the repository or of pipelines/common."""
+    paths = [name for name in NAMED if "/" in name and not name.startswith("/")]
+    assert len(paths) > 50
+    for path in paths:
+        assert (ROOT.parent / path).exists() or (ROOT / "common" / path).exists(), path
