@@ -11,7 +11,7 @@ import pytest
 
 import pipelines
 
-ROOT = Path(pipelines.__path__[0])
+ROOT = Path(pipelines.__file__).parent
 
 # The folders and modules of pipelines.common; each may import those above it and itself.
 ORDER = (
@@ -24,6 +24,7 @@ ORDER = (
     "files",
     "utf8",
     "importing",
+    "shipped",
     "system",
     "parallel",
     "disk",

@@ -56,9 +56,9 @@ def register_weight_formats():
 
 
 @pytest.fixture(autouse=True)
-def no_checkout_plugins(monkeypatch):
+def no_shipped_plugins(monkeypatch):
     """Leaves out the plugins of this checkout, whatever they are."""
-    monkeypatch.setattr(plugins, "checkout_plugins", lambda: iter(()))
+    monkeypatch.setattr(plugins, "shipped_plugins", lambda: iter(()))
 
 
 @pytest.fixture
@@ -410,12 +410,18 @@ def test_pipelines_are_found_by_the_architectures_that_they_run(make_plugin):
     assert registry.pipelines_for("c") == []
 
 
-def test_a_checkout_has_a_plugins_folder_and_an_installation_has_not(tmp_path, monkeypatch):
+def test_shipped_plugins_lie_beside_the_package_or_within_it(tmp_path, monkeypatch):
+    """Beside it only in a checkout: an installed package has strangers for neighbours."""
     monkeypatch.undo()  # the fixture above
     package = tmp_path / "pipelines"
+    package.mkdir()
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "stranger.py").write_text(PLUGIN.format(name="stranger"))
-    monkeypatch.setattr("pipelines.__path__", [str(package)])
-    assert list(plugins.checkout_plugins()) == []
+    monkeypatch.setattr("pipelines.__file__", str(package / "__init__.py"))
+    assert list(plugins.shipped_plugins()) == []
     (tmp_path / "run_pipeline.py").touch()
-    assert list(plugins.checkout_plugins()) == [tmp_path / "plugins" / "stranger.py"]
+    assert list(plugins.shipped_plugins()) == [tmp_path / "plugins" / "stranger.py"]
+    within = package / "_shipped" / "plugins"
+    within.mkdir(parents=True)
+    (within / "own.py").write_text(PLUGIN.format(name="own"))
+    assert list(plugins.shipped_plugins()) == [within / "own.py"]

@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import pipelines
 from pipelines.common.errors import OpPackageError
 from pipelines.common.files import is_file
 from pipelines.common.op_packages.manifest import MANIFEST, read_manifest
+from pipelines.common.shipped import shipped
 from pipelines.common.system import cores
 
 SCRIPT = "CMakeLists.txt"
@@ -33,8 +33,15 @@ _CMAKE_ERROR = re.compile(
 
 
 def include_folder() -> Path:
-    """The folder with the C++ header for kernels, in a checkout as in an installation."""
-    return Path(pipelines.__path__[0]).resolve().parent / "custom_ops" / "include"
+    """The folder with the C++ header for kernels, in a checkout as in an installation.
+
+    Raises:
+        OpPackageError: It is not there.
+    """
+    folder = shipped("custom_ops")
+    if folder is None:
+        raise OpPackageError("the header for kernels is missing; install the project again")
+    return folder / "include"
 
 
 def build(path: Path) -> Path:

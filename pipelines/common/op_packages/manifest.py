@@ -5,17 +5,16 @@ from __future__ import annotations
 import sys
 import tomllib
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.files import exists, is_file, is_folder, read_document, resolved
+from pipelines.common.shipped import compiled
 
 MANIFEST = "op_package.toml"
 
 LIBRARY_SUFFIXES = (".so", ".dylib")
 
-_DISTRIBUTION = "pipeline-driver"
 _LARGEST_MANIFEST = 1 << 20
 
 
@@ -49,15 +48,7 @@ class Manifest:
         file = f"lib{self.library}{'.dylib' if sys.platform == 'darwin' else '.so'}"
         if is_file(self.path / file):
             return self.path / file
-        # A package of a stranger may be called like one that ships with the project.
-        if self.path.parent.name != "custom_ops":
-            return None
-        try:
-            root = distribution(_DISTRIBUTION).locate_file("custom_ops")
-        except PackageNotFoundError:  # run from a checkout
-            return None
-        installed = Path(str(root)) / self.path.name / file
-        return installed if is_file(installed) else None
+        return compiled(self.path, file)
 
 
 def read_manifest(path: Path) -> Manifest:

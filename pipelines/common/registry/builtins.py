@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pipelines
 from pipelines.common.registry.hookspecs import (
     OpPackageRecord,
     PipelineRecord,
@@ -12,6 +9,7 @@ from pipelines.common.registry.hookspecs import (
     WeightFormatRecord,
     hookimpl,
 )
+from pipelines.common.shipped import shipped
 
 
 @hookimpl
@@ -82,11 +80,13 @@ def register_weight_formats() -> list[WeightFormatRecord]:
 @hookimpl
 def register_op_packages() -> list[OpPackageRecord]:
     """The native CPU kernels."""
+    folder = shipped("custom_ops")
+    if folder is None:
+        return []
     return [
         OpPackageRecord(
             name="native",
             summary="CPU kernels for block-encoded and float weights, and for attention.",
-            # Beside the package `pipelines`, in a checkout as in an installation.
-            path=Path(pipelines.__path__[0]).resolve().parent / "custom_ops" / "native",
+            path=folder / "native",
         ),
     ]

@@ -10,16 +10,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pipelines
 from pipelines.common import opened
 from pipelines.common.errors import UsageError
-from pipelines.common.files import exists, is_file, is_folder, resolved
+from pipelines.common.files import exists, is_file, resolved
 from pipelines.common.registry.hookspecs import (
     OpPackageRecord,
     Record,
     TargetRecord,
     WeightFormatRecord,
 )
+from pipelines.common.shipped import shipped
 
 BUILT_IN = "built-in"
 """The provenance of what ships with the project."""
@@ -68,12 +68,10 @@ def entry_point_module(entry_point: EntryPoint) -> ModuleType:
     return module
 
 
-def checkout_plugins() -> Iterator[Path]:
-    """The plugins of the `plugins` folder, when this package runs from a checkout."""
-    root = Path(pipelines.__path__[0]).resolve().parent
-    # An installed package has strangers for neighbours: the driver's script tells a checkout.
-    if is_file(root / "run_pipeline.py") and is_folder(root / "plugins"):
-        yield from _plugins_in(root / "plugins")
+def shipped_plugins() -> Iterator[Path]:
+    """The plugins of the project's own `plugins` folder."""
+    if (folder := shipped("plugins")) is not None:
+        yield from _plugins_in(folder)
 
 
 def named_plugins(paths: Iterable[Path]) -> Iterator[Path]:

@@ -1,7 +1,7 @@
 """Finds plugins and collects their records.
 
 Plugins come from four places, in this order: the built-ins, the entry points of installed
-distributions, the `plugins` folder of a checkout, and the paths that the user names. Code is loaded
+distributions, the project's own `plugins` folder, and the paths that the user names. Code is loaded
 from nowhere else.
 """
 
@@ -149,7 +149,7 @@ class Registry:
                 partial(entry_point_module, entry_point),
             )
         for path in dict.fromkeys(
-            [*plugins.checkout_plugins(), *plugins.named_plugins(plugin_paths)]
+            [*plugins.shipped_plugins(), *plugins.named_plugins(plugin_paths)]
         ):
             registry.add(path.stem, str(path), partial(import_from, path))
         return registry
