@@ -32,20 +32,20 @@ def test_paths_may_be_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("model_path", "", "model_path is empty; expected a path"),
-        ("model_path", 5, "model_path is 5; expected a path"),
-        ("tokenizer_path", b"x", "tokenizer_path is b'x'; expected a path"),
-        ("model_path", "https://x.org/m.gguf", "model_path is a URL, https://x.org/m.gguf;"),
-        ("custom_ops", "native", "custom_ops is 'native'; expected a sequence of paths"),
-        ("custom_ops", None, "custom_ops is None; expected a sequence of paths"),
-        ("custom_ops", [3], "custom_ops is 3; expected a path"),
-        ("encoding", None, "encoding is None; expected a name"),
-        ("target", 1, "target is 1; expected a name"),
-        ("threads", 0, "threads is 0; expected an integer, 1 or more"),
-        ("threads", "2", "threads is '2'; expected an integer, 1 or more"),
-        ("threads", True, "threads is True; expected an integer, 1 or more"),
-        ("device", -1, "device is -1; expected an integer, 0 or more"),
-        ("device", None, "device is None; expected an integer, 0 or more"),
+        ("model_path", "", "`model_path` is empty; expected a path"),
+        ("model_path", 5, "`model_path` is 5; expected a path"),
+        ("tokenizer_path", b"x", "`tokenizer_path` is b'x'; expected a path"),
+        ("model_path", "https://x.org/m.gguf", "`model_path` is a URL, https://x.org/m.gguf;"),
+        ("custom_ops", "native", "`custom_ops` is 'native'; expected a sequence of paths"),
+        ("custom_ops", None, "`custom_ops` is None; expected a sequence of paths"),
+        ("custom_ops", [3], "`custom_ops` is 3; expected a path"),
+        ("encoding", None, "`encoding` is None; expected a name"),
+        ("target", 1, "`target` is 1; expected a name"),
+        ("threads", 0, "`threads` is 0; expected an integer, 1 or more"),
+        ("threads", "2", "`threads` is '2'; expected an integer, 1 or more"),
+        ("threads", True, "`threads` is True; expected an integer, 1 or more"),
+        ("device", -1, "`device` is -1; expected an integer, 0 or more"),
+        ("device", None, "`device` is None; expected an integer, 0 or more"),
     ],
 )
 def test_options_that_are_none(name: str, value: Any, expected: str) -> None:
@@ -57,9 +57,9 @@ def test_options_that_are_none(name: str, value: Any, expected: str) -> None:
 @pytest.mark.parametrize(
     ("slots", "max_length", "expected"),
     [
-        (0, 8, "slots is 0; expected 1 or more"),
-        (-1, 8, "slots is -1; expected 1 or more"),
-        (1, 0, "max_length is 0; expected 1 or more"),
+        (0, 8, "`slots` is 0; expected 1 or more"),
+        (-1, 8, "`slots` is -1; expected 1 or more"),
+        (1, 0, "`max_length` is 0; expected 1 or more"),
     ],
 )
 def test_a_model_is_started_to_hold_something(slots: int, max_length: int, expected: str) -> None:

@@ -71,9 +71,9 @@ def test_without_a_preference_it_has_to_be_named(registry: Callable[..., Registr
     [
         ("absent", 0, TargetError, "'absent' cannot run here: there is no such device; buy one"),
         ("lacking", 0, TargetError, "no_such_module is not installed; pip install no_such_module"),
-        ("good", 2, TargetError, "--device-id 2: target 'good' has devices 0 to 1"),
-        ("auto", 2, TargetError, "--device-id 2: target 'good' has devices 0 to 1"),
-        ("cpu", 1, TargetError, "--device-id 1: target 'cpu' has device 0 only"),
+        ("good", 2, TargetError, "`device` 2: target 'good' has devices 0 to 1"),
+        ("auto", 2, TargetError, "`device` 2: target 'good' has devices 0 to 1"),
+        ("cpu", 1, TargetError, "`device` 1: target 'cpu' has device 0 only"),
         ("goood", 0, UsageError, "unknown target 'goood', did you mean 'good'"),
         ("CPU", 0, UsageError, "unknown target 'CPU', did you mean 'cpu'"),
         ("gpu", 0, UsageError, "; cuda is ONNX Runtime on NVIDIA GPUs; coreml is ONNX Runtime on"),

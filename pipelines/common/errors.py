@@ -1,6 +1,10 @@
 """What a user can get wrong: one line each, with the exit code it ends the program with.
 
 Anything that is not a `PipelineError` is a bug and keeps its traceback.
+
+Messages and notices name settings as Python does, in backquotes: "raise `max_length`", or with the
+value that is meant, "leave out `offline=True`". A front end that has other names for them puts
+those in their place, as `pipelines.common.cli.wording` does.
 """
 
 from __future__ import annotations
@@ -25,16 +29,16 @@ class UsageError(PipelineError):
 
 
 class ParameterError(UsageError):
-    """A sampling parameter out of its range.
+    """A setting of another type than it has to be, or out of its range.
 
     Attributes:
-        name: The parameter, as `SamplingParams` has it.
+        name: The setting, as the function or the class that takes it has it.
         value: What was given.
         expected: What would have been right.
     """
 
     def __init__(self, name: str, value: object, expected: str) -> None:
-        super().__init__(f"--{name.replace('_', '-')} is {value}; expected {expected}")
+        super().__init__(f"`{name}` is {value!r}; expected {expected}")
         self.name = name
         self.value = value
         self.expected = expected
@@ -65,7 +69,19 @@ class ReaderGoneError(OutputError):
 
 
 class MemoryLimitError(PipelineError):
-    """More memory needed than this machine or container has to give."""
+    """More memory needed than this machine or container has to give.
+
+    Attributes:
+        needed: Bytes that are needed.
+        available: Bytes that there are.
+        slots: How many slots there would be memory for.
+    """
+
+    def __init__(self, message: str, *, needed: int, available: int, slots: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+        self.slots = slots
 
 
 class CacheError(PipelineError):

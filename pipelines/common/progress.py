@@ -1,4 +1,4 @@
-"""How long-running work reports: timed phases, notices, and detail for `--verbose`."""
+"""How long-running work reports: timed phases, notices, and detail for those who ask for it."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ class Progress:
         """Tells the user one thing worth knowing, in one line; a front end says it once."""
 
     def detail(self, message: str) -> None:
-        """Tells what only `--verbose` shows."""
+        """Tells what is shown only to those who ask for details."""

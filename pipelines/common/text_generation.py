@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.model_file import ModelFile
-from pipelines.common.errors import UsageError
+from pipelines.common.errors import ParameterError, UsageError
 from pipelines.common.files import typed_path
 from pipelines.common.op_packages.find import FoundPackage
 from pipelines.common.program.package import LoadedPackage
@@ -40,7 +39,8 @@ class ModelOptions:
     Paths may be given as texts, see `pipelines.common.files.typed_path`.
 
     Raises:
-        UsageError: A value is of another type, or out of its range.
+        ParameterError: A value is of another type, or out of its range.
+        UsageError: A path is no path of a file.
     """
 
     model_path: Path | None = None
@@ -60,18 +60,18 @@ class ModelOptions:
             if path is not None:
                 object.__setattr__(self, name, _path(name, path))
         if isinstance(self.custom_ops, str) or not isinstance(self.custom_ops, Sequence):
-            raise _wrong("custom_ops", self.custom_ops, "a sequence of paths")
+            raise ParameterError("custom_ops", self.custom_ops, "a sequence of paths")
         packages = tuple(_path("custom_ops", path) for path in self.custom_ops)
         object.__setattr__(self, "custom_ops", packages)
         for name in ("encoding", "target"):
             if not isinstance(getattr(self, name), str):
-                raise _wrong(name, getattr(self, name), "a name")
+                raise ParameterError(name, getattr(self, name), "a name")
         for name, least in (("device", 0), ("threads", 1)):
             number = getattr(self, name)
             if name == "threads" and number is None:
                 continue
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
-                raise _wrong(name, number, f"an integer, {least} or more")
+                raise ParameterError(name, number, f"an integer, {least} or more")
 
     def threads_here(self, progress: Progress) -> int | None:
         """Threads of the target's pool: those asked for, as far as there are cores for them.
@@ -90,28 +90,13 @@ class ModelOptions:
         )
         return usable
 
-    def cache(self, pipeline: str, notice: Callable[[str], None]) -> Cache:
+    def cache(self, notice: Callable[[str], None]) -> Cache:
         """The user's cache, which has to hold everything if they are offline.
 
         Args:
-            pipeline: Name of the pipeline.
             notice: Told, in one line, what was found to be damaged.
         """
-        filled_by = self._warm_cache(pipeline) if self.offline else None
-        return Cache.default(filled_by=filled_by, notice=notice)
-
-    def _warm_cache(self, pipeline: str) -> str:
-        """The command that stores everything that a run with these options needs."""
-        words: list[str | Path] = ["run-pipeline", "warm-cache", pipeline, "--target", self.target]
-        if self.model_path is not None:
-            words += ["--model-path", self.model_path]
-        if self.tokenizer_path is not None:
-            words += ["--tokenizer-path", self.tokenizer_path]
-        words += ["--quantization-encoding", self.encoding]
-        for path in self.custom_ops:
-            words += ["--custom-ops-path", path]
-        words += [] if self.native_ops else ["--no-native-ops"]
-        return shlex.join(map(str, words))
+        return Cache.default(offline=self.offline, notice=notice)
 
 
 def _path(name: str, value: object) -> Path:
@@ -119,15 +104,11 @@ def _path(name: str, value: object) -> Path:
     if isinstance(value, Path):
         return value
     if not isinstance(value, str):
-        raise _wrong(name, value, "a path")
+        raise ParameterError(name, value, "a path")
     try:
         return typed_path(value)
     except ValueError as error:
-        raise UsageError(f"{name} {error}") from error
-
-
-def _wrong(name: str, value: object, expected: str) -> UsageError:
-    return UsageError(f"{name} is {value!r}; expected {expected}")
+        raise UsageError(f"`{name}` {error}") from error
 
 
 class Lookup(Protocol):

@@ -44,7 +44,7 @@ class EchoPipeline:
             UsageError: A file is given, of which there is none to open.
         """
         if options.model_path is not None or options.tokenizer_path is not None:
-            raise UsageError("echo reads no files; leave out --model-path and --tokenizer-path")
+            raise UsageError("echo reads no files; leave out `model_path` and `tokenizer_path`")
         return EchoModel()
 
 

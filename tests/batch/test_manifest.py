@@ -30,7 +30,7 @@ def difference(output: Path, before: dict[str, object], now: dict[str, object]) 
     message = str(caught.value)
     assert "\n" not in message
     start = f"{output} was begun with other settings: "
-    end = "; repeat them, or choose another --output"
+    end = "; repeat them, or choose another `output`"
     assert message.startswith(start) and message.endswith(end)
     return message.removeprefix(start).removesuffix(end)
 
@@ -94,8 +94,8 @@ def test_a_full_disk_leaves_what_was_there(
         with pytest.raises(BatchError) as caught:
             write_manifest(output, {"seed": 2})
     assert str(caught.value) == (
-        f"cannot write {output}.manifest.json: No space left on device; make room for it and run "
-        "the same command with --resume, or choose another --output"
+        f"cannot write {output}.manifest.json: No space left on device; make room for it and go on "
+        "with `resume`, or choose another `output`"
     )
     assert read_manifest(output) == {"seed": 1}
     assert list(output.parent.iterdir()) == [manifest_path(output)]
@@ -128,7 +128,7 @@ def test_a_manifest_that_is_none(output: Path, content: bytes) -> None:
         read_manifest(output)
     assert str(caught.value) == (
         f"{output}.manifest.json is not the manifest of a batch in format 1; restore it, or choose "
-        "another --output"
+        "another `output`"
     )
 
 

@@ -304,7 +304,7 @@ def test_an_existing_output_is_not_written_over(path: Path) -> None:
     with pytest.raises(BatchError) as caught:
         OutputFile.create(path, SETTINGS)
     assert str(caught.value) == (
-        f"{path} exists; add --resume to finish it, or choose another --output"
+        f"{path} exists; finish it with `resume`, or choose another `output`"
     )
     assert path.read_bytes() == content
 
@@ -323,7 +323,7 @@ def test_whatever_exists_is_not_written_over(path: Path, tmp_path: Path, kind: s
         write_manifest(path, {})
         existing = manifest_path(path)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(BatchError, match="exists; add --resume") as caught:
+    with pytest.raises(BatchError, match="exists; finish it with `resume`") as caught:
         OutputFile.create(path, SETTINGS)
     assert str(caught.value).startswith(f"{existing} exists")
     assert sorted(tmp_path.iterdir()) == before
@@ -334,7 +334,7 @@ def test_an_output_that_appears_at_the_last_moment(
 ) -> None:
     content = fill(path, 1)
     monkeypatch.setattr(os.path, "lexists", lambda _: False)
-    with pytest.raises(BatchError, match="exists; add --resume"):
+    with pytest.raises(BatchError, match="exists; finish it with `resume`"):
         OutputFile.create(path, {"model": "b.gguf"})
     assert path.read_bytes() == content
     assert read_manifest(path) == SETTINGS
@@ -361,7 +361,7 @@ def test_an_output_without_manifest_is_refused(path: Path) -> None:
     manifest_path(path).unlink()
     assert refusal(path) == (
         f"{path} has no answers.jsonl.manifest.json beside it, so what it was made with is not "
-        "known; restore that, or choose another --output"
+        "known; restore that, or choose another `output`"
     )
     assert not manifest_path(path).exists()
 
@@ -375,7 +375,7 @@ def test_a_bad_line_in_the_middle_is_no_tear(path: Path, bad: bytes, after: byte
     path.write_bytes(content + bad + b"\n" + after)
     assert refusal(path) == (
         f"{path}, line 2: not a record of this batch; repair or remove that line, or choose "
-        "another --output"
+        "another `output`"
     )
 
 
@@ -384,7 +384,7 @@ def test_a_row_that_was_recorded_twice(path: Path) -> None:
     path.write_bytes(content + b'{"line": 1, "error": "?"}\n')
     assert refusal(path) == (
         f"{path}, line 4: a second record of line 1 of the input; repair or remove that line, or "
-        "choose another --output"
+        "choose another `output`"
     )
 
 
@@ -394,7 +394,7 @@ def test_no_folder_to_write_to(tmp_path: Path, begin: Any) -> None:
     with pytest.raises(BatchError) as caught:
         begin(path, SETTINGS)
     assert str(caught.value) == (
-        f"cannot write {path}: No such file or directory; choose an --output in a folder that "
+        f"cannot write {path}: No such file or directory; choose an `output` in a folder that "
         "exists and can be written"
     )
 
@@ -408,7 +408,7 @@ def test_a_name_that_is_too_long(tmp_path: Path, begin: Any) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="modes do not bind the superuser")
 def test_a_folder_that_cannot_be_written(path: Path) -> None:
     path.parent.chmod(0o500)
-    with pytest.raises(BatchError, match="Permission denied; choose an --output in a folder"):
+    with pytest.raises(BatchError, match="Permission denied; choose an `output` in a folder"):
         OutputFile.create(path, SETTINGS)
 
 
@@ -423,7 +423,7 @@ def test_what_is_no_file(tmp_path: Path, begin: Any, kind: str) -> None:
     with pytest.raises(BatchError) as caught:
         begin(path, SETTINGS)
     assert str(caught.value) == (
-        f"{path} is no regular file, which --output expects; write to a pipe with --output -"
+        f"{path} is no regular file, which `output` has to be; write to a pipe with `OutputStream`"
     )
     assert not manifest_path(path).exists()
 
@@ -434,7 +434,7 @@ def test_a_manifest_that_cannot_be_written(path: Path, monkeypatch: pytest.Monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        with pytest.raises(BatchError, match=r"manifest\.json: No space left.* with --resume"):
+        with pytest.raises(BatchError, match=r"manifest\.json: No space left.* with `resume`"):
             OutputFile.create(path, SETTINGS)
     with closing(resume(path)) as output:
         assert output.done == set()
@@ -456,7 +456,7 @@ def test_an_output_that_another_run_writes_to(path: Path) -> None:
     path.write_bytes(content + b'{"line": 2')  # as far as that run has come
     with held_elsewhere(path):
         assert refusal(path) == (
-            f"another run is writing to {path}; wait for its end, or choose another --output"
+            f"another run is writing to {path}; wait for its end, or choose another `output`"
         )
     resume(path).close()
 
@@ -481,7 +481,7 @@ def _begin_at_the_same_time(path: Path, barrier: Barrier, number: int) -> None:
     try:
         output = OutputFile.create(path, {"run": number})
     except BatchError as error:
-        sys.exit(0 if "exists; add --resume" in str(error) else 2)
+        sys.exit(0 if "exists; finish it with `resume`" in str(error) else 2)
     with closing(output):
         output.write({"line": number})
     sys.exit(1)
@@ -562,8 +562,8 @@ def test_a_full_disk_keeps_what_is_complete(path: Path) -> None:
         with file_size_limit(len(complete) + room), pytest.raises(BatchError) as caught:
             output.write(record)
         assert str(caught.value) == (
-            f"cannot write to {path}: File too large; what is complete is kept: make room and run "
-            "the same command with --resume"
+            f"cannot write to {path}: File too large; what is complete is kept: make room and go "
+            "on with `resume`"
         )
         assert path.read_bytes() == complete
         output.close()
@@ -662,5 +662,5 @@ def test_a_stream_that_cannot_be_written_to() -> None:
     with pytest.raises(BatchError) as caught:
         OutputStream(Unwritable(OutputError("cannot write"))).write(record_of(1))
     assert str(caught.value) == (
-        "cannot write; make room, or name a file with --output, which can be resumed"
+        "cannot write; make room, or name a file with `output`, which can be resumed"
     )

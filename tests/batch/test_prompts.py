@@ -348,7 +348,7 @@ def test_prompts_of_the_command_line():
     given_texts = ["two\nlines", " ", "é\0", "same", "same", "", "\udcff"]
     with from_texts(given_texts, DEFAULTS) as prompts:
         rows = list(prompts)
-    assert (prompts.rows, prompts.source, prompts.form.name) == (7, "--prompt", "rows")
+    assert (prompts.rows, prompts.source, prompts.form.name) == (7, "`prompts`", "rows")
     assert texts(rows[:5]) == list(zip(itertools.count(1), given_texts[:5], strict=False))
     assert [row.sampling.seed for row in rows[:5]] == [100, 101, 102, 103, 104]
     assert rows[5].error.startswith("prompt is empty")

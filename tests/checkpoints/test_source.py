@@ -325,7 +325,7 @@ def test_rows_that_do_not_fill_blocks_are_refused(tmp_path: Path) -> None:
             WeightSource(open_gguf(path), table, request_, cache, warn=print)
         assert str(raised.value) == (
             f"{path}: tensor 'odd' has rows of 40 elements, which {request_}'s blocks of 32 do not "
-            "divide; use --quantization-encoding auto or float32"
+            "divide; use `encoding` auto or float32"
         )
     for request_ in ("auto", "float32"):
         assert WeightSource(open_gguf(path), table, request_, cache, warn=print).float32(

@@ -223,7 +223,7 @@ def test_an_output_that_is_there_is_refused_before_anything_is_started(
     before = output.read_bytes(), manifest(output).read_bytes()
     outcome = unstartable(*args)
     assert outcome.code == 1
-    assert outcome.error.startswith(f"{output} exists; add --resume to finish it")
+    assert outcome.error.startswith(f"{output} exists; finish it with --resume")
     assert before == (output.read_bytes(), manifest(output).read_bytes())
 
 
@@ -470,7 +470,7 @@ def test_equal_prompts_without_a_temperature_are_noticed(cli):
         (["--prompts-file", "p", "--resume"], "--resume needs --output FILE"),
         (["--prompts-file", "p", "--resume", "--output", "-"], "--resume needs --output FILE"),
         (["--prompt", "a", "--resume"], "--resume needs --output FILE"),
-        (["--prompts-file", "p", "--stop", ""], "--stop is empty"),
+        (["--prompts-file", "p", "--stop", ""], "--stop has an empty text"),
         (["--prompt", "a", "--prompt", "b", "--max-length", "5000"], "context is 4096"),
     ],
 )

@@ -191,7 +191,7 @@ def test_a_full_disk_loses_no_row(cli, start, tmp_path, output):
     assert code == 1
     assert err == (
         f"run_pipeline: error: cannot write to {output}: File too large; what is complete is kept:"
-        " make room and run the same command with --resume\n"
+        " make room and go on with --resume\n"
     )
     kept = output.read_bytes()
     assert 3000 < len(kept) <= 4000

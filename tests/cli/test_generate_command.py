@@ -383,7 +383,7 @@ def test_a_length_beyond_the_context_names_both_numbers(cli):
     [
         (["--top-p", "2"], "--top-p is 2.0"),
         (["--temperature", "nan"], "--temperature is nan"),
-        (["--stop", ""], "--stop is empty"),
+        (["--stop", ""], "--stop has an empty text"),
         (["--target", "cpv"], "unknown target 'cpv', did you mean 'cpu'?"),
         (["--model-path", "x.gguf"], "leave out --model-path"),
     ],

@@ -280,6 +280,6 @@ def test_logits_that_are_no_numbers_are_refused(bad):
         ("seed", -1),
     ],
 )
-def test_values_out_of_range_name_the_option(option, value):
-    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} is {value}"):
+def test_values_out_of_range_name_the_parameter(option, value):
+    with pytest.raises(UsageError, match=f"^`{option}` is {value!r};"):
         SamplingParams(**{option: value})

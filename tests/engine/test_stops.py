@@ -53,5 +53,5 @@ def test_nothing_comes_after_a_match():
 
 
 def test_an_empty_stop_string_is_refused():
-    with pytest.raises(UsageError, match="--stop is empty"):
+    with pytest.raises(UsageError, match="`stops` has an empty text"):
         StopMatcher(["end", ""])

@@ -281,5 +281,5 @@ def test_an_operator_without_a_rule_names_the_packages_that_have_one(tmp_path: P
     message = str(error.value)
     assert "target nowhere has no rule for operator Embedding with a weight in f32" in message
     assert "'native' (for cpu)" in message
-    assert "--custom-ops-path" in message
+    assert "`custom_ops`" in message
     assert "\n" not in message

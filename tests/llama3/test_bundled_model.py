@@ -61,4 +61,4 @@ def test_user_is_told_that_it_is_the_bundled_model() -> None:
     open_model(None, progress=progress)
     notice = progress.messages[0]
     assert BUNDLED.name in notice
-    assert "--model-path" in notice
+    assert "`model_path`" in notice

@@ -41,7 +41,10 @@ FAILURES = {
         "package(lambda op, x: op.SiLU(x.shape))",
         ["op package 'broken': the pattern of rule 'mine' fails: AttributeError"],
     ),
-    "emit": ("package(emit=broken)", [EMIT, "ZeroDivisionError", "--strict-plugins"]),
+    "emit": (
+        "package(emit=broken)",
+        [EMIT, "ZeroDivisionError", "--strict-plugins before the command shows where"],
+    ),
     "emit ends": ("package(emit=lambda op, x: exit())", [EMIT, "SystemExit"]),
     "emit's parameters": ("package(emit=lambda op, y: y)", [EMIT, "TypeError"]),
     "emit's attribute": (

@@ -266,7 +266,7 @@ def test_a_new_operator(model_file: Path, tmp_path: Path, expected: NDArray[np.f
         with pytest.raises(OpPackageError) as error:
             score(model_file, target=target, plugins=[plugin], pipeline="leaky")
         assert "operator 'LeakyGate'" in str(error.value)
-        assert "--custom-ops-path" in str(error.value)
+        assert "`custom_ops`" in str(error.value)
 
     reference, lowered = (
         score(model_file, [path], target=target, plugins=[plugin], pipeline="leaky")

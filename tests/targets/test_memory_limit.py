@@ -47,8 +47,10 @@ def test_the_largest_batch_that_fits_is_named(
         model.start(slots=256, max_length=max_length)
     message = str(error.value)
     assert "KV 0.1 GiB for each of 256 sequences) needs 16.0 GiB" in message
-    assert message.endswith("--batch-size 15 is the largest that fits")
-    with pytest.raises(MemoryLimitError, match="--batch-size 15 is the largest"):
+    assert message.endswith("`slots` 15 is the largest that fits")
+    assert error.value.slots == 15
+    assert error.value.needed > 16 * GIB > error.value.available == GIB
+    with pytest.raises(MemoryLimitError, match="`slots` 15 is the largest"):
         model.start(slots=16, max_length=max_length)
     assert model.start(slots=15, max_length=max_length).slots == 15
 
@@ -58,5 +60,5 @@ def test_no_batch_is_named_where_not_even_one_sequence_fits(
 ) -> None:
     monkeypatch.setattr(target_module, "available_memory", lambda: GIB)
     model = open_model(write_gguf(tmp_path / "model.gguf", llama()))
-    with pytest.raises(MemoryLimitError, match="lower --max-length"):
+    with pytest.raises(MemoryLimitError, match="lower `max_length`"):
         model.start(slots=4, max_length=1 << 20)

@@ -269,10 +269,10 @@ def _many_control_tokens(metadata: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_with("model", "llama"), "kind 'llama'.*--tokenizer-path"),
-        (_with("model", "bert\nrt"), "kind 'bert.*--tokenizer-path"),
-        (_with("pre", "bloom"), "pre is 'bloom', a pre-tokenizer.*not supported.*--tokenizer-path"),
-        (_without_pre_and("<|eot_id|>"), "tokenizer.ggml.pre is missing.*--tokenizer-path"),
+        (_with("model", "llama"), "kind 'llama'.*`tokenizer_path`"),
+        (_with("model", "bert\nrt"), "kind 'bert.*`tokenizer_path`"),
+        (_with("pre", "bloom"), "pre is 'bloom', a pre-tokenizer.*not supported.*`tokenizer_path`"),
+        (_without_pre_and("<|eot_id|>"), "tokenizer.ggml.pre is missing.*`tokenizer_path`"),
         (_map("token_type", lambda types: types[:-1]), r"\d+ tokens but \d+ token types"),
         (_map("tokens", lambda tokens: [*tokens[:-1], tokens[3]]), "twice, as 3 and "),
         (

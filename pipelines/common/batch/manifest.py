@@ -42,7 +42,7 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise BatchError(
-            f"cannot read {path}: {error.strerror}; make it readable, or choose another --output"
+            f"cannot read {path}: {error.strerror}; make it readable, or choose another `output`"
         ) from error
     except (ValueError, RecursionError):
         content = None
@@ -51,7 +51,7 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
             return settings
     raise BatchError(
         f"{path} is not the manifest of a batch in format {_FORMAT}; restore it, or choose another "
-        "--output"
+        "`output`"
     )
 
 
@@ -86,8 +86,8 @@ def write_manifest(output: Path, settings: Settings) -> None:
         sync(path.parent)
     except OSError as error:
         raise BatchError(
-            f"cannot write {path}: {error.strerror}; make room for it and run the same command "
-            "with --resume, or choose another --output"
+            f"cannot write {path}: {error.strerror}; make room for it and go on with "
+            "`resume`, or choose another `output`"
         ) from error
 
 
@@ -115,7 +115,7 @@ def check_settings(output: Path, before: Settings, now: Settings) -> None:
     if differences:
         raise BatchError(
             f"{output} was begun with other settings: {'; '.join(differences)}; repeat them, or "
-            "choose another --output"
+            "choose another `output`"
         )
 
 

@@ -100,31 +100,33 @@ class OutputFile:
         self._synced_at = time.monotonic()
 
     @classmethod
-    def create(cls, path: Path, settings: Settings) -> OutputFile:
+    def create(cls, output: Path, settings: Settings) -> OutputFile:
         """Begins a new output.
 
         Args:
-            path: A file that is not there, as its manifest.
+            output: A file that is not there, as its manifest.
             settings: What the rows are run with.
 
         Raises:
             BatchError: There is an output or a manifest already, or they cannot be made.
         """
-        _check_kind(path)
-        for existing in (path, manifest_path(path)):
+        _check_kind(output)
+        for existing in (output, manifest_path(output)):
             if os.path.lexists(existing):
                 raise _exists(existing)
-        return cls._begin(path, settings, os.O_EXCL)
+        return cls._begin(output, settings, os.O_EXCL)
 
     @classmethod
-    def resume(cls, path: Path, settings: Settings, form: Form, lines: Iterable[int]) -> OutputFile:
+    def resume(
+        cls, output: Path, settings: Settings, form: Form, lines: Iterable[int]
+    ) -> OutputFile:
         """Goes on with an output, or begins it if it is not there.
 
         A last line that is torn is cut off, as is all that follows zeros: those are what a power
         failure leaves in the place of what had not reached the disk.
 
         Args:
-            path: The output.
+            output: The output.
             settings: What the rows are run with; the same as before.
             form: What the records are of.
             lines: Those of the input that have rows.
@@ -134,20 +136,20 @@ class OutputFile:
                 is no record, the second of a row or one of no row, another run is writing to it, or
                 it cannot be read or written. What it holds is left as it is.
         """
-        _check_kind(path)
-        before = read_manifest(path)
+        _check_kind(output)
+        before = read_manifest(output)
         if before is None:
-            return cls._begin(path, settings)
-        check_settings(path, before, settings)
-        with _locked(path) as descriptor:
-            content = _read(path, descriptor, form)
+            return cls._begin(output, settings)
+        check_settings(output, before, settings)
+        with _locked(output) as descriptor:
+            content = _read(output, descriptor, form)
             if strangers := content.done.difference(lines):
                 raise BatchError(
-                    f"{path} has a record of line {min(strangers)} of the input, which has no row"
-                    " there; remove that record, or choose another --output"
+                    f"{output} has a record of line {min(strangers)} of the input, which has no row"
+                    " there; remove that record, or choose another `output`"
                 )
             os.ftruncate(descriptor, content.size_bytes)
-            return cls(path, descriptor, content)
+            return cls(output, descriptor, content)
 
     @classmethod
     def _begin(cls, path: Path, settings: Settings, flags: int = 0) -> OutputFile:
@@ -155,7 +157,7 @@ class OutputFile:
             if os.fstat(descriptor).st_size:
                 raise BatchError(
                     f"{path} has no {manifest_path(path).name} beside it, so what it was made with "
-                    "is not known; restore that, or choose another --output"
+                    "is not known; restore that, or choose another `output`"
                 )
             write_manifest(path, settings)
             return cls(path, descriptor, _Content(), new=True)
@@ -219,7 +221,7 @@ class OutputFile:
     def _failure(self, error: OSError) -> BatchError:
         return BatchError(
             f"cannot write to {self._path}: {error.strerror}; what is complete is kept: make room "
-            "and run the same command with --resume"
+            "and go on with `resume`"
         )
 
 
@@ -250,7 +252,7 @@ class OutputStream:
             raise
         except OutputError as error:
             raise BatchError(
-                f"{error}; make room, or name a file with --output, which can be resumed"
+                f"{error}; make room, or name a file with `output`, which can be resumed"
             ) from error
 
     def close(self) -> None:
@@ -270,7 +272,8 @@ def _check_kind(path: Path) -> None:
         raise _not_writable(path, error) from error
     if special:
         raise BatchError(
-            f"{path} is no regular file, which --output expects; write to a pipe with --output -"
+            f"{path} is no regular file, which `output` has to be; write to a pipe with"
+            " `OutputStream`"
         )
 
 
@@ -293,7 +296,7 @@ def _locked(path: Path, flags: int = 0) -> Iterator[int]:
             yield descriptor
         except BlockingIOError as error:
             raise BatchError(
-                f"another run is writing to {path}; wait for its end, or choose another --output"
+                f"another run is writing to {path}; wait for its end, or choose another `output`"
             ) from error
         except OSError as error:
             raise _not_writable(path, error) from error
@@ -350,16 +353,16 @@ def _recorded(line: bytes, form: Form) -> tuple[int, bool] | None:
 
 def _damaged(path: Path, number: int, what: str) -> BatchError:
     return BatchError(
-        f"{path}, line {number}: {what}; repair or remove that line, or choose another --output"
+        f"{path}, line {number}: {what}; repair or remove that line, or choose another `output`"
     )
 
 
 def _exists(path: Path) -> BatchError:
-    return BatchError(f"{path} exists; add --resume to finish it, or choose another --output")
+    return BatchError(f"{path} exists; finish it with `resume`, or choose another `output`")
 
 
 def _not_writable(path: Path, error: OSError) -> BatchError:
     return BatchError(
-        f"cannot write {path}: {error.strerror}; choose an --output in a folder that exists and "
+        f"cannot write {path}: {error.strerror}; choose an `output` in a folder that exists and "
         "can be written"
     )

@@ -173,8 +173,8 @@ def from_stdin(defaults: Defaults) -> Prompts:
 def from_texts(prompts: Sequence[str], defaults: Defaults) -> Prompts:
     """Makes rows of prompts of the command line; the first one counts as line 1."""
     lines = "".join(f"{json.dumps({'prompt': prompt})}\n" for prompt in prompts)
-    spool = _spooled(io.BytesIO(lines.encode()), "--prompt")
-    return _opened(spool, "--prompt", ".jsonl", defaults)
+    spool = _spooled(io.BytesIO(lines.encode()), "`prompts`")
+    return _opened(spool, "`prompts`", ".jsonl", defaults)
 
 
 def _opened(file: BinaryIO, source: str, suffix: str, defaults: Defaults) -> Prompts:

@@ -51,14 +51,14 @@ class Cache:
     Args:
         root: The folder.
         limit_bytes: See the attribute.
-        filled_by: See the attribute.
+        offline: See the attribute.
         notice: Told, in one line, what was found to be damaged.
         unusable: Why there is none, if so: it holds nothing, and says this to writers.
 
     Attributes:
         root: The folder, with symbolic links resolved.
         limit_bytes: What all entries together may hold; the newest one stays whatever its size.
-        filled_by: The command that fills it, where only what it holds may be used; else None.
+        offline: Whether only what it holds may be used.
         digests: Digests of the content of files, kept in the folder.
     """
 
@@ -67,7 +67,7 @@ class Cache:
         root: Path,
         limit_bytes: int = location.DEFAULT_LIMIT_BYTES,
         *,
-        filled_by: str | None = None,
+        offline: bool = False,
         notice: Callable[[str], None] | None = None,
         unusable: CacheError | None = None,
     ) -> None:
@@ -76,19 +76,19 @@ class Cache:
             root = root if unusable else root.resolve()
         self.root = root
         self.limit_bytes = limit_bytes
-        self.filled_by = filled_by
+        self.offline = offline
         self.digests = Digests(None if unusable else root / _DIGESTS, self._staging)
         self._notice = notice or (lambda _: None)
         self._unusable = unusable
 
     @classmethod
     def default(
-        cls, *, filled_by: str | None = None, notice: Callable[[str], None] | None = None
+        cls, *, offline: bool = False, notice: Callable[[str], None] | None = None
     ) -> Cache:
         """The user's cache, as ``RUN_PIPELINE_CACHE`` and ``RUN_PIPELINE_CACHE_LIMIT`` say.
 
         Args:
-            filled_by: See the attribute.
+            offline: See the attribute.
             notice: See the class.
 
         Raises:
@@ -96,9 +96,9 @@ class Cache:
         """
         limit = location.limit()
         try:
-            return cls(location.folder(), limit, filled_by=filled_by, notice=notice)
+            return cls(location.folder(), limit, offline=offline, notice=notice)
         except CacheError as error:
-            return cls(Path("~"), limit, filled_by=filled_by, notice=notice, unusable=error)
+            return cls(Path("~"), limit, offline=offline, notice=notice, unusable=error)
 
     def check_may_make(self, what: str) -> None:
         """Called before something is made that the cache does not hold.
@@ -106,12 +106,11 @@ class Cache:
         Raises:
             OfflineError: Only what it holds may be used.
         """
-        if self.filled_by is None:
-            return
-        raise OfflineError(
-            f"{what} is not in the cache {self.root}{self._unreadable()}, and --offline makes"
-            f" nothing; store it first: {self.filled_by}"
-        )
+        if self.offline:
+            raise OfflineError(
+                f"{what} is not in the cache {self.root}{self._unreadable()}, and `offline=True`"
+                " makes nothing"
+            )
 
     def get(self, kind: str, key: str) -> Path | None:
         """The directory of a complete entry, marked as used; None when there is none.

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipelines.common.cli.wording import worded
 from pipelines.common.escapes import printable, printable_message
 from pipelines.common.progress import Progress
 
@@ -18,8 +19,11 @@ _LONGEST = 4000
 
 
 def say(message: str) -> None:
-    """Writes one line to stderr, under the program's name, whatever the message holds."""
-    print(f"{PROGRAM}: {printable_message(message, _LONGEST)}", file=sys.stderr, flush=True)
+    """Writes one line to stderr, under the program's name, whatever the message holds.
+
+    Settings that it names are told by their options.
+    """
+    print(f"{PROGRAM}: {printable_message(worded(message), _LONGEST)}", file=sys.stderr, flush=True)
 
 
 class ConsoleProgress(Progress):

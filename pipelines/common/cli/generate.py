@@ -12,6 +12,7 @@ from typer.main import get_command
 from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import (
     CustomOpsPath,
     DeviceId,
@@ -176,8 +177,9 @@ def _generate(
             max_length=max_length,
             num_warmups=num_warmups,
         )
-        model = pipeline.open(options, registry, progress)
-        sequence = run(model, asked, progress, as_json=as_json, figures=not quiet)
+        with told_to_store(ctx.info_name, options):
+            model = pipeline.open(options, registry, progress)
+            sequence = run(model, asked, progress, as_json=as_json, figures=not quiet)
         if sequence.finish_reason == "interrupted":
             raise typer.Exit(130)
         return
@@ -201,4 +203,5 @@ def _generate(
         max_length=max_length,
         as_json=as_json,
     )
-    run_batch(lambda: pipeline.open(options, registry, progress), batch, progress)
+    with told_to_store(ctx.info_name, options):
+        run_batch(lambda: pipeline.open(options, registry, progress), batch, progress)

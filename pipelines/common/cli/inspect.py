@@ -17,6 +17,7 @@ from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_count, human_size
 from pipelines.common.cli.options import path_of
 from pipelines.common.cli.streams import print_json, print_lines
+from pipelines.common.cli.wording import worded
 from pipelines.common.errors import PipelineError
 from pipelines.common.escapes import printable
 from pipelines.common.files import is_folder
@@ -127,7 +128,7 @@ def _tokenizer(file: ModelFile) -> dict[str, Any] | None:
             notice=say,
         ).describe()
     except PipelineError as error:
-        return {"unusable": str(error)}
+        return {"unusable": worded(str(error))}
 
 
 def _abbreviated(value: Any) -> Any:

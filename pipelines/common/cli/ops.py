@@ -15,6 +15,7 @@ from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.options import path_of
 from pipelines.common.cli.streams import print_json, print_lines
+from pipelines.common.cli.wording import worded
 from pipelines.common.errors import OpPackageError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def list_rules(
         except OpPackageError as error:
             if packages:
                 raise
-            record["problem"] = str(error)
+            record["problem"] = worded(str(error))
             continue
         record |= {"package": package.name, "summary": package.contents.summary}
         record["rules"] = [

@@ -76,7 +76,7 @@ def length_limit(prompt_tokens: int, *, max_new_tokens: int, max_length: int) ->
 def _too_long(tokens: str, max_length: int) -> PromptError:
     return PromptError(
         f"the prompt has {tokens} tokens, but prompt and output together are limited to "
-        f"{max_length}; shorten the prompt or raise --max-length up to the model's context"
+        f"{max_length}; shorten the prompt or raise `max_length` up to the model's context"
     )
 
 

@@ -22,7 +22,7 @@ class StopMatcher:
 
     def __init__(self, stops: Sequence[str]) -> None:
         if "" in stops:
-            raise UsageError("--stop is empty; expected at least one character")
+            raise UsageError("`stops` has an empty text; expected at least one character")
         self.matched: str | None = None
         self._stops = stops
         self._held = ""

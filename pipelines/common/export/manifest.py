@@ -155,7 +155,7 @@ def target_for(model_path: Path | None, requested: str, known: Collection[str]) 
     if requested not in ("auto", target):
         raise UsageError(
             f"{model_path} was exported for target '{target}' and does not run on '{requested}';"
-            " leave out --target, or export for that one"
+            " leave out `target`, or export for that one"
         )
     if target not in known:
         raise ModelFileError(

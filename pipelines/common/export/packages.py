@@ -62,7 +62,7 @@ def load_packages(
         )
     if NATIVE in manifest.op_packages and not options.native_ops:
         raise OpPackageError(
-            f"{folder} was exported with op package '{NATIVE}'; leave out --no-native-ops, or"
+            f"{folder} was exported with op package '{NATIVE}'; leave out `native_ops=False`, or"
             " export again without it"
         )
     found = []
@@ -71,7 +71,7 @@ def load_packages(
         if package is None:
             raise OpPackageError(
                 f"{folder} was exported with op package {quoted(name)}, and none of that name is"
-                " registered; name its path with --custom-ops-path"
+                " registered; name its path with `custom_ops`"
             )
         if package_digest(package.path) != digest:
             raise OpPackageError(

@@ -65,7 +65,7 @@ class DecoderPipeline:
         if options.model_path is None:
             progress.notice(
                 f"running the small bundled model {path.name}; for another one add"
-                " --model-path Meta-Llama-3-8B.Q4_0.gguf"
+                " `model_path` Meta-Llama-3-8B.Q4_0.gguf"
             )
         if is_folder(path):
             return open_folder(path, self.name, self.weights, options, registry, progress)
@@ -83,7 +83,7 @@ class DecoderPipeline:
         check_keys(file, architecture, config, progress.notice)
         table = self.weights(config, file.tensors.keys())
         check_table(file, table, ignored=(rope.FACTORS,))
-        cache = options.cache(self.name, progress.notice)
+        cache = options.cache(progress.notice)
         weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
         tokenizer = self._tokenizer(file, cache, options, progress)
         check_matches(tokenizer, config.vocabulary)
@@ -106,13 +106,13 @@ class DecoderPipeline:
         path = self._path(options)
         if is_folder(path):
             return self.open(options, registry, progress).tokenizer
-        cache = options.cache(self.name, progress.notice)
+        cache = options.cache(progress.notice)
         return self._tokenizer(registry.opener(path)(path), cache, options, progress)
 
     def _path(self, options: ModelOptions) -> Path:
         path = options.model_path or self.bundled
         if path is None:
-            raise UsageError(f"{self.name} comes with no model; name a file with --model-path")
+            raise UsageError(f"{self.name} comes with no model; name a file with `model_path`")
         return path
 
     def _tokenizer(

@@ -85,10 +85,9 @@ def open_folder(
     check_matches(tokenizer, manifest.config.vocabulary)
     if options.encoding not in (manifest.origin.encoding, "auto"):
         progress.notice(
-            f"{folder} keeps the encodings of its export, --quantization-encoding"
-            f" {manifest.origin.encoding}"
+            f"{folder} keeps the encodings of its export, `encoding` {manifest.origin.encoding}"
         )
-    cache = options.cache(pipeline, progress.notice)
+    cache = options.cache(progress.notice)
     weights: StoredWeights | WeightSource
     if manifest.places:
         stored = manifest.files[WEIGHTS]
@@ -241,8 +240,8 @@ class ExportedModel:
         """Makes a runner on the folder's target, see `Target.start`."""
         if lacks_native(self.manifest, self.options, self.registry):
             self.progress.notice(
-                f"{self.folder} was exported without the native CPU kernels, so prompts take 2.6"
-                " times as long; export it with --custom-ops-path native"
+                f"{self.folder} was exported without the native CPU kernels, so prompts take"
+                " longer; export it with `custom_ops` native"
             )
         return self.target.start(self.job(slots=slots, max_length=max_length))
 
@@ -329,7 +328,8 @@ def _referenced(
     # Before it is opened: a device or a pipe that the folder names is not even touched.
     if not exists(path):
         raise ModelFileError(
-            f"{taken}, which is not there; bring it back, or export without --reference-weights"
+            f"{taken}, which is not there; bring it back, or export without"
+            " `reference_weights=True`"
         )
     if not path.is_absolute() or not is_file(path):
         raise ModelFileError(f"{taken}, which is no model file; expected the whole path of one")

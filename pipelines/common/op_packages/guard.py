@@ -37,8 +37,7 @@ def code_of(package: str, part: str, *, strict: bool) -> Iterator[None]:
         if strict:
             raise
         raise OpPackageError(
-            f"op package '{package}': {part} fails: {one_line(error)}; --strict-plugins before the"
-            " command shows where"
+            f"op package '{package}': {part} fails: {one_line(error)}; `strict=True` shows where"
         ) from error
 
 

@@ -96,6 +96,6 @@ def operator(name: str) -> Callable[..., Any]:
     if name not in OPERATORS:
         raise OpPackageError(
             f"the model uses operator '{name}', and no op package that declares it was given;"
-            " name one with --custom-ops-path"
+            " name one with `custom_ops`"
         )
     return OPERATORS[name].overload

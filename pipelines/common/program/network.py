@@ -70,7 +70,7 @@ class Network:
             with_one = self.packages_with(error.operator)
             listed = [f"'{name}' (for {', '.join(on)})" for name, on in with_one.items()]
             known = f"known are {', '.join(listed)}" if listed else "none is registered"
-            advice = f"an op package that has one is named with --custom-ops-path; {known}"
+            advice = f"an op package that has one is named with `custom_ops`; {known}"
             raise LoweringError(f"{error}; {advice}") from error
 
     def tensors(

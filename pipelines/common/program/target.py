@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.errors import MemoryLimitError, UsageError
+from pipelines.common.errors import MemoryLimitError, ParameterError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.runner import Runner
@@ -86,7 +86,7 @@ class Job:
         packages: Op packages, the one whose rules come first at the front.
 
     Raises:
-        UsageError: There are no slots, or they hold nothing.
+        ParameterError: There are no slots, or they hold nothing.
     """
 
     pipeline: str
@@ -103,7 +103,7 @@ class Job:
     def __post_init__(self) -> None:
         for name in ("slots", "max_length"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more")
+                raise ParameterError(name, getattr(self, name), "1 or more")
 
     @property
     def state_elements(self) -> int:
@@ -134,14 +134,17 @@ class Job:
             return
         fitting = max(0, available - weights) // slot
         if fitting and slots > 1:
-            advice = f"--batch-size {fitting} is the largest that fits"
+            advice = f"`slots` {fitting} is the largest that fits"
         else:
-            advice = "lower --max-length or choose another --quantization-encoding"
+            advice = "lower `max_length` or choose another `encoding`"
         each = f" for each of {slots} sequences" if slots > 1 else ""
         raise MemoryLimitError(
             f"{self.pipeline} on {target} (weights {weights / 2**30:.1f} GiB, KV {slot / 2**30:.1f}"
             f" GiB{each}) needs {needed / 2**30:.1f} GiB of {kind}, {available / 2**30:.1f} GiB is"
-            f" available; {advice}"
+            f" available; {advice}",
+            needed=needed,
+            available=available,
+            slots=fitting,
         )
 
 
@@ -165,7 +168,7 @@ class Availability:
     """Whether a target can run here.
 
     Attributes:
-        devices: What it can run on, in the order of ``--device-id``; none if it cannot.
+        devices: What it can run on, in the order of their numbers; none if it cannot.
         reason: Why it cannot; empty if it can.
         fix: A command, or what else would change that; empty if nothing would.
         device_found: Whether its device is here, and only something else is missing.

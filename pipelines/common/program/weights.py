@@ -200,7 +200,7 @@ class WeightSource:
             raise ModelFileError(
                 f"{self._file.path}: tensor {quoted(run.tensor)} has rows of {k} elements, which "
                 f"{run.encoding}'s blocks of {run.encoding.block_size} do not divide; use "
-                "--quantization-encoding auto or float32"
+                "`encoding` auto or float32"
             )
 
     def _decode(self, run: _Run) -> NDArray[np.float32]:

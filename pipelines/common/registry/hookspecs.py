@@ -44,7 +44,7 @@ class PipelineRecord:
 
     Attributes:
         name: Lower-case letters, digits, ``-`` and ``_``; unique among pipelines.
-        summary: One line for ``--help`` and ``list``.
+        summary: One line for lists and help.
         load: Makes the pipeline.
         architectures: What model files call the architectures that it runs; who gives such a file
             to another pipeline is told of this one.
@@ -58,7 +58,7 @@ class PipelineRecord:
 
 @dataclass(frozen=True)
 class TargetRecord:
-    """Something that graphs are lowered for and run on: a value of ``--target``.
+    """Something that graphs are lowered for and run on: what users choose by name.
 
     Attributes:
         name: Lower-case letters, digits, ``-`` and ``_``; unique among targets.
@@ -66,7 +66,7 @@ class TargetRecord:
         requires: Top-level modules that have to be importable. They are looked for, not imported,
             to tell whether the target is available.
         load: Makes the target.
-        preference: Of the targets that can run here, ``--target auto`` takes the one with the
+        preference: Of the targets that can run here, target ``auto`` takes the one with the
             highest; one with 0 has to be asked for by name.
     """
 

@@ -11,7 +11,7 @@ from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry, unknown_name
 
 AUTO = "auto"
-"""The value of ``--target`` that stands for the best target that can run here."""
+"""The target's name that stands for the best target that can run here."""
 
 
 def choose(registry: Registry, requested: str, device: int, progress: Progress) -> str:
@@ -95,6 +95,5 @@ def _check_device(name: str, availability: Availability, device: int) -> None:
     if not 0 <= device < count:
         devices = "device 0 only" if count == 1 else f"devices 0 to {count - 1}"
         raise TargetError(
-            f"--device-id {device}: target '{name}' has {devices}; 'run-pipeline targets' lists"
-            " them"
+            f"`device` {device}: target '{name}' has {devices}; 'run-pipeline targets' lists them"
         )

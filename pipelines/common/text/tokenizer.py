@@ -177,7 +177,7 @@ def told_panics(source: str) -> Iterator[None]:
             raise
         raise TokenizerError(
             f"{source}: the tokenizer fails: {quoted(str(error))}; give another one with"
-            " --tokenizer-path"
+            " `tokenizer_path`"
         ) from error
 
 

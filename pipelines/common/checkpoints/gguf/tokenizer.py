@@ -32,7 +32,7 @@ _LLAMA3_TOKENS: Final = (
     "<|end_header_id|>",
     "<|eot_id|>",
 )
-_REMEDY: Final = "give the model's tokenizer.json with --tokenizer-path"
+_REMEDY: Final = "give the model's tokenizer.json with `tokenizer_path`"
 
 
 def load(

@@ -102,7 +102,7 @@ class CoreMLTarget:
         if room > LARGEST:
             raise TargetError(
                 f"{job.max_length} tokens are more than target coreml has room for; expected a"
-                f" --max-length of at most {LARGEST}"
+                f" `max_length` of at most {LARGEST}"
             )
         graph = self.lower(job)
         matrices = sum(weight.nbytes for weight in graph.weights if not weight.host)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from onnxruntime import IOBinding, OrtValue
 
 MOST = 64
-"""Tokens of which a step tells the logits; the usual values of ``--top-k`` are below it."""
+"""Tokens of which a step tells the logits; the usual values of ``top_k`` are below it."""
 
 
 class CandidateSearch:

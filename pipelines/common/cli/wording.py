@@ -1,0 +1,43 @@
+"""The command line's names for settings, in the place of Python's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+OPTIONS: Final[Mapping[str, str]] = {
+    "OutputStream": "--output -",
+    "custom_ops": "--custom-ops-path",
+    "device": "--device-id",
+    "encoding": "--quantization-encoding",
+    "max_length": "--max-length",
+    "min_p": "--min-p",
+    "model_path": "--model-path",
+    "native_ops=False": "--no-native-ops",
+    "offline=True": "--offline",
+    "output": "--output",
+    "prompts": "--prompt",
+    "reference_weights=True": "--reference-weights",
+    "repetition_penalty": "--repetition-penalty",
+    "resume": "--resume",
+    "seed": "--seed",
+    "slots": "--batch-size",
+    "stops": "--stop",
+    "strict=True": "--strict-plugins before the command",
+    "target": "--target",
+    "temperature": "--temperature",
+    "threads": "--threads",
+    "tokenizer_path": "--tokenizer-path",
+    "top_k": "--top-k",
+    "top_p": "--top-p",
+}
+"""What users of the command line know each setting by that messages name."""
+
+SETTING: Final = re.compile(r"`(\w+(?:=\w+)?)`")
+"""How messages name one, see `pipelines.common.errors`."""
+
+
+def worded(message: str) -> str:
+    """A message of the library, with options where it names settings."""
+    return SETTING.sub(lambda match: OPTIONS.get(match[1], match[0]), message)
