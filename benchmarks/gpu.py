@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engine import ROOT
-from benchmarks.gpu_parts.part import KINDS, Part, Settings, to_json
+from benchmarks.gpu_parts.part import Part, Settings, to_json
+from benchmarks.gpu_parts.perform import KINDS
 from benchmarks.gpu_parts.tables import print_tables
 
 _CAPTURED = ("graph capture", {"graph_capture": True})
@@ -139,7 +140,7 @@ class Running:
         findings, messages = folder / "findings", folder / "messages"
         with findings.open("wb") as out, messages.open("wb") as err:
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.gpu_parts.part", to_json(part, settings)],
+                [sys.executable, "-m", "benchmarks.gpu_parts.perform", to_json(part, settings)],
                 stdout=out,
                 stderr=err,
                 cwd=ROOT,

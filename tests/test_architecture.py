@@ -57,7 +57,11 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+MODULES = {
+    module_name(path): path
+    for folder in (ROOT, ROOT.parent / "benchmarks")
+    for path in sorted(folder.rglob("*.py"))
+}
 
 
 def run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -111,6 +115,19 @@ def test_arrows_between_the_parts_run_one_way(name):
             assert ORDER.index(other) <= ORDER.index(own), f"{name} imports {imported}"
 
 
+def test_benchmarks_import_each_other_one_way():
+    arrows = {
+        name: imports(name) & MODULES.keys() - {name}
+        for name in MODULES
+        if is_within(name, "benchmarks")
+    }
+    assert "benchmarks.gpu_parts.part" in arrows["benchmarks.gpu_parts.perform"]
+    while leaves := [name for name, imported in arrows.items() if not imported & arrows.keys()]:
+        for name in leaves:
+            del arrows[name]
+    assert not arrows, "they import each other in a circle"
+
+
 def test_nothing_in_common_knows_a_pipeline():
     for name in MODULES:
         if is_within(name, "pipelines.common"):
@@ -124,7 +141,7 @@ def test_nothing_in_common_knows_a_pipeline():
 
 def test_pipelines_know_neither_each_other_nor_the_command_line():
     for name in MODULES:
-        if name == "pipelines" or is_within(name, "pipelines.common"):
+        if name == "pipelines" or is_within(name, "pipelines.common", "benchmarks"):
             continue
         package = ".".join(name.split(".")[:2])
         for imported in imports(name):

@@ -17,7 +17,8 @@ import pytest
 from benchmarks.gpu import _findings, dry_settings, plan, run
 from benchmarks.gpu_parts.model import Steps, open_model
 from benchmarks.gpu_parts.parity import difference
-from benchmarks.gpu_parts.part import Part, Recorder, Settings, perform
+from benchmarks.gpu_parts.part import Part, Recorder, Settings
+from benchmarks.gpu_parts.perform import perform
 from benchmarks.gpu_parts.profile import Kernel, record_kernels, summed
 from benchmarks.gpu_parts.speed import prompt_flops
 from benchmarks.gpu_parts.tables import print_tables
