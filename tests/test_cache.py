@@ -7,7 +7,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -70,6 +71,19 @@ def test_the_first_of_two_writers_of_a_key_wins(tmp_path: Path) -> None:
     assert leftovers(cache) == []
 
 
+def exit_codes(writers: Sequence[BaseProcess]) -> list[int | None]:
+    """What processes end with; those that hang are ended, as the test's own end would wait."""
+    for writer in writers:
+        writer.start()
+    try:
+        for writer in writers:
+            writer.join(timeout=60)
+        return [writer.exitcode for writer in writers]
+    finally:
+        for writer in writers:
+            writer.kill()
+
+
 def _put_at_the_same_time(root: Path, barrier: Barrier, content: bytes) -> None:
     def write(folder: Path) -> None:
         _fill(folder, content)
@@ -88,11 +102,7 @@ def test_two_processes_fill_one_key(tmp_path: Path) -> None:
         spawn.Process(target=_put_at_the_same_time, args=(tmp_path, barrier, letter * 100_000))
         for letter in (b"a", b"b")
     ]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(timeout=60)
-    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert exit_codes(writers) == [0, 0]
     assert len(Cache(tmp_path).entries()) == 1
     assert leftovers(Cache(tmp_path)) == []
 
@@ -109,10 +119,8 @@ def test_a_killed_writer_leaves_nothing_for_long(tmp_path: Path) -> None:
     writer = multiprocessing.get_context("spawn").Process(
         target=_die_while_writing, args=(tmp_path,)
     )
-    writer.start()
-    writer.join(timeout=60)
     cache = Cache(tmp_path)
-    assert writer.exitcode == -signal.SIGKILL
+    assert exit_codes([writer]) == [-signal.SIGKILL]
     assert cache.get("graph", KEY) is None
     assert len(leftovers(cache)) == 1
     store(cache, digest("another"))

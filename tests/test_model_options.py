@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from every_target import HERE
+from every_target import every_target
 from notices import Notices
 from tiny_models import open_model
 
@@ -68,7 +68,7 @@ def test_a_model_is_started_to_hold_something(slots: int, max_length: int, expec
         model.start(slots=slots, max_length=max_length)
 
 
-@pytest.fixture(scope="module", params=["echo", *HERE])
+@pytest.fixture(scope="module", params=["echo", *every_target()])
 def runner(request: pytest.FixtureRequest) -> Runner:
     """A runner of two slots of 8 tokens, with two in the first."""
     if request.param == "echo":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from every_target import every_target
 from notices import Notices
 
 from pipelines.common.errors import TargetError, UsageError
@@ -44,6 +45,18 @@ def registry(tmp_path: Path) -> Callable[..., Registry]:
         return Registry.discover([tmp_path])
 
     return make
+
+
+def test_no_target_is_silently_left_out_of_what_is_tested_on_every_one() -> None:
+    found = looked_at(Registry.discover())
+    parameters = {param.values[0]: param for param in every_target("also")}
+    assert parameters.keys() == found.keys()
+    for name, param in parameters.items():
+        assert param.values == (name, "also")
+        (mark,) = param.marks
+        assert isinstance(mark, pytest.Mark | pytest.MarkDecorator)
+        assert mark.args == (not found[name].here,)
+        assert found[name].reason in mark.kwargs["reason"]
 
 
 def test_auto_takes_the_most_preferred_that_is_here(registry: Callable[..., Registry]) -> None:

@@ -43,9 +43,11 @@ def test_reads_what_gguf_specifies(tmp_path: Path) -> None:
 
 
 def test_optional_keys_have_their_specified_defaults(tmp_path: Path) -> None:
-    left_out = dict.fromkeys(("llama.vocab_size", "llama.rope.dimension_count"))
-    config = open_model(write_gguf(tmp_path / "model.gguf", MODEL, metadata=left_out)).config
+    optional = ("llama.vocab_size", "llama.rope.dimension_count", "llama.rope.freq_base")
+    path = write_gguf(tmp_path / "model.gguf", MODEL, metadata=dict.fromkeys(optional))
+    config = open_model(path).config
     assert (config.vocabulary, config.head_dim) == (MODEL.config.vocab_size, 64)
+    assert config.rope_base == 10000.0  # as llama.cpp has it
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,14 @@ def test_scaling_named_by_metadata(tmp_path: Path, scaling: dict[str, Any]) -> N
     assert open_model(path).config.attention_factor == pytest.approx(magnitude**2)
 
 
+def test_llama3_scaling_without_its_figures_is_that_of_llama_3_1(tmp_path: Path) -> None:
+    named = {"rope_type": "llama3", "factor": 8.0}
+    path = write_gguf(tmp_path / "model.gguf", llama(), metadata=scaling_metadata(named))
+    of_llama = {**LLAMA3_SCALING, "original_max_position_embeddings": 8192}
+    expected, _ = ROPE_INIT_FUNCTIONS["llama3"](config_with(of_llama), "cpu")
+    np.testing.assert_allclose(frequencies(path), expected, rtol=1e-6)
+
+
 DIVISORS = np.linspace(1, 32, 32, dtype=np.float32)
 
 

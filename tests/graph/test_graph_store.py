@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from pipelines.common.encodings.encodings import F32
 from pipelines.common.errors import LoweringError
 from pipelines.common.graph import build
 from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.program import store
 from pipelines.common.program.package import LoadedPackage, OpPackage
 from pipelines.common.program.target import Job
 from pipelines.llama3 import model as llama3_model
@@ -161,6 +162,19 @@ def test_sizes_of_a_run_do_not_matter(job: Job, made: list[LoweredGraph]) -> Non
     assert len(made) == 1
 
 
+@pytest.mark.parametrize("name", ["versions", "sys"])
+def test_other_libraries_or_another_python_have_entries_of_their_own(
+    job: Job, made: list[LoweredGraph], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    of_others = {"versions": lambda: {"onnx": "0"}, "sys": SimpleNamespace(version="3.0")}
+    first = get(job)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, name, of_others[name])
+        assert get(job) == made[1]
+        assert len(list(cache_of(job).entries())) == 4  # the neutral graphs are two as well
+    assert get(job) == first
+
+
 def test_an_op_package_that_moved_is_another(job: Job, made: list[LoweredGraph]) -> None:
     for number, folder in enumerate(("here", "there")):
         package = LoadedPackage("one", Path(folder, "one"), OpPackage("One."))
@@ -201,6 +215,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 from pipelines.common.importing import PREFIX
+from pipelines.common.program import store
 from pipelines.common.program.package import LoadedPackage, OpPackage
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from every_target import HERE
+from every_target import every_target
 from notices import Notices
 from tiny_models import in_transformers, open_model
 
@@ -33,7 +33,7 @@ def runner(target: str, encoding: str = "float32") -> Runner:
     return open_model(None, target=target, encoding=encoding).start(slots=1, max_length=80)
 
 
-@pytest.mark.parametrize("target", HERE)
+@pytest.mark.parametrize("target", every_target())
 def test_greedy_text_in_float32_is_that_of_transformers(
     continuations: list[list[int]], target: str
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from every_target import HERE, float32_tolerance
+from every_target import every_target, float32_tolerance
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 from tiny_models import (
@@ -123,7 +123,7 @@ def scored(path: Path, target: str, encoding: str = "float32") -> NDArray[np.flo
     return runner.score(TOKENS)
 
 
-@pytest.mark.parametrize("target", HERE)
+@pytest.mark.parametrize("target", every_target())
 def test_float32(case: Case, target: str) -> None:
     """Of the state dict that was written, and of the file as `transformers` reads it."""
     result, tolerance = scored(case.path, target), float32_tolerance(target)
@@ -150,7 +150,7 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Case(path, logits(llama(), TOKENS), logits(in_transformers(path), TOKENS))
 
 
-@pytest.mark.parametrize("target", HERE)
+@pytest.mark.parametrize("target", every_target())
 def test_any_encoding_decoded_to_float32(stored: Case, target: str) -> None:
     tolerance = float32_tolerance(target)
     np.testing.assert_allclose(scored(stored.path, target), stored.from_file, atol=tolerance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from every_target import HERE, float32_tolerance
+from every_target import every_target, float32_tolerance
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
@@ -19,7 +19,7 @@ TOKENS = random_tokens(48)
 OTHERS = random_tokens(48, seed=1)
 
 CASES = [
-    *((target, "F32", 64) for target in HERE),
+    *(pytest.param(each.values, marks=each.marks) for each in every_target("F32", 64)),
     ("cpu", "Q8_0", 64),
     ("cpu", "Q4_0", 64),
     ("cpu", "F32", 20),  # which GroupQueryAttention does not take

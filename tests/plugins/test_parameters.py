@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from every_target import HERE, float32_tolerance
+from every_target import every_target, float32_tolerance
 from gguf import GGMLQuantizationType as Type
 from tiny_models import llama, logits, open_model, random_tokens, write_gguf
 from transformers import LlamaForCausalLM
@@ -58,9 +58,7 @@ def opened(path: Path, **options: Any) -> DecoderModel:
     return open_model(path, pipeline=pipeline, plugins=[PLUGIN], **options)
 
 
-@pytest.mark.parametrize(
-    ("target", "native_ops"), [*((target, False) for target in HERE), ("cpu", True)]
-)
+@pytest.mark.parametrize(("target", "native_ops"), [*every_target(False), ("cpu", True)])
 def test_float32(files: Files, judge: LlamaForCausalLM, target: str, native_ops: bool) -> None:
     model = opened(files(Type.F32), target=target, native_ops=native_ops)
     runner = model.start(slots=1, max_length=64)
