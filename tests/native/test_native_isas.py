@@ -58,32 +58,66 @@ def program(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+ISAS = sorted(
+    name
+    for header in (ROOT / "custom_ops" / "native" / "src").glob("simd_*.h")
+    for name in re.findall(r'kName = "(.+)"', header.read_text(encoding="utf-8"))
+)
+"""All that there are kernels for."""
+
+
+class Libraries:
+    """Copies of the library, one for each instruction set; it chooses when it first computes."""
+
+    def __init__(self, library: Path, folder: Path) -> None:
+        self._library = library
+        self._folder = folder
+        self._refusals: dict[str, str] = {}
+
+    def path(self, isa: str) -> Path:
+        """Where the one is that takes an instruction set, if it does."""
+        return self._folder / f"{isa}.so"
+
+    def refusal(self, isa: str) -> str:
+        """Why the library does not take an instruction set; empty if it does."""
+        if isa not in self._refusals:
+            shutil.copy(self._library, self.path(isa))
+            self._refusals[isa] = ""
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("PIPELINE_NATIVE_ISA", isa)
+                try:
+                    linear("f32").run(self.path(isa))
+                except Exception as error:  # noqa: BLE001 - the runtime's have no class in common
+                    self._refusals[isa] = str(error)
+        return self._refusals[isa]
+
+    def built(self) -> list[str]:
+        """The instruction sets that this build has kernels for, as it says itself."""
+        known = re.search(r"expected one of ([\w, -]+)", self.refusal("none"))
+        assert known is not None
+        return known[1].split(", ")
+
+
 @pytest.fixture(scope="module")
-def isas(native_library: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Libraries, by the instruction set that each is to take; it chooses when it first computes.
+def libraries(native_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Libraries:
+    return Libraries(native_library, tmp_path_factory.mktemp("isas"))
 
-    Those that the library names as what it has kernels for, and this processor can run.
-    """
-    folder, result = tmp_path_factory.mktemp("isas"), {}
 
-    def refusal(isa: str) -> str | None:
-        """Why the library does not take an instruction set, if it does not."""
-        result[isa] = shutil.copy(native_library, folder / f"{isa}.so")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PIPELINE_NATIVE_ISA", isa)
-            try:
-                linear("f32").run(result[isa])
-            except Exception as error:  # noqa: BLE001 - the runtime's errors have no class in common
-                return str(error)
-        return None
+@pytest.fixture(scope="module", params=ISAS)
+def isa(request: pytest.FixtureRequest, libraries: Libraries) -> str:
+    """Each instruction set; skipped are those of other processors, and nothing else."""
+    name: str = request.param
+    if name not in libraries.built():
+        pytest.skip(f"{name} is of another family of processors, or unknown to the compiler")
+    if why := libraries.refusal(name):
+        assert why.endswith(f"PIPELINE_NATIVE_ISA is {name}, which this processor lacks")
+        pytest.skip(f"this processor lacks {name}")
+    return name
 
-    known = re.search(r"expected one of ([\w, -]+)", refusal("altivec") or "")
-    assert known is not None
-    refused = {isa: refusal(isa) for isa in known[1].split(", ")}
-    assert all("this processor lacks" in why for why in refused.values() if why is not None)
-    taken = {isa: result[isa] for isa, why in refused.items() if why is None}
-    assert "portable" in taken
-    return taken
+
+def test_nothing_is_built_that_is_not_tested(libraries: Libraries) -> None:
+    assert {"portable"} <= set(libraries.built()) <= set(ISAS)
+    assert libraries.refusal("portable") == ""
 
 
 NODES: dict[str, Node] = {
@@ -125,11 +159,21 @@ def digest(results: list[NDArray[Any]]) -> str:
     return hashlib.sha256(b"".join(result.tobytes() for result in results)).hexdigest()
 
 
-def test_operators(isas: dict[str, Path]) -> None:
+@pytest.fixture(scope="module")
+def expected(libraries: Libraries) -> dict[str, str]:
+    """What plain C++ computes, which is the same everywhere."""
+    assert libraries.refusal("portable") == ""
+    digests = {}
     for name, node in NODES.items():
-        results = {isa: node.run(path) for isa, path in isas.items()}
-        assert all(np.isfinite(result).all() for result in results["portable"]), name
-        assert len({digest(result) for result in results.values()}) == 1, name
+        results = node.run(libraries.path("portable"))
+        assert all(np.isfinite(result).all() for result in results), name
+        digests[name] = digest(results)
+    return digests
+
+
+def test_operators(isa: str, libraries: Libraries, expected: dict[str, str]) -> None:
+    for name, node in NODES.items():
+        assert digest(node.run(libraries.path(isa))) == expected[name], name
 
 
 @pytest.fixture(scope="module")
@@ -140,18 +184,17 @@ def built() -> None:
 
 
 @pytest.mark.usefixtures("built")
-def test_logits_of_the_bundled_model(isas: dict[str, Path]) -> None:
+def test_logits_of_the_bundled_model(isa: str) -> None:
     """Recorded, and computed without what NumPy uses of this processor as well."""
     tokens = ",".join(map(str, random_tokens(60)))
-    for isa in isas:
-        few = without(FEATURES) if isa == "portable" else {}
-        done = program("-c", PROGRAM, tokens, *LOGITS, PIPELINE_NATIVE_ISA=isa, **few)
-        assert done.returncode == 0, done.stderr
-        assert dict(line.split() for line in done.stdout.splitlines()) == LOGITS, isa
+    few = without(FEATURES) if isa == "portable" else {}
+    done = program("-c", PROGRAM, tokens, *LOGITS, PIPELINE_NATIVE_ISA=isa, **few)
+    assert done.returncode == 0, done.stderr
+    assert dict(line.split() for line in done.stdout.splitlines()) == LOGITS
 
 
 @pytest.mark.usefixtures("built")
-def test_text_in_the_readme(isas: dict[str, Path]) -> None:
+def test_text_in_the_readme(isa: str) -> None:
     """Its first command prints what stands below it, but for the figures."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     command = re.search(r"^ {4}pip install -e \. && python (run_pipeline\.py .*)$", readme, re.M)
@@ -159,11 +202,10 @@ def test_text_in_the_readme(isas: dict[str, Path]) -> None:
     block = readme[command.end() :].split("```\n")[1]
     expected, figures = block.split("\nprompt  ")
     assert "tok/s" in figures
-    for isa in isas:
-        done = program(*shlex.split(command[1]), PIPELINE_NATIVE_ISA=isa)
-        assert done.returncode == 0, done.stderr
-        notices = re.findall(r"^run_pipeline: .*$", done.stderr, re.M)
-        assert "\n".join([*notices, done.stdout]).split() == expected.split(), isa
+    done = program(*shlex.split(command[1]), PIPELINE_NATIVE_ISA=isa)
+    assert done.returncode == 0, done.stderr
+    notices = re.findall(r"^run_pipeline: .*$", done.stderr, re.M)
+    assert "\n".join([*notices, done.stdout]).split() == expected.split()
 
 
 @pytest.mark.parametrize(
