@@ -111,28 +111,34 @@ def _path(name: str, value: object) -> Path:
         raise UsageError(f"`{name}` {error}") from error
 
 
+class PackageLookup(Protocol):
+    """Where a pipeline finds op packages, see `pipelines.common.registry.op_packages`."""
+
+    def of_model(self, options: ModelOptions, progress: Progress) -> tuple[LoadedPackage, ...]:
+        """Those that a model runs with, see `OpPackages.of_model`."""
+
+    def typed_by(self, options: ModelOptions) -> tuple[FoundPackage, ...]:
+        """Those that the user named, see `OpPackages.typed_by`."""
+
+    def registered(self, name: str) -> FoundPackage | None:
+        """The one of that registered name, see `OpPackages.registered`."""
+
+    def load(self, package: FoundPackage, target: str | None = None) -> LoadedPackage:
+        """Loads one that was found, see `OpPackages.load`."""
+
+    def with_rule_for(self, operator: str) -> dict[str, list[str]]:
+        """Those with a rule for an operator, see `OpPackages.with_rule_for`."""
+
+
 class Lookup(Protocol):
     """Where a pipeline finds what plugins have registered: the registry, to its users."""
 
+    @property
+    def packages(self) -> PackageLookup:
+        """Op packages, registered and named by users."""
+
     def load_target(self, name: str) -> Target:
         """The target of that name, see `Registry.load_target`."""
-
-    def load_op_packages(
-        self, options: ModelOptions, progress: Progress
-    ) -> tuple[LoadedPackage, ...]:
-        """The op packages of a run, see `Registry.load_op_packages`."""
-
-    def typed_op_packages(self, options: ModelOptions) -> tuple[FoundPackage, ...]:
-        """Those that the user named, see `Registry.typed_op_packages`."""
-
-    def registered_op_package(self, name: str) -> FoundPackage | None:
-        """The one of that registered name, see `Registry.registered_op_package`."""
-
-    def load_op_package(self, package: FoundPackage, target: str | None = None) -> LoadedPackage:
-        """Loads one that was found, see `Registry.load_op_package`."""
-
-    def op_packages_with(self, operator: str) -> dict[str, list[str]]:
-        """Op packages with a rule for an operator, see `Registry.op_packages_with`."""
 
     def opener(self, path: Path) -> Callable[[Path], ModelFile]:
         """What opens a model file, see `Registry.opener`."""

@@ -48,7 +48,7 @@ def native_library():
     """The kernels have to be there; the installation builds them where there is a compiler."""
     try:
         registry = Registry.discover()
-        registry.load_op_package(registry.typed_op_package("native"))
+        registry.packages.load(registry.packages.typed("native"))
     except OpPackageError as error:
         pytest.skip(f"the native kernels cannot be used: {error}")
 

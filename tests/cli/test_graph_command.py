@@ -178,7 +178,7 @@ def test_a_pipeline_without_a_graph(cli):
 def test_the_guide_shows_what_is_printed(cli):
     try:
         registry = Registry.discover()
-        registry.load_op_package(registry.typed_op_package("native"))
+        registry.packages.load(registry.packages.typed("native"))
     except OpPackageError as error:
         pytest.skip(f"the native kernels cannot be used: {error}")
     (shown,) = re.findall(r"```\n(.*?)```", GUIDE, re.DOTALL)

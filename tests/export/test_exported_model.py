@@ -93,7 +93,7 @@ def test_a_folder_keeps_its_encodings_and_says_so_where_others_are_asked_for(exp
     notices = Notices()
     tiny_models.open_model(exported, encoding="q4_0", progress=notices)
     assert notices.messages == [
-        f"{exported} keeps the encodings of its export, --quantization-encoding auto"
+        f"{exported} keeps the encodings of its export, `encoding` auto"
     ]
     notices.messages.clear()
     tiny_models.open_model(exported, encoding="auto", progress=notices)
@@ -201,9 +201,9 @@ def test_registered_op_packages_are_named_by_name_and_left_out_otherwise(package
     )
     registry = Registry.discover([plugin])
     options = ModelOptions(custom_ops=(Path("silu"),), registered_ops=False)
-    (loaded,) = registry.load_op_packages(options, Progress())
+    (loaded,) = registry.packages.of_model(options, Progress())
     assert (loaded.name, loaded.path, loaded.named) == ("silu", package, True)
-    assert registry.load_op_packages(ModelOptions(registered_ops=False), Progress()) == ()
+    assert registry.packages.of_model(ModelOptions(registered_ops=False), Progress()) == ()
 
 
 # Writing.

@@ -13,7 +13,7 @@ def native_library() -> Path:
     """The kernels, which have to be there; the installation builds them with a compiler."""
     try:
         registry = Registry.discover()
-        library = registry.load_op_package(registry.typed_op_package("native")).library
+        library = registry.packages.load(registry.packages.typed("native")).library
     except OpPackageError as error:
         pytest.skip(f"the native kernels cannot be used: {error}")
     assert library is not None

@@ -14,8 +14,9 @@ from pipelines.common.errors import OpPackageError
 from pipelines.common.op_packages.find import FoundPackage, typed
 from pipelines.common.op_packages.load import load_package
 from pipelines.common.program.package import LoadedPackage
+from pipelines.common.registry.entries import Entry
 from pipelines.common.registry.hookspecs import OpPackageRecord
-from pipelines.common.registry.registry import Entry, Registry
+from pipelines.common.registry.registry import Registry
 from pipelines.common.system import processor_features
 from pipelines.common.text_generation import ModelOptions
 
@@ -248,7 +249,7 @@ class TestOfARun:
         registry.op_packages[name] = Entry(record, self.builtin.plugin)
 
     def loaded(self, registry: Registry, messages: Messages, *paths: Path) -> list[str]:
-        packages = registry.load_op_packages(ModelOptions(custom_ops=paths), messages)
+        packages = registry.packages.of_model(ModelOptions(custom_ops=paths), messages)
         return [package.name for package in packages]
 
     def make(self, path: Path, module: str = MODULE) -> Path:
@@ -307,17 +308,17 @@ class TestOfARun:
         assert "run-pipeline ops build native" in notice
 
         options = ModelOptions(native_ops=False)
-        assert registry.load_op_packages(options, messages) == ()
-        assert [p.name for p in registry.load_op_packages(ModelOptions(target="torch"), messages)]
+        assert registry.packages.of_model(options, messages) == ()
+        assert [p.name for p in registry.packages.of_model(ModelOptions(target="torch"), messages)]
         assert len(messages.notices) == 1
 
     def test_a_package_goes_by_its_name_too(self, registry: Registry, tmp_path: Path) -> None:
         path = self.make(tmp_path / "file.py")
         self.register(registry, "called", path)
-        called = registry.typed_op_package("called")
+        called = registry.packages.typed("called")
         assert called == FoundPackage("called", path, typed=True)
-        assert registry.typed_op_package(str(path)) == FoundPackage("file", path, typed=True)
-        assert registry.load_op_package(called).name == "called"
+        assert registry.packages.typed(str(path)) == FoundPackage("file", path, typed=True)
+        assert registry.packages.load(called).name == "called"
 
     def test_a_name_is_no_path_where_registered_ones_are_looked_up(
         self, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -325,6 +326,6 @@ class TestOfARun:
         path = self.make(tmp_path / "file.py")
         self.register(registry, "called", path)
         monkeypatch.chdir(tmp_path)
-        assert registry.registered_op_package("called") == FoundPackage("called", path, typed=False)
+        assert registry.packages.registered("called") == FoundPackage("called", path, typed=False)
         for name in ("file.py", "file", str(path), "./called", "~", ""):
-            assert registry.registered_op_package(name) is None
+            assert registry.packages.registered(name) is None

@@ -34,7 +34,7 @@ from pipelines.common.cli.environment import explained
 from pipelines.common.cli.options import path_of
 from pipelines.common.errors import PipelineError, ReaderGoneError
 from pipelines.common.escapes import printable_lines
-from pipelines.common.registry.registry import unknown_name
+from pipelines.common.registry.entries import unknown_name
 
 
 class PipelineGroup(TyperGroup):

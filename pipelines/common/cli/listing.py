@@ -9,7 +9,7 @@ import typer
 
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.streams import print_json, print_lines
-from pipelines.common.registry.registry import Entry
+from pipelines.common.registry.entries import Entry
 
 
 def list_all(

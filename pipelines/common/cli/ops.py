@@ -56,7 +56,7 @@ def list_rules(
         record: dict[str, Any] = {"package": reference, "rules": [], "problem": None}
         records.append(record)
         try:
-            package = registry.load_op_package(registry.typed_op_package(reference))
+            package = registry.packages.load(registry.packages.typed(reference))
         except OpPackageError as error:
             if packages:
                 raise
@@ -95,7 +95,7 @@ def check_package(ctx: typer.Context, package: Package, as_json: AsJson = False)
     from pipelines.common.op_check.check import check
 
     registry = registry_of(ctx)
-    loaded = registry.load_op_package(registry.typed_op_package(str(package)))
+    loaded = registry.packages.load(registry.packages.typed(str(package)))
     with ConsoleProgress().shown(f"Checking {loaded.name}"):
         results = list(check(loaded))
     if as_json:
@@ -121,7 +121,7 @@ def build_package(ctx: typer.Context, package: Package) -> None:
     """Compile a package's library; needs CMake and a C++ compiler."""
     from pipelines.common.op_packages.build import build
 
-    path = registry_of(ctx).typed_op_package(str(package)).path
+    path = registry_of(ctx).packages.typed(str(package)).path
     with ConsoleProgress().shown(f"Compiling {path.name}"):
         library = build(path)
     print_lines(f"built {library}")

@@ -54,7 +54,7 @@ def load_packages(
         OpPackageError: One is not here, cannot be used, or has changed; or the user named one that
             the graph was made without.
     """
-    typed = {package.name: package for package in registry.typed_op_packages(options)}
+    typed = {package.name: package for package in registry.packages.typed_by(options)}
     for name in typed.keys() - manifest.op_packages.keys():
         raise OpPackageError(
             f"{folder} was exported without op package '{name}'; leave it out, or export again with"
@@ -67,7 +67,7 @@ def load_packages(
         )
     found = []
     for name, digest in manifest.op_packages.items():
-        package = typed.get(name) or registry.registered_op_package(name)
+        package = typed.get(name) or registry.packages.registered(name)
         if package is None:
             raise OpPackageError(
                 f"{folder} was exported with op package {quoted(name)}, and none of that name is"
@@ -80,14 +80,14 @@ def load_packages(
             )
         found.append(package)
     try:
-        return tuple(registry.load_op_package(package, options.target) for package in found)
+        return tuple(registry.packages.load(package, options.target) for package in found)
     except OpPackageError as error:
         raise OpPackageError(f"{folder} was exported with an op package: {error}") from error
 
 
 def lacks_native(manifest: Manifest, options: ModelOptions, registry: Lookup) -> bool:
     """Whether a graph does without the project's own kernels, where they are here and wanted."""
-    native = registry.registered_op_package(NATIVE)
+    native = registry.packages.registered(NATIVE)
     if native is None or NATIVE in manifest.op_packages:
         return False
     if manifest.target != NATIVE_TARGET or not options.native_ops:

@@ -152,7 +152,7 @@ class DecoderModel:
     @cached_property
     def packages(self) -> tuple[LoadedPackage, ...]:
         """The op packages that it runs with; they are loaded when it is started."""
-        return self.registry.load_op_packages(self.options, self.progress)
+        return self.registry.packages.of_model(self.options, self.progress)
 
     def start(self, *, slots: int, max_length: int) -> Runner:
         """Makes a runner on the target asked for, see `Target.start`."""
@@ -167,7 +167,7 @@ class DecoderModel:
                 self.pipeline.network,
                 self.weights,
                 self.cache,
-                self.registry.op_packages_with,
+                self.registry.packages.with_rule_for,
             ),
             frequencies=rope.frequencies(self.config, self.file, self.pipeline.architecture),
             slots=slots,

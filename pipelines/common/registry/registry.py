@@ -8,41 +8,35 @@ from nowhere else.
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib
-import importlib.util
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from pipelines.common import dependencies
 from pipelines.common.errors import (
     ModelFileError,
-    OpPackageError,
     PipelineError,
     PluginError,
     TargetError,
-    UsageError,
     one_line,
 )
 from pipelines.common.importing import import_from
-from pipelines.common.op_packages import NATIVE, find
 from pipelines.common.registry import builtins, hookspecs, plugins
+from pipelines.common.registry.entries import Entry, R, function, lookup
 from pipelines.common.registry.hookspecs import (
-    Lazy,
     OpPackageRecord,
     PipelineRecord,
     Record,
     TargetRecord,
     WeightFormatRecord,
 )
+from pipelines.common.registry.op_packages import OpPackages
 from pipelines.common.registry.plugins import (
     BUILT_IN,
     ENTRY_POINT_GROUP,
@@ -54,57 +48,8 @@ from pipelines.common.registry.plugins import (
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.model_file import ModelFile
-    from pipelines.common.op_packages.find import FoundPackage
-    from pipelines.common.program.package import LoadedPackage
     from pipelines.common.program.target import Availability, Target
-    from pipelines.common.progress import Progress
-    from pipelines.common.text_generation import ModelOptions, TextPipeline
-
-F = TypeVar("F", bound=Callable[..., object])
-R = TypeVar("R", bound=Record)
-
-
-@dataclass(frozen=True)
-class Entry(Generic[R]):
-    """A record with the plugin that brought it."""
-
-    record: R
-    plugin: Plugin
-
-    def missing_modules(self) -> tuple[str, ...]:
-        """The modules that the record requires and that cannot be imported; imports none."""
-        required = self.record.requires if isinstance(self.record, TargetRecord) else ()
-        return tuple(name for name in required if not _importable(name))
-
-    def wrong_modules(self) -> dependencies.Problem | None:
-        """What is wrong with the modules that the record requires, missing ones first."""
-        if missing := self.missing_modules():
-            return dependencies.missing(missing)
-        required = self.record.requires if isinstance(self.record, TargetRecord) else ()
-        return next(filter(None, map(dependencies.problem, required)), None)
-
-    def state(self) -> str:
-        """Why it cannot be used, as far as a look tells; empty if nothing speaks against it."""
-        if missing := self.missing_modules():
-            return f"unavailable: needs {', '.join(missing)}"
-        if not isinstance(self.record, OpPackageRecord):
-            return ""
-        from pipelines.common.op_packages.manifest import read_manifest
-
-        try:
-            manifest = read_manifest(self.record.path)
-        except OpPackageError as error:
-            return f"unavailable: {error}"
-        built = manifest.library is None or manifest.find_library() is not None
-        return "" if built else "library not built"
-
-
-def _importable(name: str) -> bool:
-    """Whether there is a module of that name; of one in a package the package is imported."""
-    try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):  # its package is not there, or the name is none
-        return False
+    from pipelines.common.text_generation import TextPipeline
 
 
 class Registry:
@@ -115,6 +60,7 @@ class Registry:
         targets: Targets, likewise.
         weight_formats: Weight formats, likewise.
         op_packages: Custom op packages, likewise.
+        packages: Those that models run with, of the registered ones and of what users name.
         problems: One line for each plugin, or record of one, that was skipped.
     """
 
@@ -124,6 +70,7 @@ class Registry:
         self.weight_formats: dict[str, Entry[WeightFormatRecord]] = {}
         self.op_packages: dict[str, Entry[OpPackageRecord]] = {}
         self.problems: list[str] = []
+        self.packages = OpPackages(self.op_packages, self.targets, strict=strict)
         self._strict = strict
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -201,10 +148,10 @@ class Registry:
             PluginError: It cannot be loaded.
             DependencyError: What all pipelines run on is not of a version that will do.
         """
-        entry = _lookup("pipeline", name, self.pipelines)
+        entry = lookup("pipeline", name, self.pipelines)
         dependencies.check("numpy", "tokenizers")
         with self._answering(entry):
-            return _function(entry.record.load, entry)()
+            return function(entry.record.load, entry)()
 
     def target(self, name: str) -> Entry[TargetRecord]:
         """The record of a target.
@@ -212,7 +159,7 @@ class Registry:
         Raises:
             UsageError: No target has that name.
         """
-        return _lookup("target", name, self.targets)
+        return lookup("target", name, self.targets)
 
     def load_target(self, name: str) -> Target:
         """The target `name`.
@@ -226,7 +173,7 @@ class Registry:
         if wrong := entry.wrong_modules():
             raise TargetError(f"target '{name}' cannot be used: {wrong}")
         with self._answering(entry):
-            return _function(entry.record.load, entry)()
+            return function(entry.record.load, entry)()
 
     def availability(self, name: str) -> Availability:
         """Whether a target can run here; one that cannot be loaded cannot.
@@ -274,10 +221,10 @@ class Registry:
             start = file.read(max(map(len, magics), default=0))
         for entry in formats:
             if start.startswith(entry.record.magic):
-                return _function(entry.record.open, entry)
+                return function(entry.record.open, entry)
         for entry in formats:
             if path.name.lower().endswith(entry.record.suffixes):
-                return _function(entry.record.open, entry)
+                return function(entry.record.open, entry)
         known = ", ".join(entry.record.name for entry in formats)
         raise ModelFileError(
             f"{path} is of no known format: neither its first bytes, {start!r}, nor its name are"
@@ -291,98 +238,6 @@ class Registry:
             for name, entry in self.pipelines.items()
             if architecture in entry.record.architectures
         ]
-
-    def typed_op_package(self, reference: str) -> FoundPackage:
-        """The op package that the user means by a registered name or a path."""
-        (package,) = find.typed([reference], self._registered_op_packages())
-        return package
-
-    def typed_op_packages(self, options: ModelOptions) -> tuple[FoundPackage, ...]:
-        """Those that the user named for a model, the last one first.
-
-        Raises:
-            OpPackageError: Two have one name.
-        """
-        references = [str(path) for path in reversed(options.custom_ops)]
-        return find.typed(references, self._registered_op_packages())
-
-    def registered_op_package(self, name: str) -> FoundPackage | None:
-        """The op package that is registered under a name; None if there is none."""
-        return next((p for p in self._registered_op_packages() if p.name == name), None)
-
-    def load_op_package(self, package: FoundPackage, target: str | None = None) -> LoadedPackage:
-        """Loads an op package that was found.
-
-        Args:
-            package: What `typed_op_package` or `registered_op_package` has found.
-            target: What is to run; the library is left alone if the package has no rules for it.
-                None loads it in any case.
-
-        Raises:
-            OpPackageError: It cannot be used.
-        """
-        from pipelines.common.op_packages.load import load_package
-
-        return load_package(package, targets=self.targets, target=target, strict=self._strict)
-
-    def _registered_op_packages(self) -> tuple[FoundPackage, ...]:
-        return find.registered(entry.record for entry in self.op_packages.values())
-
-    def op_packages_with(self, operator: str) -> dict[str, list[str]]:
-        """The registered op packages with a rule for an operator: their names, and the targets."""
-        from pipelines.common.graph.pattern_trace import trace
-
-        found = {}
-        for package in self._registered_op_packages():
-            try:
-                rules = self.load_op_package(package).contents.rules
-            except OpPackageError:  # what cannot be loaded cannot help either
-                continue
-            if targets := [
-                target
-                for target, of_target in rules.items()
-                if any(operator in trace(rule.pattern).operators.split(" + ") for rule in of_target)
-            ]:
-                found[package.name] = targets
-        return found
-
-    def load_op_packages(
-        self, options: ModelOptions, progress: Progress
-    ) -> tuple[LoadedPackage, ...]:
-        """The op packages that a model runs with, the one whose rules come first at the front.
-
-        Those that the user named come before those of plugins, and the last of them first; what
-        ships with the project is last. Of these registered ones, one that cannot be used is left
-        out with a notice.
-
-        Args:
-            options: What the user asked for.
-            progress: Told what is left out, and which of two packages for one pattern wins.
-
-        Raises:
-            OpPackageError: One that the user named cannot be used, or two have one name.
-        """
-        from pipelines.common.op_packages.conflicts import conflicts
-
-        typed = self.typed_op_packages(options)
-        named = [self.load_op_package(package, options.target) for package in typed]
-        for line in conflicts(named, options.target):
-            progress.notice(line)
-        packages, found = named.copy(), [*typed]
-        registered = self._registered_op_packages() if options.registered_ops else ()
-        for package in reversed(registered):
-            if any(package.path == other.path for other in typed) or (
-                package.name == NATIVE and not options.native_ops
-            ):
-                continue
-            try:
-                packages.append(self.load_op_package(package, options.target))
-            except OpPackageError as error:
-                progress.notice(_left_out(package.name, error))
-            else:
-                found.append(package)
-        find.check_names(found)
-        return tuple(packages)
 
     @contextmanager
     def _answering(self, entry: Entry[Any]) -> Iterator[None]:
@@ -451,20 +306,6 @@ class Registry:
         self.problems.append(problem)
 
 
-def unknown_name(kind: str, name: str, names: Iterable[str]) -> UsageError:
-    """The error for a name that nothing has: the nearest one and all that exist."""
-    names = sorted(names)
-    near = difflib.get_close_matches(name.lower(), names, n=1)
-    hint = f", did you mean '{near[0]}'?" if near else "."
-    return UsageError(f"unknown {kind} '{name}'{hint} There are: {', '.join(names)}")
-
-
-def _lookup(kind: str, name: str, entries: Mapping[str, Entry[R]]) -> Entry[R]:
-    if name not in entries:
-        raise unknown_name(kind, name, entries)
-    return entries[name]
-
-
 def _in_common(one: WeightFormatRecord, other: WeightFormatRecord) -> str | None:
     """By what files of two formats could be taken for each other."""
     if shared := set(one.suffixes) & set(other.suffixes):
@@ -478,36 +319,3 @@ def _in_common(one: WeightFormatRecord, other: WeightFormatRecord) -> str | None
 def _taken(kind: str, name: str, plugin: Plugin, what: str, other: Plugin) -> str:
     """What is said of a record that cannot be taken in."""
     return f"{kind} '{name}' of {plugin} was skipped: {other} has {what}; rename one of them"
-
-
-def _left_out(name: str, error: OpPackageError) -> str:
-    """What the user is told when a registered op package cannot be used."""
-    from pipelines.common.op_packages.load import LibraryNotBuiltError
-
-    if name == NATIVE and isinstance(error, LibraryNotBuiltError):
-        return (
-            "native CPU kernels are not built, so the stock operators run: prompts take 2.6 times"
-            " as long, and memory is doubled; with a C++ compiler: run-pipeline ops build native"
-        )
-    return f"op package '{name}' is left out: {error}"
-
-
-def _function(lazy: Lazy[F], entry: Entry[Any]) -> F:
-    """What a record's field stands for, imported if it is a name."""
-    if not isinstance(lazy, str):
-        return lazy
-    module, _, attribute = lazy.partition(":")
-    try:
-        imported = importlib.import_module(module)
-    except ImportError as error:
-        if explanation := dependencies.explained(error):
-            raise explanation from error
-        if entry.plugin.provenance == BUILT_IN:  # no stranger's fault
-            raise
-        raise PluginError(
-            f"{entry.plugin}: cannot load '{entry.record.name}': {one_line(error)}"
-        ) from error
-    function: F | None = getattr(imported, attribute, None)
-    if function is None:
-        raise PluginError(f"{entry.plugin}: '{lazy}' of '{entry.record.name}' does not exist")
-    return function

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pipelines.common.errors import TargetError, UsageError
 from pipelines.common.program.target import Availability
 from pipelines.common.progress import Progress
-from pipelines.common.registry.registry import Registry, unknown_name
+from pipelines.common.registry.entries import unknown_name
+from pipelines.common.registry.registry import Registry
 
 AUTO = "auto"
 """The target's name that stands for the best target that can run here."""

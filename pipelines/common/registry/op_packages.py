@@ -1,0 +1,140 @@
+"""Which op packages a model runs with: those that the user names, and those that are registered."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from pipelines.common.errors import OpPackageError
+from pipelines.common.op_packages import NATIVE, find
+from pipelines.common.registry.entries import Entry
+from pipelines.common.registry.hookspecs import OpPackageRecord
+
+if TYPE_CHECKING:
+    from pipelines.common.op_packages.find import FoundPackage
+    from pipelines.common.program.package import LoadedPackage
+    from pipelines.common.progress import Progress
+    from pipelines.common.text_generation import ModelOptions
+
+
+class OpPackages:
+    """The op packages that are registered, and those that users name.
+
+    Args:
+        entries: The registered ones, by name; more may come.
+        targets: Names of the targets that rules can be for; more may come.
+        strict: Whether what their code raises comes through, instead of being one line.
+    """
+
+    def __init__(
+        self,
+        entries: Mapping[str, Entry[OpPackageRecord]],
+        targets: Collection[str],
+        *,
+        strict: bool,
+    ) -> None:
+        self._entries = entries
+        self._targets = targets
+        self._strict = strict
+
+    def typed(self, reference: str) -> FoundPackage:
+        """The op package that the user means by a registered name or a path."""
+        (package,) = find.typed([reference], self._registered())
+        return package
+
+    def typed_by(self, options: ModelOptions) -> tuple[FoundPackage, ...]:
+        """Those that the user named for a model, the last one first.
+
+        Raises:
+            OpPackageError: Two have one name.
+        """
+        references = [str(path) for path in reversed(options.custom_ops)]
+        return find.typed(references, self._registered())
+
+    def registered(self, name: str) -> FoundPackage | None:
+        """The op package that is registered under a name; None if there is none."""
+        return next((p for p in self._registered() if p.name == name), None)
+
+    def load(self, package: FoundPackage, target: str | None = None) -> LoadedPackage:
+        """Loads an op package that was found.
+
+        Args:
+            package: What `typed` or `registered` has found.
+            target: What is to run; the library is left alone if the package has no rules for it.
+                None loads it in any case.
+
+        Raises:
+            OpPackageError: It cannot be used.
+        """
+        from pipelines.common.op_packages.load import load_package
+
+        return load_package(package, targets=self._targets, target=target, strict=self._strict)
+
+    def _registered(self) -> tuple[FoundPackage, ...]:
+        return find.registered(entry.record for entry in self._entries.values())
+
+    def with_rule_for(self, operator: str) -> dict[str, list[str]]:
+        """The registered op packages with a rule for an operator: their names, and the targets."""
+        from pipelines.common.graph.pattern_trace import trace
+
+        found = {}
+        for package in self._registered():
+            try:
+                rules = self.load(package).contents.rules
+            except OpPackageError:  # what cannot be loaded cannot help either
+                continue
+            if targets := [
+                target
+                for target, of_target in rules.items()
+                if any(operator in trace(rule.pattern).operators.split(" + ") for rule in of_target)
+            ]:
+                found[package.name] = targets
+        return found
+
+    def of_model(self, options: ModelOptions, progress: Progress) -> tuple[LoadedPackage, ...]:
+        """The op packages that a model runs with, the one whose rules come first at the front.
+
+        Those that the user named come before those of plugins, and the last of them first; what
+        ships with the project is last. Of these registered ones, one that cannot be used is left
+        out with a notice.
+
+        Args:
+            options: What the user asked for.
+            progress: Told what is left out, and which of two packages for one pattern wins.
+
+        Raises:
+            OpPackageError: One that the user named cannot be used, or two have one name.
+        """
+        from pipelines.common.op_packages.conflicts import conflicts
+
+        typed = self.typed_by(options)
+        named = [self.load(package, options.target) for package in typed]
+        for line in conflicts(named, options.target):
+            progress.notice(line)
+        packages, found = named.copy(), [*typed]
+        registered = self._registered() if options.registered_ops else ()
+        for package in reversed(registered):
+            if any(package.path == other.path for other in typed) or (
+                package.name == NATIVE and not options.native_ops
+            ):
+                continue
+            try:
+                packages.append(self.load(package, options.target))
+            except OpPackageError as error:
+                progress.notice(_left_out(package.name, error))
+            else:
+                found.append(package)
+        find.check_names(found)
+        return tuple(packages)
+
+
+def _left_out(name: str, error: OpPackageError) -> str:
+    """What the user is told when a registered op package cannot be used."""
+    from pipelines.common.op_packages.load import LibraryNotBuiltError
+
+    if name == NATIVE and isinstance(error, LibraryNotBuiltError):
+        return (
+            "native CPU kernels are not built, so the stock operators run, which take more time"
+            " and memory; with a C++ compiler: run-pipeline ops build native"
+        )
+    return f"op package '{name}' is left out: {error}"
