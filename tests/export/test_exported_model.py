@@ -92,9 +92,7 @@ def test_the_graph_is_for_its_own_target_alone(exported):
 def test_a_folder_keeps_its_encodings_and_says_so_where_others_are_asked_for(exported):
     notices = Notices()
     tiny_models.open_model(exported, encoding="q4_0", progress=notices)
-    assert notices.messages == [
-        f"{exported} keeps the encodings of its export, `encoding` auto"
-    ]
+    assert notices.messages == [f"{exported} keeps the encodings of its export, `encoding` auto"]
     notices.messages.clear()
     tiny_models.open_model(exported, encoding="auto", progress=notices)
     assert notices.messages == []
