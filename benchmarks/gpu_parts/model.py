@@ -31,10 +31,10 @@ def make(part: Part, settings: Settings, recorder: Recorder) -> None:
     )
     with recorder.attempt("lowering the graph"):
         model = open_model(part, settings)
-        job = model.job(slots=1, max_length=2)
-        make_target(settings, {}).lower(job)
+        deployment = model.deployment(slots=1, max_length=2)
+        make_target(settings, {}).lower(deployment)
         if settings.target == "cuda" and part.encoding == "q4_0":
-            make_target(settings, {"fpa_intb_gemm": True}).lower(job)
+            make_target(settings, {"fpa_intb_gemm": True}).lower(deployment)
         recorder.record(
             "graph",
             shape=part.shape,
@@ -75,8 +75,8 @@ def random_tokens(model: DecoderModel, count: int, seed: int = 0) -> list[int]:
 def start(part: Part, settings: Settings, slots: int) -> tuple[DecoderModel, Runner]:
     """A runner of the part's model, with room for the longest of its tasks."""
     model = open_model(part, settings)
-    job = model.job(slots=slots, max_length=settings.max_length)
-    return model, make_target(settings, part.options).start(job)
+    deployment = model.deployment(slots=slots, max_length=settings.max_length)
+    return model, make_target(settings, part.options).start(deployment)
 
 
 class Steps:

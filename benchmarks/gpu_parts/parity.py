@@ -26,12 +26,12 @@ def parity(part: Part, settings: Settings, recorder: Recorder) -> None:
     count = settings.parity_tokens
     several = max(batch for batch in settings.batches if batch <= 8)
     texts = [random_tokens(model, count, seed=slot) for slot in range(several)]
-    job = model.job(slots=several, max_length=count)
-    reference = TorchTarget(settings.device).start(job)
+    deployment = model.deployment(slots=several, max_length=count)
+    reference = TorchTarget(settings.device).start(deployment)
     expected = np.stack([reference.score(text) for text in texts])
     del reference
     torch.cuda.empty_cache()  # the target asks how much memory is free
-    runner = make_target(settings, part.options).start(job)
+    runner = make_target(settings, part.options).start(deployment)
     tasks: dict[str, Callable[[], tuple[Logits, Logits]]] = {
         "prompt": lambda: (expected[0], runner.score(texts[0])),
         "steps of one": lambda: _steps(runner, texts[:1], expected[:1]),

@@ -26,11 +26,11 @@ def speed(part: Part, settings: Settings, recorder: Recorder) -> None:
     """Records load time, decode steps, prompts, text, and the kernels of a step."""
     model = open_model(part, settings)
     target = make_target(settings, part.options)
-    job = model.job(slots=max(settings.batches), max_length=settings.max_length)
-    cost = of_lowered(target.lower(job), model.config.layers, context=1).cost
+    deployment = model.deployment(slots=max(settings.batches), max_length=settings.max_length)
+    cost = of_lowered(target.lower(deployment), model.config.layers, context=1).cost
     before = _device_bytes()
     begin = time.perf_counter()
-    runner = target.start(job)
+    runner = target.start(deployment)
     recorder.record(
         "load",
         **part.labels,

@@ -14,7 +14,7 @@ from pipelines.common.files import typed_path
 from pipelines.common.op_packages.find import FoundPackage
 from pipelines.common.program.package import LoadedPackage
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Job, Target
+from pipelines.common.program.target import Deployment, Target
 from pipelines.common.progress import Progress
 from pipelines.common.system import runnable_cores
 from pipelines.common.text.tokenizer import Tokenizer
@@ -178,7 +178,7 @@ class GraphModel(TextModel, Protocol):
     def target(self) -> Target:
         """The target asked for."""
 
-    def job(self, *, slots: int, max_length: int) -> Job:
+    def deployment(self, *, slots: int, max_length: int) -> Deployment:
         """What the target is given, see `start`."""
 
     def exported(self, folder: Path) -> GraphModel:

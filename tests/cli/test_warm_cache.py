@@ -86,7 +86,7 @@ def test_weights_are_not_converted_offline(tmp_path):
     registry = Registry.discover()
     options = ModelOptions(model_path=file, encoding="q4_0", offline=True)
     model = registry.load_pipeline("llama3").open(options, registry, Progress())
-    program = model.job(slots=1, max_length=2).program
+    program = model.deployment(slots=1, max_length=2).program
     with pytest.raises(
         OfflineError, match=r"what tiny\.gguf runs in \(quantization encoding q4_0: "
     ):

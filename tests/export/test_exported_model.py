@@ -23,7 +23,7 @@ from pipelines.common.errors import (
 )
 from pipelines.common.export.manifest import read_manifest
 from pipelines.common.export.write import export
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
 from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
@@ -71,22 +71,22 @@ def test_several_sequences_run_side_by_side(exported):
 
 def test_weights_are_views_of_the_mapped_file_and_tied_ones_are_one(exported):
     model = tiny_models.open_model(exported)
-    job = model.job(slots=1, max_length=32)
-    graph = model.target.lower(job)
-    made = list(job.program.tensors(graph, model.target.layouts))
+    deployment = model.deployment(slots=1, max_length=32)
+    graph = model.target.lower(deployment)
+    made = list(deployment.program.tensors(graph, model.target.layouts))
     assert all(not array.flags.writeable and not array.flags.owndata for _, array in made)
     shared = [{w.parameter for w in weights} for weights, _ in made if len(weights) > 1]
     assert {"embedding.weight", "head.weight"} in shared
-    assert job.program.weight_bytes == sum(array.nbytes for _, array in made)
+    assert deployment.program.weight_bytes == sum(array.nbytes for _, array in made)
 
 
 def test_the_graph_is_for_its_own_target_alone(exported):
     model = tiny_models.open_model(exported, target="torch")
     with pytest.raises(TargetError, match="exported folder has only a graph"):
         model.start(slots=1, max_length=32)
-    job = model.job(slots=1, max_length=32)
+    deployment = model.deployment(slots=1, max_length=32)
     with pytest.raises(ModelFileError, match="target cpu in float32, wanted is one for cuda in"):
-        job.program.lowered(job, "cuda", (), "float16")
+        deployment.program.lowered(deployment, "cuda", (), "float16")
 
 
 def test_a_folder_keeps_its_encodings_and_says_so_where_others_are_asked_for(exported):
@@ -229,7 +229,9 @@ def test_an_empty_folder_is_taken_and_parents_are_made(gguf_file, tmp_path):
 
 def test_a_full_disk_leaves_nothing_behind(gguf_file, tmp_path):
     model = tiny_models.open_model(gguf_file, encoding="auto")
-    model.target.lower(model.job(slots=1, max_length=32))  # the cache may grow, the folder not
+    model.target.lower(
+        model.deployment(slots=1, max_length=32)
+    )  # the cache may grow, the folder not
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
@@ -370,7 +372,9 @@ def test_nothing_in_the_manifest_is_left_to_the_reader(exported):
     assert {"onnxruntime", "torch", "pipeline-driver"} <= manifest["versions"].keys()
     assert manifest["origin"]["encoding"] == "auto"
     assert len(manifest["frequencies"]) == manifest["config"]["head_dim"] // 2
-    assert isinstance(tiny_models.open_model(exported).job(slots=1, max_length=2), Job)
+    assert isinstance(
+        tiny_models.open_model(exported).deployment(slots=1, max_length=2), Deployment
+    )
 
 
 def test_a_folder_ends_where_its_model_file_does(gguf_file, tmp_path):

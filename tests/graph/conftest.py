@@ -18,7 +18,7 @@ from pipelines.common.graph import lower as lower_module
 from pipelines.common.graph.build import build
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.program import sources
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 from pipelines.llama3 import model
 
 
@@ -62,13 +62,15 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
 
 
 @pytest.fixture
-def job(tmp_path: Path, config: DecoderConfig, monkeypatch: pytest.MonkeyPatch) -> Job:
+def deployment(
+    tmp_path: Path, config: DecoderConfig, monkeypatch: pytest.MonkeyPatch
+) -> Deployment:
     """For a graph with a cache of its own; what other tests have loaded or read does not count."""
     loaded = {name.partition(".")[0] for name in sys.modules} - sources.LIBRARIES.keys()
     monkeypatch.setattr(sources, "_UNCOUNTED", sources._UNCOUNTED | loaded - {"pipelines"})
     monkeypatch.setattr(opened._watch, "files", {})
     progress = Notices()
-    return Job(
+    return Deployment(
         pipeline="test",
         config=config,
         program=network(Cache(tmp_path / "cache", notice=progress.notice)),

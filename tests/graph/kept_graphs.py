@@ -7,19 +7,19 @@ from types import SimpleNamespace
 from pipelines.common.cache import Cache
 from pipelines.common.encodings.encodings import Q4_0, Encoding
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.program.network import Network
-from pipelines.common.program.target import Job
+from pipelines.common.program.module_program import ModuleProgram
+from pipelines.common.program.target import Deployment
 
 
-def network(cache: Cache, function: str = "json:loads", runs_in: Encoding = Q4_0) -> Network:
+def network(cache: Cache, function: str = "json:loads", runs_in: Encoding = Q4_0) -> ModuleProgram:
     weights = SimpleNamespace(encodings={"w": runs_in})
-    return Network(function, weights, cache, lambda _: {})  # type: ignore[arg-type]
+    return ModuleProgram(function, weights, cache, lambda _: {})  # type: ignore[arg-type]
 
 
-def cache_of(job: Job) -> Cache:
-    assert isinstance(job.program, Network)
-    return job.program.cache
+def cache_of(deployment: Deployment) -> Cache:
+    assert isinstance(deployment.program, ModuleProgram)
+    return deployment.program.cache
 
 
-def get(job: Job, target: str = "cpu") -> LoweredGraph:
-    return job.program.lowered(job, target, (), "float32")
+def get(deployment: Deployment, target: str = "cpu") -> LoweredGraph:
+    return deployment.program.lowered(deployment, target, (), "float32")

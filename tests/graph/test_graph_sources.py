@@ -22,7 +22,7 @@ from pipelines.common.graph import lower
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.importing import PREFIX, import_from
 from pipelines.common.program import sources
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 
 
 @pytest.fixture
@@ -67,13 +67,13 @@ def while_made(
     return actions
 
 
-def is_noticed(job: Job, made: list[LoweredGraph], edit: Callable[[], Any]) -> bool:
+def is_noticed(deployment: Deployment, made: list[LoweredGraph], edit: Callable[[], Any]) -> bool:
     """Whether a graph is made again after an edit, and then kept."""
-    get(job)
-    assert get(job) == made[-1]
+    get(deployment)
+    assert get(deployment) == made[-1]
     before = len(made)
     edit()
-    assert get(job) == get(job) == made[-1]
+    assert get(deployment) == get(deployment) == made[-1]
     return len(made) > before
 
 
@@ -81,7 +81,7 @@ def is_noticed(job: Job, made: list[LoweredGraph], edit: Callable[[], Any]) -> b
 @pytest.mark.parametrize("ending", [".py", ".so", ".pyc"])
 @pytest.mark.parametrize("edit", ["edited", "deleted"])
 def test_a_module_that_was_loaded(
-    job: Job,
+    deployment: Deployment,
     made: list[LoweredGraph],
     module: Callable[[str, Path], None],
     tmp_path: Path,
@@ -93,21 +93,26 @@ def test_a_module_that_was_loaded(
     path = tmp_path / f"module{ending}"
     path.write_text("A = 1\n")
     module(name, path)
-    assert is_noticed(job, made, path.unlink if edit == "deleted" else lambda: path.write_text("2"))
-    assert len(cache_of(job).entries()) == 2  # before lowering and after
+    assert is_noticed(
+        deployment, made, path.unlink if edit == "deleted" else lambda: path.write_text("2")
+    )
+    assert len(cache_of(deployment).entries()) == 2  # before lowering and after
 
 
 def test_a_large_module(
-    job: Job, made: list[LoweredGraph], module: Callable[[str, Path], None], tmp_path: Path
+    deployment: Deployment,
+    made: list[LoweredGraph],
+    module: Callable[[str, Path], None],
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "module.so"
     path.write_bytes(bytes(3 << 20))
     module("some_kernels", path)
-    assert is_noticed(job, made, lambda: path.write_bytes(bytes(3 << 20 - 1) + b"1"))
+    assert is_noticed(deployment, made, lambda: path.write_bytes(bytes(3 << 20 - 1) + b"1"))
 
 
 def test_a_library_is_named_by_its_version(
-    job: Job,
+    deployment: Deployment,
     made: list[LoweredGraph],
     module: Callable[[str, Path], None],
     tmp_path: Path,
@@ -118,9 +123,9 @@ def test_a_library_is_named_by_its_version(
     path = tmp_path / "torch" / "module.py"
     path.write_text("A = 1\n")
     module("torch.module", path)
-    assert not is_noticed(job, made, lambda: path.write_text("A = 2\n"))
+    assert not is_noticed(deployment, made, lambda: path.write_text("A = 2\n"))
     monkeypatch.setattr("pipelines.common.program.store.versions", lambda: {"torch": "99"})
-    get(job)
+    get(deployment)
     assert len(made) == 2
 
 
@@ -160,7 +165,7 @@ def _archive(folder: Path) -> Path:
 @pytest.mark.parametrize("kind", [_package, _namespace, _without_source, _archive])
 @pytest.mark.parametrize("when", ["before", "while it is made"])
 def test_a_module_that_is_imported(
-    job: Job,
+    deployment: Deployment,
     made: list[LoweredGraph],
     while_made: list[Callable[[], Any]],
     importable: Path,
@@ -175,11 +180,11 @@ def test_a_module_that_is_imported(
         importlib.import_module("some_package")
     else:
         while_made.append(lambda: importlib.import_module("some_package"))
-    assert is_noticed(job, made, lambda: path.write_bytes(path.read_bytes() + b"\n"))
+    assert is_noticed(deployment, made, lambda: path.write_bytes(path.read_bytes() + b"\n"))
 
 
 def test_a_module_that_would_come_from_elsewhere(
-    job: Job,
+    deployment: Deployment,
     made: list[LoweredGraph],
     importable: Path,
     tmp_path: Path,
@@ -192,29 +197,29 @@ def test_a_module_that_would_come_from_elsewhere(
     other.mkdir()
     _package(other)
     monkeypatch.setattr(sys, "path", ["beside the program", *sys.path])
-    assert is_noticed(job, made, lambda: sys.path.insert(1, str(other)))
+    assert is_noticed(deployment, made, lambda: sys.path.insert(1, str(other)))
     (other / "program").mkdir()
     _package(other / "program")
-    assert not is_noticed(job, made, lambda: sys.path.insert(0, str(other / "program")))
+    assert not is_noticed(deployment, made, lambda: sys.path.insert(0, str(other / "program")))
 
 
 def test_a_module_that_would_not_be_found(
-    job: Job, made: list[LoweredGraph], importable: Path
+    deployment: Deployment, made: list[LoweredGraph], importable: Path
 ) -> None:
     """As that of a program which has made the graph, where another one uses it."""
     _package(importable)
     importlib.import_module("some_package")
-    assert not is_noticed(job, made, lambda: sys.path.remove(str(importable)))
+    assert not is_noticed(deployment, made, lambda: sys.path.remove(str(importable)))
 
 
 def test_the_driver_of_another_place_has_entries_of_its_own(
-    job: Job, made: list[LoweredGraph], monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, made: list[LoweredGraph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = get(job)
+    first = get(deployment)
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.common.program.store.place", lambda _: "elsewhere")
-        assert get(job) == made[1]
-    assert get(job) == first
+        assert get(deployment) == made[1]
+    assert get(deployment) == first
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -229,7 +234,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_a_file_that_is_read_while_a_graph_is_made(
-    job: Job,
+    deployment: Deployment,
     made: list[LoweredGraph],
     while_made: list[Callable[[], Any]],
     tmp_path: Path,
@@ -238,11 +243,14 @@ def test_a_file_that_is_read_while_a_graph_is_made(
     table = tmp_path / "table"
     table.write_text("1")
     while_made.append(lambda: reader(table))
-    assert is_noticed(job, made, lambda: table.write_text("2"))
+    assert is_noticed(deployment, made, lambda: table.write_text("2"))
 
 
 def test_a_file_that_was_looked_for_in_vain(
-    job: Job, made: list[LoweredGraph], while_made: list[Callable[[], Any]], tmp_path: Path
+    deployment: Deployment,
+    made: list[LoweredGraph],
+    while_made: list[Callable[[], Any]],
+    tmp_path: Path,
 ) -> None:
     table = tmp_path / "table"
 
@@ -253,7 +261,7 @@ def test_a_file_that_was_looked_for_in_vain(
             return
 
     while_made.append(look)
-    assert is_noticed(job, made, lambda: table.write_text("2"))
+    assert is_noticed(deployment, made, lambda: table.write_text("2"))
 
 
 READING = """
@@ -264,7 +272,7 @@ TABLE = Path(__file__).with_name("table").read_text()
 
 @pytest.mark.parametrize("inside", [True, False], ids=["in a package", "beside the file"])
 def test_a_file_that_is_read_by_an_import(
-    job: Job, made: list[LoweredGraph], tmp_path: Path, inside: bool
+    deployment: Deployment, made: list[LoweredGraph], tmp_path: Path, inside: bool
 ) -> None:
     folder = tmp_path / "package"
     folder.mkdir()
@@ -272,11 +280,14 @@ def test_a_file_that_is_read_by_an_import(
     path.write_text(READING)
     (folder / "table").write_text("1")
     import_from(folder if inside else path)
-    assert is_noticed(job, made, lambda: (folder / "table").write_text("2"))
+    assert is_noticed(deployment, made, lambda: (folder / "table").write_text("2"))
 
 
 def test_what_graphs_do_not_depend_on(
-    job: Job, made: list[LoweredGraph], while_made: list[Callable[[], Any]], tmp_path: Path
+    deployment: Deployment,
+    made: list[LoweredGraph],
+    while_made: list[Callable[[], Any]],
+    tmp_path: Path,
 ) -> None:
     """Else a graph would be made again and again."""
     prompts, output = tmp_path / "prompts", tmp_path / "output"
@@ -288,7 +299,7 @@ def test_what_graphs_do_not_depend_on(
         with output.open("a") as file:
             file.write("2")
         Path("/proc/self/stat").read_text()
-        (cache_of(job).root / "lock").read_text()
+        (cache_of(deployment).root / "lock").read_text()
         os.close(os.open(tmp_path, os.O_RDONLY))
 
     while_made.append(act)
@@ -296,25 +307,25 @@ def test_what_graphs_do_not_depend_on(
     def edit() -> None:
         prompts.write_text("2")
         output.write_text("3")
-        (cache_of(job).root / "lock").write_text("2")
+        (cache_of(deployment).root / "lock").write_text("2")
         (tmp_path / "another").write_text("4")
 
-    assert not is_noticed(job, made, edit)
+    assert not is_noticed(deployment, made, edit)
 
 
 def test_code_that_is_executed_is_no_import(
-    job: Job, made: list[LoweredGraph], tmp_path: Path
+    deployment: Deployment, made: list[LoweredGraph], tmp_path: Path
 ) -> None:
     """As by programs that are sent their code, whatever name it is given."""
     table = tmp_path / "table"
     table.write_text("1")
     opened.watch()
     exec(f"open({str(table)!r}).close()", {"__name__": "some_program"})
-    assert not is_noticed(job, made, lambda: table.write_text("2"))
+    assert not is_noticed(deployment, made, lambda: table.write_text("2"))
 
 
 def test_what_changes_while_a_graph_is_made_is_not_kept(
-    job: Job,
+    deployment: Deployment,
     made: list[LoweredGraph],
     module: Callable[[str, Path], None],
     while_made: list[Callable[[], Any]],
@@ -325,15 +336,15 @@ def test_what_changes_while_a_graph_is_made_is_not_kept(
     path.write_text("A = 1\n")
     module("some_rules", path)
     while_made.append(lambda: path.write_text(f"A = {len(made)}.5\n"))
-    get(job)
-    (notice,) = job.progress.messages  # type: ignore[attr-defined]
+    get(deployment)
+    (notice,) = deployment.progress.messages  # type: ignore[attr-defined]
     assert notice == f"the graph is not kept: {path} changed while it was made"
-    assert get(job) == made[1]
+    assert get(deployment) == made[1]
 
 
 @pytest.mark.parametrize("name", ["__main__", "typed_in"])
 def test_rules_that_are_in_no_file_make_graphs_that_are_not_kept(
-    job: Job, made: list[LoweredGraph], monkeypatch: pytest.MonkeyPatch, name: str
+    deployment: Deployment, made: list[LoweredGraph], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def emit(*_: Any) -> None:
         raise AssertionError
@@ -342,10 +353,12 @@ def test_rules_that_are_in_no_file_make_graphs_that_are_not_kept(
     emit.__module__ = name
     rule = Rule("a rule", emit, emit)
     for number in range(2):
-        assert job.program.lowered(job, "cpu", (rule,), "float32") == made[number]
+        assert deployment.program.lowered(deployment, "cpu", (rule,), "float32") == made[number]
 
 
-def test_a_rule_of_another_module_is_another(job: Job, made: list[LoweredGraph]) -> None:
+def test_a_rule_of_another_module_is_another(
+    deployment: Deployment, made: list[LoweredGraph]
+) -> None:
     def emit(*_: Any) -> None:
         raise AssertionError
 
@@ -353,5 +366,5 @@ def test_a_rule_of_another_module_is_another(job: Job, made: list[LoweredGraph])
     for module in (__name__, sources.__name__):
         emit.__module__ = module
         rule = Rule("a rule", emit, emit)
-        graphs.append(job.program.lowered(job, "cpu", (rule,), "float32"))
+        graphs.append(deployment.program.lowered(deployment, "cpu", (rule,), "float32"))
     assert graphs == made

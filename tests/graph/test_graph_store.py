@@ -23,17 +23,19 @@ from pipelines.common.graph import build
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.program import store
 from pipelines.common.program.package import LoadedPackage, OpPackage
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 from pipelines.llama3 import model as llama3_model
 
 
-def test_second_time_it_comes_from_the_cache(job: Job, made: list[LoweredGraph]) -> None:
-    first = get(job)
-    assert job.progress.from_cache == set()
-    assert get(job) == first
+def test_second_time_it_comes_from_the_cache(
+    deployment: Deployment, made: list[LoweredGraph]
+) -> None:
+    first = get(deployment)
+    assert deployment.progress.from_cache == set()
+    assert get(deployment) == first
     assert len(made) == 1
-    assert job.progress.from_cache == {"build", "lower"}
-    assert job.progress.messages == []  # type: ignore[attr-defined]
+    assert deployment.progress.from_cache == {"build", "lower"}
+    assert deployment.progress.messages == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -47,51 +49,60 @@ def test_second_time_it_comes_from_the_cache(job: Job, made: list[LoweredGraph])
     ids=["pipeline", "network", "encodings", "op packages"],
 )
 def test_other_models_have_entries_of_their_own(
-    job: Job, made: list[LoweredGraph], change: dict[str, Any]
+    deployment: Deployment, made: list[LoweredGraph], change: dict[str, Any]
 ) -> None:
     if "pipeline" not in change and "packages" not in change:
-        change = {"program": network(cache_of(job), **change)}
-    other = dataclasses.replace(job, **change)
-    graphs = [get(job), get(other)]
+        change = {"program": network(cache_of(deployment), **change)}
+    other = dataclasses.replace(deployment, **change)
+    graphs = [get(deployment), get(other)]
     assert len(made) == 2
-    assert [get(job), get(other)] == graphs
+    assert [get(deployment), get(other)] == graphs
 
 
 @pytest.mark.parametrize("change", [{"layers": 3}, {"norm_epsilon": 1e-6}])
 def test_other_dimensions_have_entries_of_their_own(
-    job: Job, made: list[LoweredGraph], change: dict[str, Any]
+    deployment: Deployment, made: list[LoweredGraph], change: dict[str, Any]
 ) -> None:
-    other = dataclasses.replace(job, config=dataclasses.replace(job.config, **change))
-    graphs = [get(job), get(other)]
+    other = dataclasses.replace(deployment, config=dataclasses.replace(deployment.config, **change))
+    graphs = [get(deployment), get(other)]
     assert len(made) == 2
-    assert [get(job), get(other)] == graphs
+    assert [get(deployment), get(other)] == graphs
 
 
-def test_other_targets_have_entries_of_their_own(job: Job, made: list[LoweredGraph]) -> None:
-    graphs = [get(job, "cpu"), get(job, "other")]
+def test_other_targets_have_entries_of_their_own(
+    deployment: Deployment, made: list[LoweredGraph]
+) -> None:
+    graphs = [get(deployment, "cpu"), get(deployment, "other")]
     assert len(made) == 2
-    assert [get(job, "cpu"), get(job, "other")] == graphs
+    assert [get(deployment, "cpu"), get(deployment, "other")] == graphs
 
 
-def test_other_activations_have_entries_of_their_own(job: Job, made: list[LoweredGraph]) -> None:
-    graphs = [job.program.lowered(job, "cuda", (), kind) for kind in ("float32", "float16")]
+def test_other_activations_have_entries_of_their_own(
+    deployment: Deployment, made: list[LoweredGraph]
+) -> None:
+    graphs = [
+        deployment.program.lowered(deployment, "cuda", (), kind) for kind in ("float32", "float16")
+    ]
     assert graphs == made
 
 
 def test_one_network_is_built_once_for_all_that_it_is_lowered_for(
-    job: Job, made: list[LoweredGraph], monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, made: list[LoweredGraph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    get(job, "cpu")
+    get(deployment, "cpu")
     monkeypatch.setattr(build, "build", lambda *_: pytest.fail("it is built again"))
-    get(job, "cuda")
-    other = dataclasses.replace(job, program=network(cache_of(job), runs_in=F32))
+    get(deployment, "cuda")
+    other = dataclasses.replace(deployment, program=network(cache_of(deployment), runs_in=F32))
     get(other, "cpu")
     assert len(made) == 3
-    assert job.progress.from_cache == {"build"}
+    assert deployment.progress.from_cache == {"build"}
 
 
 def test_sources_of_the_network_are_those_of_every_graph_made_of_it(
-    job: Job, made: list[LoweredGraph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment,
+    made: list[LoweredGraph],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also where a process took the network from the cache and never loaded them."""
     source = tmp_path / "some_model.py"
@@ -99,31 +110,31 @@ def test_sources_of_the_network_are_those_of_every_graph_made_of_it(
     module = ModuleType("some_model")
     module.__file__ = str(source)
     monkeypatch.setitem(sys.modules, "some_model", module)
-    get(job, "cpu")
+    get(deployment, "cpu")
     monkeypatch.delitem(sys.modules, "some_model")
-    get(job, "cuda")
+    get(deployment, "cuda")
     source.write_text("A = 2\n")
-    get(job, "cuda")
+    get(deployment, "cuda")
     assert len(made) == 3
 
 
-def lowered_entry(job: Job) -> Path:
-    (entry,) = (e for e in cache_of(job).entries() if " for " in e.description)
+def lowered_entry(deployment: Deployment) -> Path:
+    (entry,) = (e for e in cache_of(deployment).entries() if " for " in e.description)
     return entry.path
 
 
 @pytest.mark.parametrize("name", ["graph.onnx", "graph.json"])
 def test_a_damaged_entry_is_made_anew_with_a_notice(
-    job: Job, made: list[LoweredGraph], name: str
+    deployment: Deployment, made: list[LoweredGraph], name: str
 ) -> None:
-    get(job)
-    file = lowered_entry(job) / name
+    get(deployment)
+    file = lowered_entry(deployment) / name
     file.write_bytes(bytes(file.stat().st_size))
-    assert get(job) == made[1]
-    (notice,) = job.progress.messages  # type: ignore[attr-defined]
+    assert get(deployment) == made[1]
+    (notice,) = deployment.progress.messages  # type: ignore[attr-defined]
     assert "damaged" in notice
     assert "\n" not in notice
-    assert get(job) == made[1]
+    assert get(deployment) == made[1]
 
 
 @pytest.mark.parametrize(
@@ -136,10 +147,10 @@ def test_a_damaged_entry_is_made_anew_with_a_notice(
     ],
 )
 def test_an_entry_of_another_version_is_made_anew_with_a_notice(
-    job: Job, made: list[LoweredGraph], old: bytes, new: bytes
+    deployment: Deployment, made: list[LoweredGraph], old: bytes, new: bytes
 ) -> None:
-    get(job)
-    path = lowered_entry(job)
+    get(deployment)
+    path = lowered_entry(deployment)
     index, model = (path / "graph.json").read_bytes(), (path / "graph.onnx").read_bytes()
     assert old in index
 
@@ -147,48 +158,50 @@ def test_an_entry_of_another_version_is_made_anew_with_a_notice(
         (folder / "graph.json").write_bytes(index.replace(old, new))
         (folder / "graph.onnx").write_bytes(model)
 
-    cache_of(job).discard("graph", path.name)
-    cache_of(job).put("graph", path.name, write, "test for cpu")
-    assert get(job) == made[1]
-    (notice,) = job.progress.messages  # type: ignore[attr-defined]
+    cache_of(deployment).discard("graph", path.name)
+    cache_of(deployment).put("graph", path.name, write, "test for cpu")
+    assert get(deployment) == made[1]
+    (notice,) = deployment.progress.messages  # type: ignore[attr-defined]
     assert "damaged" in notice
     assert "\n" not in notice
-    assert get(job) == made[1]
+    assert get(deployment) == made[1]
 
 
-def test_sizes_of_a_run_do_not_matter(job: Job, made: list[LoweredGraph]) -> None:
-    get(job)
-    get(dataclasses.replace(job, slots=4, max_length=99, threads=3))
+def test_sizes_of_a_run_do_not_matter(deployment: Deployment, made: list[LoweredGraph]) -> None:
+    get(deployment)
+    get(dataclasses.replace(deployment, slots=4, max_length=99, threads=3))
     assert len(made) == 1
 
 
 @pytest.mark.parametrize("name", ["versions", "sys"])
 def test_other_libraries_or_another_python_have_entries_of_their_own(
-    job: Job, made: list[LoweredGraph], monkeypatch: pytest.MonkeyPatch, name: str
+    deployment: Deployment, made: list[LoweredGraph], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     of_others = {"versions": lambda: {"onnx": "0"}, "sys": SimpleNamespace(version="3.0")}
-    first = get(job)
+    first = get(deployment)
     with monkeypatch.context() as patch:
         patch.setattr(store, name, of_others[name])
-        assert get(job) == made[1]
-        assert len(list(cache_of(job).entries())) == 4  # the neutral graphs are two as well
-    assert get(job) == first
+        assert get(deployment) == made[1]
+        assert len(list(cache_of(deployment).entries())) == 4  # the neutral graphs are two as well
+    assert get(deployment) == first
 
 
-def test_an_op_package_that_moved_is_another(job: Job, made: list[LoweredGraph]) -> None:
+def test_an_op_package_that_moved_is_another(
+    deployment: Deployment, made: list[LoweredGraph]
+) -> None:
     for number, folder in enumerate(("here", "there")):
         package = LoadedPackage("one", Path(folder, "one"), OpPackage("One."))
-        assert get(dataclasses.replace(job, packages=(package,))) == made[number]
+        assert get(dataclasses.replace(deployment, packages=(package,))) == made[number]
 
 
 def test_unwritable_cache_costs_one_notice(
-    job: Job, made: list[LoweredGraph], tmp_path: Path
+    deployment: Deployment, made: list[LoweredGraph], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     cache = Cache(tmp_path / "file" / "cache")
-    job = dataclasses.replace(job, program=network(cache))
-    assert get(job) == made[0]
-    (notice,) = set(job.progress.messages)  # type: ignore[attr-defined]
+    deployment = dataclasses.replace(deployment, program=network(cache))
+    assert get(deployment) == made[0]
+    (notice,) = set(deployment.progress.messages)  # type: ignore[attr-defined]
     assert "\n" not in notice
     assert str(cache.root) in notice
 
@@ -290,9 +303,9 @@ def test_an_operator_without_a_rule_names_the_packages_that_have_one(tmp_path: P
     """No target has a rule for anything under a name that only this test knows."""
     path = write_gguf(tmp_path / "model.gguf", llama())
     model = open_model(path, native_ops=False)
-    job = model.job(slots=1, max_length=16)
+    deployment = model.deployment(slots=1, max_length=16)
     with pytest.raises(LoweringError) as error:
-        job.program.lowered(job, "nowhere", (), "float32")
+        deployment.program.lowered(deployment, "nowhere", (), "float32")
     message = str(error.value)
     assert "target nowhere has no rule for operator Embedding with a weight in f32" in message
     assert "'native' (for cpu)" in message

@@ -19,7 +19,7 @@ from pipelines.common.models.decoder import DecoderModel
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.session import CPU, make_session
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 from pipelines.common.targets.coreml import CoreMLTarget
 from pipelines.common.targets.cuda import CudaTarget
 from pipelines.common.targets.cuda.memory import Memory, upload
@@ -78,16 +78,16 @@ def test_matrices_in_blocks(files: Files, native_ops: bool) -> None:
     np.testing.assert_allclose(result, exact.score(TOKENS), atol=0.25)
 
 
-def on_coreml(job: Job) -> Runner:
-    return CoreMLTarget(CPU).start(job)
+def on_coreml(deployment: Deployment) -> Runner:
+    return CoreMLTarget(CPU).start(deployment)
 
 
-def on_cuda(job: Job) -> Runner:
+def on_cuda(deployment: Deployment) -> Runner:
     memory = Memory("cpu", 0)
-    graph = CudaTarget().lower(job)
-    tensors = upload(job.program.tensors(graph, LAYOUTS), memory)
+    graph = CudaTarget().lower(deployment)
+    tensors = upload(deployment.program.tensors(graph, LAYOUTS), memory)
     return CudaRunner(
-        make_session(graph, {}, CPU), job, graph, tensors, memory, graph_capture=False
+        make_session(graph, {}, CPU), deployment, graph, tensors, memory, graph_capture=False
     )
 
 
@@ -95,10 +95,10 @@ def on_cuda(job: Job) -> Runner:
     ("start", "tolerance"), [(on_coreml, 0.05), (on_cuda, 1e-4)], ids=["coreml", "cuda"]
 )
 def test_graphs_for_other_targets_on_the_cpu_provider(
-    files: Files, judge: LlamaForCausalLM, start: Callable[[Job], Runner], tolerance: float
+    files: Files, judge: LlamaForCausalLM, start: Callable[[Deployment], Runner], tolerance: float
 ) -> None:
     """Lowered as on their machines; coreml computes in float16."""
-    runner = start(opened(files(Type.F32)).job(slots=1, max_length=64))
+    runner = start(opened(files(Type.F32)).deployment(slots=1, max_length=64))
     logits_of_prompt = runner.prefill(0, TOKENS)
     np.testing.assert_allclose(logits_of_prompt, logits(judge, TOKENS)[-1], atol=tolerance)
 

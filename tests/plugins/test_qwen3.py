@@ -15,7 +15,7 @@ from pipelines.common.errors import ModelFileError
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.session import CPU, make_session
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
 from pipelines.common.targets.coreml import CoreMLTarget
@@ -125,16 +125,16 @@ def test_logits_are_those_of_transformers(
     np.testing.assert_allclose(runner.decode(tokens[-1:])[0], expected[-1], atol=1e-4, rtol=0)
 
 
-def on_coreml(job: Job) -> Runner:
-    return CoreMLTarget(CPU).start(job)
+def on_coreml(deployment: Deployment) -> Runner:
+    return CoreMLTarget(CPU).start(deployment)
 
 
-def on_cuda(job: Job) -> Runner:
+def on_cuda(deployment: Deployment) -> Runner:
     memory = Memory("cpu", 0)
-    graph = CudaTarget().lower(job)
-    tensors = upload(job.program.tensors(graph, LAYOUTS), memory)
+    graph = CudaTarget().lower(deployment)
+    tensors = upload(deployment.program.tensors(graph, LAYOUTS), memory)
     session = make_session(graph, {}, CPU)
-    return CudaRunner(session, job, graph, tensors, memory, graph_capture=False)
+    return CudaRunner(session, deployment, graph, tensors, memory, graph_capture=False)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def on_cuda(job: Job) -> Runner:
     ids=["coreml", "cuda"],
 )
 def test_graphs_for_other_targets_on_the_cpu_provider(
-    start: Callable[[Job], Runner],
+    start: Callable[[Deployment], Runner],
     encoding: str,
     tolerance: float,
     judge: transformers.Qwen3ForCausalLM,
@@ -158,7 +158,7 @@ def test_graphs_for_other_targets_on_the_cpu_provider(
     with torch.no_grad():
         expected = judge(torch.tensor([tokens])).logits[0].numpy()
     assert np.abs(np.diff(expected, axis=0)).max(-1).min() > 10 * tolerance
-    runner = start(model.job(slots=1, max_length=64))
+    runner = start(model.deployment(slots=1, max_length=64))
     logits = runner.prefill(0, tokens[:-1])
     np.testing.assert_allclose(logits, expected[-2], atol=tolerance, rtol=0)
     logits = runner.decode(tokens[-1:])[0]

@@ -169,10 +169,12 @@ def test_room_takes_few_sizes() -> None:
     ],
 )
 def test_dimension_that_is_too_large(change: dict[str, int], named: list[str]) -> None:
-    job = open_model(None, target="coreml").job(slots=1, max_length=64)
-    job = dataclasses.replace(job, config=dataclasses.replace(job.config, **change))
+    deployment = open_model(None, target="coreml").deployment(slots=1, max_length=64)
+    deployment = dataclasses.replace(
+        deployment, config=dataclasses.replace(deployment.config, **change)
+    )
     with pytest.raises(TargetError) as error:
-        CoreMLTarget().lower(job)
+        CoreMLTarget().lower(deployment)
     message = str(error.value)
     assert "\n" not in message
     for what in (*named, "coreml", str(LARGEST)):

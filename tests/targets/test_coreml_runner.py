@@ -70,7 +70,7 @@ def start(
     progress: Progress | None = None,
 ) -> CoreMLRunner:
     model = open_model(path, target="coreml", encoding=encoding, progress=progress)
-    runner = CoreMLTarget(provider).start(model.job(slots=slots, max_length=MAX_LENGTH))
+    runner = CoreMLTarget(provider).start(model.deployment(slots=slots, max_length=MAX_LENGTH))
     assert isinstance(runner, CoreMLRunner)
     return runner
 
@@ -203,18 +203,18 @@ def test_weights_are_made_again_when_something_is_wrong_with_them(
     source = tmp_path / "layouts.py"
     source.write_text("A = 1\n")
     import_from(source)
-    job = open_model(model_file, target="coreml").job(slots=1, max_length=16)
-    graph = CoreMLTarget(CPU).lower(job)
-    file = weights.stored(job, graph) / weights.WEIGHTS
+    deployment = open_model(model_file, target="coreml").deployment(slots=1, max_length=16)
+    graph = CoreMLTarget(CPU).lower(deployment)
+    file = weights.stored(deployment, graph) / weights.WEIGHTS
     content, inode = file.read_bytes(), file.stat().st_ino
-    assert weights.stored(job, graph) == file.parent
+    assert weights.stored(deployment, graph) == file.parent
     assert file.stat().st_ino == inode
     if what == "the weights":
         file.write_bytes(bytes(len(content)))
     if what == "a module":
         source.write_text("A = 2\n")
     with file.open("rb"):  # so that its inode is not given to another
-        assert weights.stored(job, graph) == file.parent
+        assert weights.stored(deployment, graph) == file.parent
         assert (file.stat().st_ino == inode) is (what == "nothing")
     assert file.read_bytes() == content
 
@@ -222,7 +222,7 @@ def test_weights_are_made_again_when_something_is_wrong_with_them(
 def test_sequence_that_no_state_has_room_for(model_file: Path) -> None:
     model = open_model(model_file, target="coreml")
     with pytest.raises(TargetError, match=r"20000 tokens .* at most 16384"):
-        CoreMLTarget(CPU).start(model.job(slots=1, max_length=20_000))
+        CoreMLTarget(CPU).start(model.deployment(slots=1, max_length=20_000))
 
 
 @pytest.mark.skipif(HERE, reason="it can run here")

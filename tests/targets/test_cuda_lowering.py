@@ -29,7 +29,7 @@ from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.operator_list import OperatorList
 from pipelines.common.ort.session import CPU, make_session
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 from pipelines.common.targets import cuda
 from pipelines.common.targets.cuda import CudaTarget
 from pipelines.common.targets.cuda.footprint import footprint
@@ -58,15 +58,17 @@ class Case:
     """A model file lowered for CUDA, each weight in the encoding that it is stored in."""
 
     path: Path
-    job: Job
+    deployment: Deployment
     graph: LoweredGraph
 
     def on_the_cpu(self) -> Runner:
         """The target's runner and graph, on the CPU provider."""
         memory = Memory("cpu", 0)
-        tensors = upload(self.job.program.tensors(self.graph, LAYOUTS), memory)
+        tensors = upload(self.deployment.program.tensors(self.graph, LAYOUTS), memory)
         session = make_session(self.graph, {}, CPU)
-        return CudaRunner(session, self.job, self.graph, tensors, memory, graph_capture=False)
+        return CudaRunner(
+            session, self.deployment, self.graph, tensors, memory, graph_capture=False
+        )
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +84,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     made = {}
     for name, (kind, exceptions) in KINDS.items():
         path = write_gguf(folder / f"{name}.gguf", model, kind, exceptions=exceptions)
-        job = open_model(path, encoding="auto").job(slots=3, max_length=40)
-        made[name] = Case(path, job, CudaTarget().lower(job))
+        deployment = open_model(path, encoding="auto").deployment(slots=3, max_length=40)
+        made[name] = Case(path, deployment, CudaTarget().lower(deployment))
     return made
 
 
@@ -121,8 +123,10 @@ def test_provider_has_what_qwen3_is_made_of(qwen3: onnx.ModelProto, kind: Encodi
 
 
 def test_provider_has_no_grouped_attention_in_float32(cases: dict[str, Case]) -> None:
-    job = cases["f32"].job
-    graph = job.program.lowered(job, "cuda", rules("float16", packed=False), "float32")
+    deployment = cases["f32"].deployment
+    graph = deployment.program.lowered(
+        deployment, "cuda", rules("float16", packed=False), "float32"
+    )
     for line in LISTED.lacks(graph.model):
         assert "com.microsoft.GroupQueryAttention-1" in line
         assert "T float," in line
@@ -150,10 +154,10 @@ def test_each_encoding_has_its_operator(cases: dict[str, Case]) -> None:
 def test_weights_are_inputs_unless_they_are_packed(cases: dict[str, Case]) -> None:
     case = cases["mixed"]
     assert not any(weight.constant for weight in case.graph.weights)
-    packed = CudaTarget(fpa_intb_gemm=True).lower(case.job)
+    packed = CudaTarget(fpa_intb_gemm=True).lower(case.deployment)
     constants = [weight for weight in packed.weights if weight.constant]
     assert len({weight.parameter for weight in constants}) == 14  # all but the q6_k
-    more = footprint(case.job, packed) - footprint(case.job, case.graph)
+    more = footprint(case.deployment, packed) - footprint(case.deployment, case.graph)
     assert more == sum(weight.nbytes for weight in constants)
 
 

@@ -54,7 +54,7 @@ def run(path, *, packages=(), **choices):
         native_ops=False,
     )
     model = registry.load_pipeline("llama3").open(options, registry, Progress())
-    runner = cuda.CudaTarget(**choices).start(model.job(slots=2, max_length=40))
+    runner = cuda.CudaTarget(**choices).start(model.deployment(slots=2, max_length=40))
     shapes = [list(runner.prefill(slot, [1, 2, 3]).shape) for slot in range(2)]
     for tokens in ([4, 5], [4, 5], [6]):
         shapes.append(list(runner.advance(tokens).tokens.shape))
@@ -112,7 +112,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, package: Path) -> dict[str,
     ]
     for name, target, packages in to_lower:
         opened = open_model(paths[name], encoding="auto", custom_ops=packages)
-        target.lower(opened.job(slots=2, max_length=40))
+        target.lower(opened.deployment(slots=2, max_length=40))
     return paths
 
 

@@ -47,12 +47,12 @@ def start(
     graph_capture: bool = False,
 ) -> CudaRunner:
     """A runner of a model lowered for CUDA, in the memory of the host."""
-    job = open_model(path, encoding=encoding).job(slots=slots, max_length=MAX_LENGTH)
+    deployment = open_model(path, encoding=encoding).deployment(slots=slots, max_length=MAX_LENGTH)
     own = rules(activations, packed=False)
-    graph = job.program.lowered(job, "cuda", own, activations)
-    tensors = upload(job.program.tensors(graph, LAYOUTS), memory)
+    graph = deployment.program.lowered(deployment, "cuda", own, activations)
+    tensors = upload(deployment.program.tensors(graph, LAYOUTS), memory)
     session = wrap(make_session(graph, {}, CPU))
-    return CudaRunner(session, job, graph, tensors, memory, graph_capture=graph_capture)
+    return CudaRunner(session, deployment, graph, tensors, memory, graph_capture=graph_capture)
 
 
 @dataclass(frozen=True)
@@ -210,9 +210,11 @@ def test_candidates_are_the_largest_logits(case: Case) -> None:
 
 def test_tied_weights_are_on_the_device_once(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model.gguf", llama(tied=True))
-    job = open_model(path).job(slots=1, max_length=MAX_LENGTH)
-    graph = job.program.lowered(job, "cuda", rules("float32", packed=False), "float32")
-    tensors = upload(job.program.tensors(graph, LAYOUTS), HOST)
+    deployment = open_model(path).deployment(slots=1, max_length=MAX_LENGTH)
+    graph = deployment.program.lowered(
+        deployment, "cuda", rules("float32", packed=False), "float32"
+    )
+    tensors = upload(deployment.program.tensors(graph, LAYOUTS), HOST)
     assert tensors.keys() == {weight.name for weight in graph.weights}
     embedding, head = (
         next(name for name in tensors if name.startswith(f"{layer}."))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from pipelines.common.graph.rules import LoweredGraph
-    from pipelines.common.program.target import Job
+    from pipelines.common.program.target import Deployment
     from pipelines.common.view.anatomy import Anatomy
 
 _CONTEXT = 1024
@@ -107,14 +107,14 @@ def show_graph(
         raise UsageError(
             f"--context is {context}, but the model's context is {model.context_length} tokens"
         )
-    job = model.job(slots=1, max_length=context)
-    lowered = model.target.lower(job)
-    neutral = _neutral(job)
+    deployment = model.deployment(slots=1, max_length=context)
+    lowered = model.target.lower(deployment)
+    neutral = _neutral(deployment)
     if neutral is None and neutral_onnx is not None:
         raise UsageError(
             "--neutral-onnx: an exported folder has only the lowered graph; name a model file"
         )
-    graphs = _graphs(job, neutral, lowered, context)
+    graphs = _graphs(deployment, neutral, lowered, context)
     if svg is not None:
         from pipelines.common.view.drawing import draw
 
@@ -139,30 +139,30 @@ def show_graph(
         print_lines(*report(record))
 
 
-def _neutral(job: Job) -> ir.Model | None:
+def _neutral(deployment: Deployment) -> ir.Model | None:
     """The graph before lowering; None for an exported folder, which has none."""
-    from pipelines.common.program.network import Network
+    from pipelines.common.program.module_program import ModuleProgram
 
-    if not isinstance(job.program, Network):
+    if not isinstance(deployment.program, ModuleProgram):
         return None
     from pipelines.common.program.store import neutral_graph
 
-    model, _ = neutral_graph(job.program, job)
+    model, _ = neutral_graph(deployment.program, deployment)
     return model
 
 
 def _graphs(
-    job: Job, neutral: ir.Model | None, lowered: LoweredGraph, context: int
+    deployment: Deployment, neutral: ir.Model | None, lowered: LoweredGraph, context: int
 ) -> dict[str, Anatomy]:
     """What there is: ``neutral`` and ``lowered``, in this order."""
-    from pipelines.common.program.network import Network
+    from pipelines.common.program.module_program import ModuleProgram
     from pipelines.common.view import anatomy
 
-    layers = job.config.layers
+    layers = deployment.config.layers
     graphs = {"lowered": anatomy.of_lowered(lowered, layers, context)}
     if neutral is not None:
-        assert isinstance(job.program, Network)
-        encodings = job.program.weights.encodings
+        assert isinstance(deployment.program, ModuleProgram)
+        encodings = deployment.program.weights.encodings
         graphs = {"neutral": anatomy.of_neutral(neutral, encodings, layers, context), **graphs}
     return graphs
 

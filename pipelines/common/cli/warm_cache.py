@@ -105,12 +105,12 @@ def warm_cache(
 def _make(registry: Registry, pipeline: str, options: ModelOptions, progress: Progress) -> None:
     """Makes whatever a run reads from the cache, unless it is there."""
     from pipelines.common.cli.graph_model import open_graph_model
-    from pipelines.common.program.network import Network
+    from pipelines.common.program.module_program import ModuleProgram
 
     model = open_graph_model(registry, pipeline, options, progress, "store")
-    job = model.job(slots=1, max_length=model.context_length)
-    if not isinstance(job.program, Network):
+    deployment = model.deployment(slots=1, max_length=model.context_length)
+    if not isinstance(deployment.program, ModuleProgram):
         raise UsageError("an exported folder needs nothing of the cache; name a model file")
     with progress.shown("converting weights"):
-        job.program.weights.convert()
-    model.target.prepare(job)
+        deployment.program.weights.convert()
+    model.target.prepare(deployment)

@@ -28,9 +28,9 @@ from pipelines.common.files import resolved
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort.packages import at_work
 from pipelines.common.program.external import Place, placed, write_tensors
-from pipelines.common.program.network import Network
+from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.store import PACKAGES
-from pipelines.common.program.target import Job, Target
+from pipelines.common.program.target import Deployment, Target
 from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.text_generation import GraphModel
 
@@ -57,27 +57,29 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
     """
     folder = resolved(folder)
     _check_free(folder)
-    job = model.job(slots=1, max_length=model.context_length)
-    if not isinstance(job.program, Network):
+    deployment = model.deployment(slots=1, max_length=model.context_length)
+    if not isinstance(deployment.program, ModuleProgram):
         raise UsageError("an exported folder cannot be exported again; name its model file")
-    graph = model.target.lower(job)
-    with job.progress.phase("write", f"writing {folder.name}"), _written(folder) as staging:
+    graph = model.target.lower(deployment)
+    with deployment.progress.phase("write", f"writing {folder.name}"), _written(folder) as staging:
         (staging / GRAPH).write_bytes(graph.model)
-        places = {} if reference_weights else _write_weights(staging, job, model.target, graph)
+        places = (
+            {} if reference_weights else _write_weights(staging, deployment, model.target, graph)
+        )
         _write_tokenizer(staging, model.tokenizer)
         manifest = Manifest(
             format=FORMAT,
             driver=pipelines.__version__,
-            pipeline=job.pipeline,
+            pipeline=deployment.pipeline,
             target=target,
-            config=job.config,
-            frequencies=tuple(map(float, job.frequencies)),
+            config=deployment.config,
+            frequencies=tuple(map(float, deployment.frequencies)),
             activations=graph.activations,
             state_bytes=graph.state_bytes,
             weights=graph.weights,
             places=places,
             taken=graph.taken,
-            op_packages=_packages(job, graph),
+            op_packages=_packages(deployment, graph),
             origin=_origin(model),
             versions=_versions(model.target),
             files={path.name: describe_file(path) for path in sorted(staging.iterdir())},
@@ -133,10 +135,14 @@ def _check_opens(model: GraphModel, staging: Path, folder: Path) -> None:
         ) from error
 
 
-def _write_weights(folder: Path, job: Job, target: Target, graph: LoweredGraph) -> dict[str, Place]:
+def _write_weights(
+    folder: Path, deployment: Deployment, target: Target, graph: LoweredGraph
+) -> dict[str, Place]:
     """Writes the tensors, and the graph once more as a model that refers to them."""
     with (folder / WEIGHTS).open("wb") as file:
-        places = write_tensors(job.program.tensors(graph, target.layouts, job.packages), file)
+        places = write_tensors(
+            deployment.program.tensors(graph, target.layouts, deployment.packages), file
+        )
     (folder / MODEL).write_bytes(placed(graph.model, places, WEIGHTS))
     return places
 
@@ -153,9 +159,9 @@ def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
         (folder / name).write_text(document, encoding="utf-8")
 
 
-def _packages(job: Job, graph: LoweredGraph) -> dict[str, str]:
+def _packages(deployment: Deployment, graph: LoweredGraph) -> dict[str, str]:
     """Digests of the op packages whose rules took a part of the graph."""
-    return {package.name: package_digest(package.path) for package in at_work(job, graph)}
+    return {package.name: package_digest(package.path) for package in at_work(deployment, graph)}
 
 
 def _origin(model: GraphModel) -> Origin:

@@ -20,10 +20,10 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.files import is_folder
 from pipelines.common.models.exported import ExportedModel, open_folder, reopened
-from pipelines.common.program.network import Network
+from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.package import LoadedPackage
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Job, Target
+from pipelines.common.program.target import Deployment, Target
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
 from pipelines.common.text import json_tokenizer
@@ -156,14 +156,14 @@ class DecoderModel:
 
     def start(self, *, slots: int, max_length: int) -> Runner:
         """Makes a runner on the target asked for, see `Target.start`."""
-        return self.target.start(self.job(slots=slots, max_length=max_length))
+        return self.target.start(self.deployment(slots=slots, max_length=max_length))
 
-    def job(self, *, slots: int, max_length: int) -> Job:
-        """See `GraphModel.job`."""
-        return Job(
+    def deployment(self, *, slots: int, max_length: int) -> Deployment:
+        """See `GraphModel.deployment`."""
+        return Deployment(
             pipeline=self.pipeline.name,
             config=self.config,
-            program=Network(
+            program=ModuleProgram(
                 self.pipeline.network,
                 self.weights,
                 self.cache,

@@ -33,7 +33,7 @@ from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, elem
 from pipelines.common.program.external import Place
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Job, Target
+from pipelines.common.program.target import Deployment, Target
 from pipelines.common.program.tensors import Made, make_tensors
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
@@ -176,7 +176,7 @@ class Exported:
 
     def lowered(
         self,
-        job: Job,
+        deployment: Deployment,
         target: str,
         rules: Sequence[Rule],  # noqa: ARG002 - they have been applied
         activations: str,
@@ -189,7 +189,7 @@ class Exported:
                 f" {self.manifest.activations}, wanted is one for {target} in {activations}; export"
                 " the model again"
             )
-        with job.progress.phase("lower", "reading the exported graph"):
+        with deployment.progress.phase("lower", "reading the exported graph"):
             return self.manifest.graph((self.folder / GRAPH).read_bytes())
 
     def tensors(
@@ -243,11 +243,11 @@ class ExportedModel:
                 f"{self.folder} was exported without the native CPU kernels, so prompts take"
                 " longer; export it with `custom_ops` native"
             )
-        return self.target.start(self.job(slots=slots, max_length=max_length))
+        return self.target.start(self.deployment(slots=slots, max_length=max_length))
 
-    def job(self, *, slots: int, max_length: int) -> Job:
-        """See `GraphModel.job`."""
-        return Job(
+    def deployment(self, *, slots: int, max_length: int) -> Deployment:
+        """See `GraphModel.deployment`."""
+        return Deployment(
             pipeline=self.manifest.pipeline,
             config=self.manifest.config,
             program=self.program,

@@ -5,32 +5,32 @@ from __future__ import annotations
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort.op_errors import Makers
 from pipelines.common.program.package import LoadedPackage
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 
 
-def at_work(job: Job, graph: LoweredGraph) -> list[LoadedPackage]:
+def at_work(deployment: Deployment, graph: LoweredGraph) -> list[LoadedPackage]:
     """The op packages whose rules took a part of the graph."""
     names = {taken.package for taken in graph.taken}
-    return [package for package in job.packages if package.name in names]
+    return [package for package in deployment.packages if package.name in names]
 
 
-def report(job: Job, graph: LoweredGraph, target: str) -> None:
+def report(deployment: Deployment, graph: LoweredGraph, target: str) -> None:
     """Says which rule took what, and of packages that the user named which changed nothing."""
     for taken in graph.taken:
         origin = taken.package or target
-        job.progress.detail(f"{origin}: {taken.rule} took {taken.nodes} x {taken.operators}")
-    working = at_work(job, graph)
-    for package in job.packages:
+        deployment.progress.detail(f"{origin}: {taken.rule} took {taken.nodes} x {taken.operators}")
+    working = at_work(deployment, graph)
+    for package in deployment.packages:
         if package.named and package not in working:
-            job.progress.notice(
+            deployment.progress.notice(
                 f"op package '{package.name}' changes nothing: none of its rules for target"
                 f" {target} fits this model"
             )
 
 
-def makers(job: Job, graph: LoweredGraph) -> Makers:
-    """Who has made the graph of a job."""
-    working = at_work(job, graph)
+def makers(deployment: Deployment, graph: LoweredGraph) -> Makers:
+    """Who has made the graph of a deployment."""
+    working = at_work(deployment, graph)
     foreign = {package.name for package in working if not package.shipped}
     return Makers(
         packages=frozenset(package.name for package in working),
@@ -40,5 +40,5 @@ def makers(job: Job, graph: LoweredGraph) -> Makers:
             for taken in graph.taken
             if taken.package in foreign
         ),
-        folder=job.program.folder,
+        folder=deployment.program.folder,
     )

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pipelines.common import dependencies, opened
 from pipelines.common.cache import digest
@@ -31,12 +31,14 @@ from pipelines.common.program.sources import (
     versions,
     without_file,
 )
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import nn
 
-    from pipelines.common.program.network import Network
+    from pipelines.common.cache import Cache
+    from pipelines.common.program.weights import WeightSource
 
 T = TypeVar("T")
 
@@ -46,66 +48,91 @@ PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript")
 _MODEL, _INDEX = "graph.onnx", "graph.json"
 
 
+class Buildable(Protocol):
+    """What graphs are made of, see `pipelines.common.program.module_program.ModuleProgram`."""
+
+    @property
+    def function(self) -> str:
+        """``"package.module:function"``, which makes the torch module of a config."""
+
+    @property
+    def weights(self) -> WeightSource:
+        """The weights, each in the encoding that it is to run in."""
+
+    @property
+    def cache(self) -> Cache:
+        """Where graphs are kept."""
+
+    def make(self, deployment: Deployment) -> nn.Module:
+        """The torch module."""
+
+
 def lowered_graph(
-    network: Network, job: Job, target: str, rules: Sequence[Rule], activations: str = "float32"
+    network: Buildable,
+    deployment: Deployment,
+    target: str,
+    rules: Sequence[Rule],
+    activations: str = "float32",
 ) -> LoweredGraph:
-    """The graph of a job for a target, from the cache or newly made.
+    """The graph of a deployment for a target, from the cache or newly made.
 
     Args:
         network: The network and its weights.
-        job: What it is for.
+        deployment: What it is for.
         target: Name of the target.
-        rules: The target's own; those of the job's op packages come before them.
+        rules: The target's own; those of the deployment's op packages come before them.
         activations: The type of the activations.
     """
-    rules = [*(rule for package in job.packages for rule in package.rules(target)), *rules]
+    rules = [*(rule for package in deployment.packages for rule in package.rules(target)), *rules]
     key = digest(
         {
-            **_origin(network, job),
+            **_origin(network, deployment),
             "encodings": {name: str(runs) for name, runs in network.weights.encodings.items()},
             "target": target,
             "activations": activations,
-            "packages": [[package.name, str(package.path)] for package in job.packages],
+            "packages": [[package.name, str(package.path)] for package in deployment.packages],
             "rules": [[rule.package, rule.name, *_modules(rule)] for rule in rules],
         }
     )
-    with job.progress.phase("lower", "reading the lowered graph"):
-        kept = _find(network, job, key, described)
+    with deployment.progress.phase("lower", "reading the lowered graph"):
+        kept = _find(network, deployment, key, described)
     if kept is not None:
-        job.progress.from_cache |= {"build", "lower"}
-        job.progress.seconds.setdefault("build", 0.0)
+        deployment.progress.from_cache |= {"build", "lower"}
+        deployment.progress.seconds.setdefault("build", 0.0)
         return kept
 
-    network.cache.check_may_make(f"the graph of {job.pipeline} for {target}")
+    network.cache.check_may_make(f"the graph of {deployment.pipeline} for {target}")
     dependencies.check(*PACKAGES)
     with opened.making():
         # Rules find new operators by their names, also in a neutral graph that was kept.
-        for package in job.packages:
+        for package in deployment.packages:
             package.declare_operators()
-        model, before = neutral_graph(network, job)
-        with job.progress.phase("lower", f"lowering the graph for {target}"):
+        model, before = neutral_graph(network, deployment)
+        with deployment.progress.phase("lower", f"lowering the graph for {target}"):
             from pipelines.common.graph.lower import lower
 
             graph = lower(model, rules, network.weights.encodings, target, activations)
     makers = [module for rule in rules for module in _modules(rule)]
-    description = f"{job.pipeline} for {target}"
-    _keep(network, job, key, graph.model, describe(graph), before, makers, description)
+    description = f"{deployment.pipeline} for {target}"
+    _keep(network, deployment, key, graph.model, describe(graph), before, makers, description)
     return graph
 
 
-def neutral_graph(network: Network, job: Job) -> tuple[ir.Model, Sources]:
+def neutral_graph(network: Buildable, deployment: Deployment) -> tuple[ir.Model, Sources]:
     """The neutral graph of a network, from the cache or newly made.
 
     Returns:
         The graph, and what it was made from.
     """
-    declaring = [package for package in job.packages if package.contents.operators is not None]
+    declaring = [
+        package for package in deployment.packages if package.contents.operators is not None
+    ]
     packages = [[package.name, str(package.path)] for package in declaring]
-    key = digest({"neutral": True, **_origin(network, job), "packages": packages})
-    with job.progress.phase("build", "building the graph"):
-        kept = _find(network, job, key, _neutral)
+    key = digest({"neutral": True, **_origin(network, deployment), "packages": packages})
+    with deployment.progress.phase("build", "building the graph"):
+        kept = _find(network, deployment, key, _neutral)
         if kept is not None:
-            job.progress.from_cache.add("build")
+            deployment.progress.from_cache.add("build")
             return kept
         import onnx_ir as ir
 
@@ -113,12 +140,12 @@ def neutral_graph(network: Network, job: Job) -> tuple[ir.Model, Sources]:
 
         before = sources(network.cache)
         with opened.making():
-            model = build(partial(network.make, job), job.config)
+            model = build(partial(network.make, deployment), deployment.config)
         content = ir.to_proto(model).SerializeToString()
         makers = [network.function.partition(":")[0]]
-        description = f"{job.pipeline} before lowering"
+        description = f"{deployment.pipeline} before lowering"
         index = {"model": _digest(content)}
-        return model, _keep(network, job, key, content, index, before, makers, description)
+        return model, _keep(network, deployment, key, content, index, before, makers, description)
 
 
 def describe(graph: LoweredGraph) -> dict[str, Any]:
@@ -159,12 +186,12 @@ def _neutral(model: bytes, index: Mapping[str, Any]) -> tuple[ir.Model, Sources]
     return ir.from_proto(onnx.load_from_string(model)), index["sources"]
 
 
-def _origin(network: Network, job: Job) -> dict[str, Any]:
+def _origin(network: Buildable, deployment: Deployment) -> dict[str, Any]:
     """What a network's graph depends on, whatever it is lowered for."""
     return {
-        "pipeline": job.pipeline,
+        "pipeline": deployment.pipeline,
         "network": network.function,
-        "config": dataclasses.asdict(job.config),
+        "config": dataclasses.asdict(deployment.config),
         "driver": place("pipelines"),
         "versions": versions(),
         "python": sys.version,
@@ -172,7 +199,10 @@ def _origin(network: Network, job: Job) -> dict[str, Any]:
 
 
 def _find(
-    network: Network, job: Job, key: str, read: Callable[[bytes, Mapping[str, Any]], T]
+    network: Buildable,
+    deployment: Deployment,
+    key: str,
+    read: Callable[[bytes, Mapping[str, Any]], T],
 ) -> T | None:
     """What an entry holds; None if there is none, it is damaged, or made from other sources."""
     folder = network.cache.get("graph", key)
@@ -181,17 +211,19 @@ def _find(
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         if source := changed(index["sources"], network.cache):
-            job.progress.detail(f"{source} has changed since the graph was cached")
+            deployment.progress.detail(f"{source} has changed since the graph was cached")
             return None
         return read((folder / _MODEL).read_bytes(), index)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        job.progress.notice(f"the cached graph {folder} is damaged and is made anew: {error!r}")
+        deployment.progress.notice(
+            f"the cached graph {folder} is damaged and is made anew: {error!r}"
+        )
         return None
 
 
 def _keep(
-    network: Network,
-    job: Job,
+    network: Buildable,
+    deployment: Deployment,
     key: str,
     model: bytes,
     index: Mapping[str, Any],
@@ -203,7 +235,7 @@ def _keep(
 
     Args:
         network: What it is of.
-        job: What it is for.
+        deployment: What it is for.
         key: Its key.
         model: The graph.
         index: What is to be known of it.
@@ -222,16 +254,18 @@ def _keep(
 
     # What was loaded need not be what is there now.
     if source := changed(before, network.cache):
-        job.progress.notice(f"the graph is not kept: {source} changed while it was made")
+        deployment.progress.notice(f"the graph is not kept: {source} changed while it was made")
         return made_from
     if module := without_file(makers):
-        job.progress.detail(f"the graph is not kept: changes of {module} would not be noticed")
+        deployment.progress.detail(
+            f"the graph is not kept: changes of {module} would not be noticed"
+        )
         return made_from
     try:
         network.cache.discard("graph", key)
         network.cache.put("graph", key, write, description)
     except CacheError as error:
-        job.progress.notice(str(error))
+        deployment.progress.notice(str(error))
     return made_from
 
 

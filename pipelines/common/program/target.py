@@ -44,14 +44,14 @@ class Program(Protocol):
         """The exported folder that the graph is read from; None if it is made here."""
 
     def lowered(
-        self, job: Job, target: str, rules: Sequence[Rule], activations: str
+        self, deployment: Deployment, target: str, rules: Sequence[Rule], activations: str
     ) -> LoweredGraph:
         """The graph for a target.
 
         Args:
-            job: What it is for.
+            deployment: What it is for.
             target: Name of the target.
-            rules: The target's own; those of the job's op packages come before them.
+            rules: The target's own; those of the deployment's op packages come before them.
             activations: The type of the activations.
 
         Raises:
@@ -69,7 +69,7 @@ class Program(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
+class Deployment:
     """A decoder to be made to run.
 
     Attributes:
@@ -195,7 +195,7 @@ class Target(Protocol):
     def layouts(self) -> Mapping[str, Layout]:
         """How it lays weights out, by the names that its rules use."""
 
-    def lower(self, job: Job) -> LoweredGraph:
+    def lower(self, deployment: Deployment) -> LoweredGraph:
         """The graph that `start` compiles; the target need not be here.
 
         Raises:
@@ -203,7 +203,7 @@ class Target(Protocol):
             TargetError: The target runs no graphs.
         """
 
-    def prepare(self, job: Job) -> None:
+    def prepare(self, deployment: Deployment) -> None:
         """Makes what `start` takes from the cache, and stores it; the target need not be here.
 
         Raises:
@@ -212,7 +212,7 @@ class Target(Protocol):
             TargetError: See `lower`.
         """
 
-    def start(self, job: Job) -> Runner:
+    def start(self, deployment: Deployment) -> Runner:
         """Builds, lowers, compiles and loads.
 
         Raises:

@@ -14,11 +14,11 @@ from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.program.network import Network
+from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.slot_runner import SlotRunner
-from pipelines.common.program.target import Availability, Device, Job
+from pipelines.common.program.target import Availability, Deployment, Device
 from pipelines.common.system import available_memory, cores, processor, total_memory
 
 
@@ -40,42 +40,49 @@ class TorchTarget:
         """See `Target.availability`."""
         return Availability((Device(processor(), total_memory(), available_memory()),))
 
-    def lower(self, job: Job) -> LoweredGraph:  # noqa: ARG002 - the protocol's
+    def lower(self, deployment: Deployment) -> LoweredGraph:  # noqa: ARG002 - the protocol's
         """See `Target.lower`."""
         raise TargetError("target torch runs the network itself and has no graph; name another")
 
-    def prepare(self, job: Job) -> None:
+    def prepare(self, deployment: Deployment) -> None:
         """See `Target.prepare`."""
-        self.lower(job)
+        self.lower(deployment)
 
-    def start(self, job: Job) -> Runner:
+    def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`; there is nothing to lower."""
-        if not isinstance(job.program, Network):
+        if not isinstance(deployment.program, ModuleProgram):
             raise TargetError(
                 "target torch runs the network of a model file; an exported folder has only a graph"
             )
         # What torch chooses knows nothing of the time that a control group grants.
-        torch.set_num_threads(job.threads or min(torch.get_num_threads(), cores()))
-        with job.progress.phase("build", "building the module"), torch.device("meta"):
-            module = job.program.make(job)
+        torch.set_num_threads(deployment.threads or min(torch.get_num_threads(), cores()))
+        with deployment.progress.phase("build", "building the module"), torch.device("meta"):
+            module = deployment.program.make(deployment)
         parameters = dict(module.named_parameters())
         weight_bytes = 4 * sum(parameter.numel() for parameter in parameters.values())
         available = (
             torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else None
         )
-        job.require_memory("torch", weight_bytes, 4 * job.state_elements, job.slots, available)
-        with job.progress.phase("load", "decoding weights"), warnings.catch_warnings():
+        deployment.require_memory(
+            "torch", weight_bytes, 4 * deployment.state_elements, deployment.slots, available
+        )
+        with deployment.progress.phase("load", "decoding weights"), warnings.catch_warnings():
             # Mapped weights are read-only, which torch warns of; nothing here writes to them.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            weights = job.program.weights
+            weights = deployment.program.weights
             tensors = {
                 name: torch.from_numpy(weights.float32(name)).to(self._device)
                 for name in parameters
             }
             module.load_state_dict(tensors, assign=True)
-        rotary = rope.tables(job.frequencies, job.max_length)
+        rotary = rope.tables(deployment.frequencies, deployment.max_length)
         return TorchRunner(
-            module, job.config, rotary, job.slots, job.max_length, device=self._device
+            module,
+            deployment.config,
+            rotary,
+            deployment.slots,
+            deployment.max_length,
+            device=self._device,
         )
 
     def versions(self) -> dict[str, str]:

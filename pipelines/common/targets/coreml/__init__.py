@@ -22,7 +22,7 @@ from pipelines.common.ort.placement import RECORDED, require_placement
 from pipelines.common.ort.session import Provider, make_session
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Availability, Device, Job
+from pipelines.common.program.target import Availability, Deployment, Device
 from pipelines.common.system import available_memory, processor, total_memory
 from pipelines.common.targets.coreml import weights
 from pipelines.common.targets.coreml.layouts import LARGEST, LAYOUTS
@@ -81,52 +81,52 @@ class CoreMLTarget:
         """See `Target.layouts`."""
         return LAYOUTS
 
-    def lower(self, job: Job) -> LoweredGraph:
+    def lower(self, deployment: Deployment) -> LoweredGraph:
         """See `Target.lower`.
 
         Raises:
             TargetError: A dimension is larger than Core ML takes.
         """
-        _check_dimensions(job.config, job.pipeline)
-        return job.program.lowered(job, "coreml", RULES, "float16")
+        _check_dimensions(deployment.config, deployment.pipeline)
+        return deployment.program.lowered(deployment, "coreml", RULES, "float16")
 
-    def prepare(self, job: Job) -> None:
+    def prepare(self, deployment: Deployment) -> None:
         """See `Target.prepare`; what Core ML compiles is left to the first run."""
-        weights.stored(job, self.lower(job))
+        weights.stored(deployment, self.lower(deployment))
 
-    def start(self, job: Job) -> Runner:
+    def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`."""
         if not self._has_provider():
             raise TargetError(f"this build of ONNX Runtime has no {self._provider.name}")
-        room = capacity(job.max_length)
+        room = capacity(deployment.max_length)
         if room > LARGEST:
             raise TargetError(
-                f"{job.max_length} tokens are more than target coreml has room for; expected a"
-                f" `max_length` of at most {LARGEST}"
+                f"{deployment.max_length} tokens are more than target coreml has room for; expected"
+                f" a `max_length` of at most {LARGEST}"
             )
-        graph = self.lower(job)
+        graph = self.lower(deployment)
         matrices = sum(weight.nbytes for weight in graph.weights if not weight.host)
         # Each length has weights of its own, and what a call makes of the state goes beside it.
-        job.require_memory(
+        deployment.require_memory(
             "coreml",
             len(LENGTHS) * matrices,
             2 * graph.state_bytes * room,
-            job.slots,
+            deployment.slots,
         )
-        report(job, graph, "coreml")
-        _tell_of_float16(job, graph, matrices)
-        with job.progress.phase("load", "preparing weights"):
-            folder = weights.stored(job, graph)
-            embed = weights.embedding(job, graph)
-        sessions = _Sessions(job, graph, folder, self._provider)
+        report(deployment, graph, "coreml")
+        _tell_of_float16(deployment, graph, matrices)
+        with deployment.progress.phase("load", "preparing weights"):
+            folder = weights.stored(deployment, graph)
+            embed = weights.embedding(deployment, graph)
+        sessions = _Sessions(deployment, graph, folder, self._provider)
         return CoreMLRunner(
             sessions.make,
-            job.config,
+            deployment.config,
             embed,
-            rope.tables(job.frequencies, room),
-            slots=job.slots,
-            max_length=job.max_length,
-            makers=makers(job, graph),
+            rope.tables(deployment.frequencies, room),
+            slots=deployment.slots,
+            max_length=deployment.max_length,
+            makers=makers(deployment, graph),
         )
 
     def versions(self) -> dict[str, str]:
@@ -142,13 +142,13 @@ class _Sessions:
     """Makes sessions of one graph.
 
     Attributes:
-        job: What they are for.
+        deployment: What they are for.
         graph: The graph.
         folder: Has the graph with its weights, see `weights.stored`.
         provider: What is to run them.
     """
 
-    job: Job
+    deployment: Deployment
     graph: LoweredGraph
     folder: Path
     provider: Provider
@@ -159,11 +159,13 @@ class _Sessions:
         Raises:
             TargetError: The provider does not take every node.
         """
-        job, room = self.job, capacity(self.job.max_length)
+        deployment, room = self.deployment, capacity(self.deployment.max_length)
         graph = dataclasses.replace(self.graph, model=(self.folder / weights.GRAPH).read_bytes())
-        packages, by = at_work(job, graph), makers(job, graph)
+        packages, by = at_work(deployment, graph), makers(deployment, graph)
         with (
-            job.progress.phase("compile", f"compiling the graph for calls of {length} tokens"),
+            deployment.progress.phase(
+                "compile", f"compiling the graph for calls of {length} tokens"
+            ),
             by.explain_session(graph),
         ):
             session = make_session(
@@ -171,7 +173,7 @@ class _Sessions:
                 {},
                 self._provider(length, room),
                 [package.library for package in packages if package.library],
-                job.threads,
+                deployment.threads,
                 {
                     "batch": 1,
                     "sequence": length,
@@ -180,7 +182,7 @@ class _Sessions:
                     "positions": room,
                 },
             )
-        by.check_interface(session, job.config.layers)
+        by.check_interface(session, deployment.config.layers)
         require_placement(session, self.provider.name)
         return session
 
@@ -213,12 +215,12 @@ def _check_dimensions(config: DecoderConfig, pipeline: str) -> None:
             )
 
 
-def _tell_of_float16(job: Job, graph: LoweredGraph, size: int) -> None:
+def _tell_of_float16(deployment: Deployment, graph: LoweredGraph, size: int) -> None:
     """Says what becomes of matrices in other encodings."""
     matrices = [weight for weight in graph.weights if not weight.host and len(weight.shape) > 1]
     others = sorted({weight.encoding for weight in matrices} - {"f16"})
     if others:
-        job.progress.notice(
+        deployment.progress.notice(
             f"target coreml computes with float16 weights: those in {', '.join(others)} are"
             f" converted, {size / 2**20:,.0f} MiB in all"
         )

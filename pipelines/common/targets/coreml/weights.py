@@ -18,7 +18,7 @@ from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.program.sources import changed, sources, versions
 from pipelines.common.program.store import describe
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 from pipelines.common.targets.coreml import layouts
 
 GRAPH, WEIGHTS = "graph.onnx", "weights.bin"
@@ -30,7 +30,7 @@ Embed: TypeAlias = Callable[[Sequence[int]], NDArray[np.float32]]
 """Token ids to their vectors, ``[tokens, hidden_size]``."""
 
 
-def stored(job: Job, graph: LoweredGraph) -> Path:
+def stored(deployment: Deployment, graph: LoweredGraph) -> Path:
     """The folder of the cache that has the graph and a file of its weights; made if need be.
 
     The provider reads weights only where they are external data, or in the model itself.
@@ -39,8 +39,8 @@ def stored(job: Job, graph: LoweredGraph) -> Path:
         CacheError: The cache cannot be written, or the disk is full.
         OfflineError: They are not in a cache that has to hold them.
     """
-    cache = job.program.cache
-    key = digest(job.program.fingerprint, describe(graph), {"versions": versions()})
+    cache = deployment.program.cache
+    key = digest(deployment.program.fingerprint, describe(graph), {"versions": versions()})
 
     def write(folder: Path) -> None:
         from pipelines.common.program.external import placed, write_tensors  # imports onnx
@@ -48,7 +48,7 @@ def stored(job: Job, graph: LoweredGraph) -> Path:
         in_graph = tuple(weight for weight in graph.weights if not weight.host)
         wanted = dataclasses.replace(graph, weights=in_graph)
         with opened.making():
-            made = job.program.tensors(wanted, layouts.LAYOUTS, job.packages)
+            made = deployment.program.tensors(wanted, layouts.LAYOUTS, deployment.packages)
             with (folder / WEIGHTS).open("wb") as file:
                 places = write_tensors(made, file)
         (folder / GRAPH).write_bytes(placed(graph.model, places, WEIGHTS, constant=True))
@@ -60,11 +60,11 @@ def stored(job: Job, graph: LoweredGraph) -> Path:
         source = changed(json.loads((found / _SOURCES).read_text(encoding="utf-8")), cache)
         if source is None:
             return found
-        job.progress.detail(f"{source} has changed since the weights were cached")
-    cache.check_may_make(f"the float16 weights of {job.pipeline} for coreml")
+        deployment.progress.detail(f"{source} has changed since the weights were cached")
+    cache.check_may_make(f"the float16 weights of {deployment.pipeline} for coreml")
     if found is not None:
         cache.discard("weights", key)
-    return cache.put("weights", key, write, f"{job.pipeline} for coreml")
+    return cache.put("weights", key, write, f"{deployment.pipeline} for coreml")
 
 
 def compiled(folder: Path, name: str) -> Path:
@@ -81,11 +81,13 @@ def compiled(folder: Path, name: str) -> Path:
     return made
 
 
-def embedding(job: Job, graph: LoweredGraph) -> Embed | None:
+def embedding(deployment: Deployment, graph: LoweredGraph) -> Embed | None:
     """What embeds tokens; None if the graph does, by a rule of an op package."""
     on_host = tuple(weight for weight in graph.weights if weight.host)
     wanted = dataclasses.replace(graph, weights=on_host)
-    for (weight, *_), array in job.program.tensors(wanted, layouts.LAYOUTS, job.packages):
+    for (weight, *_), array in deployment.program.tensors(
+        wanted, layouts.LAYOUTS, deployment.packages
+    ):
         encoding, rows = ENCODINGS[weight.encoding], array.reshape(weight.shape)
         return lambda tokens: dequantize(encoding, rows[list(tokens)])
     return None

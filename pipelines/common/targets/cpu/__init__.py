@@ -10,7 +10,7 @@ from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.session import compile_graph
 from pipelines.common.ort.state import capacity
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Availability, Device, Job
+from pipelines.common.program.target import Availability, Deployment, Device
 from pipelines.common.program.tensors import named
 from pipelines.common.system import available_memory, processor, total_memory
 from pipelines.common.targets.cpu.rules import RULES
@@ -30,50 +30,52 @@ class CpuTarget:
         """See `Target.availability`; every machine that this runs on has a processor."""
         return Availability((Device(processor(), total_memory(), available_memory()),))
 
-    def lower(self, job: Job) -> LoweredGraph:
+    def lower(self, deployment: Deployment) -> LoweredGraph:
         """See `Target.lower`."""
-        return job.program.lowered(job, "cpu", RULES, "float32")
+        return deployment.program.lowered(deployment, "cpu", RULES, "float32")
 
-    def prepare(self, job: Job) -> None:
+    def prepare(self, deployment: Deployment) -> None:
         """See `Target.prepare`."""
-        self.lower(job)
+        self.lower(deployment)
 
-    def start(self, job: Job) -> Runner:
+    def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`."""
         # What is too large at the least is refused before a graph is built for it. Rules of op
         # packages may keep the state in halves of float32.
-        least = 2 if job.packages else 4
-        job.require_memory("cpu", job.program.weight_bytes, least * job.state_elements, slots=1)
-        graph = self.lower(job)
-        job.require_memory(
+        least = 2 if deployment.packages else 4
+        deployment.require_memory(
+            "cpu", deployment.program.weight_bytes, least * deployment.state_elements, slots=1
+        )
+        graph = self.lower(deployment)
+        deployment.require_memory(
             "cpu",
             sum(_COPIES.get(weight.layout, 1) * weight.nbytes for weight in graph.weights),
-            graph.state_bytes * capacity(job.max_length),
-            job.slots,
+            graph.state_bytes * capacity(deployment.max_length),
+            deployment.slots,
         )
-        report(job, graph, "cpu")
-        return _start(job, graph)
+        report(deployment, graph, "cpu")
+        return _start(deployment, graph)
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""
         return {"onnxruntime": onnxruntime().__version__}
 
 
-def _start(job: Job, graph: LoweredGraph) -> CpuRunner:
-    cos, sin = rope.tables(job.frequencies, job.max_length)
-    with job.progress.phase("load", "preparing weights"):
-        tensors = named(job.program.tensors(graph, LAYOUTS, job.packages))
-    libraries = [package.library for package in at_work(job, graph) if package.library]
-    by = makers(job, graph)
-    with job.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
-        compiled = compile_graph(graph, tensors, libraries, job.threads)
-        by.check_interface(compiled.session, job.config.layers)
+def _start(deployment: Deployment, graph: LoweredGraph) -> CpuRunner:
+    cos, sin = rope.tables(deployment.frequencies, deployment.max_length)
+    with deployment.progress.phase("load", "preparing weights"):
+        tensors = named(deployment.program.tensors(graph, LAYOUTS, deployment.packages))
+    libraries = [package.library for package in at_work(deployment, graph) if package.library]
+    by = makers(deployment, graph)
+    with deployment.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
+        compiled = compile_graph(graph, tensors, libraries, deployment.threads)
+        by.check_interface(compiled.session, deployment.config.layers)
     return CpuRunner(
         compiled.session,
-        job.config,
+        deployment.config,
         {**compiled.inputs, "cos": cos, "sin": sin},
-        slots=job.slots,
-        max_length=job.max_length,
+        slots=deployment.slots,
+        max_length=deployment.max_length,
         lent=compiled.lent,
         makers=by,
         batch_invariant=graph.batch_invariant,

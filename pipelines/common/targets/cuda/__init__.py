@@ -26,7 +26,7 @@ from pipelines.common.ort.session import Provider, make_session
 from pipelines.common.ort.state import capacity
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Availability, Device, Job
+from pipelines.common.program.target import Availability, Deployment, Device
 from pipelines.common.targets.cuda import driver
 
 if TYPE_CHECKING:
@@ -95,41 +95,45 @@ class CudaTarget:
         """See `Target.layouts`."""
         return LAYOUTS
 
-    def lower(self, job: Job) -> LoweredGraph:
+    def lower(self, deployment: Deployment) -> LoweredGraph:
         """See `Target.lower`."""
         from pipelines.common.targets.cuda.rules import activation_type, rules
 
-        activations = activation_type(job.program.encodings)
+        activations = activation_type(deployment.program.encodings)
         own = rules(activations, packed=self._fpa_intb_gemm)
-        return job.program.lowered(job, "cuda", own, activations)
+        return deployment.program.lowered(deployment, "cuda", own, activations)
 
-    def prepare(self, job: Job) -> None:
+    def prepare(self, deployment: Deployment) -> None:
         """See `Target.prepare`."""
-        self.lower(job)
+        self.lower(deployment)
 
-    def start(self, job: Job) -> Runner:
+    def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`."""
         # Not before: ``auto`` looks at this target in every run.
         from pipelines.common.targets.cuda.footprint import footprint
         from pipelines.common.targets.cuda.rules import activation_type
 
-        free = self._free_memory(job.device)
+        free = self._free_memory(deployment.device)
         # What is too large at the least is refused before a graph is built for it. Rules of op
         # packages may keep the state in halves of float32.
-        exact = activation_type(job.program.encodings) == "float32" and not job.packages
-        least = (4 if exact else 2) * job.state_elements
-        job.require_memory("cuda", job.program.weight_bytes, least, slots=1, available=free)
-        graph = self.lower(job)
-        job.require_memory(
+        exact = (
+            activation_type(deployment.program.encodings) == "float32" and not deployment.packages
+        )
+        least = (4 if exact else 2) * deployment.state_elements
+        deployment.require_memory(
+            "cuda", deployment.program.weight_bytes, least, slots=1, available=free
+        )
+        graph = self.lower(deployment)
+        deployment.require_memory(
             "cuda",
-            footprint(job, graph),
-            graph.state_bytes * capacity(job.max_length),
-            job.slots,
+            footprint(deployment, graph),
+            graph.state_bytes * capacity(deployment.max_length),
+            deployment.slots,
             available=free,
         )
-        report(job, graph, "cuda")
-        with _in_use(job.device):
-            return self._load(job, graph)
+        report(deployment, graph, "cuda")
+        with _in_use(deployment.device):
+            return self._load(deployment, graph)
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""
@@ -150,21 +154,25 @@ class CudaTarget:
                 f" is full, or one has it for itself: {error}"
             ) from error
 
-    def _load(self, job: Job, graph: LoweredGraph) -> CudaRunner:
+    def _load(self, deployment: Deployment, graph: LoweredGraph) -> CudaRunner:
         from pipelines.common.targets.cuda.memory import Memory, upload
         from pipelines.common.targets.cuda.runner import CudaRunner
 
-        memory = Memory("cuda", job.device)
-        with job.progress.phase("load", "copying weights to the device"):
-            tensors = upload(job.program.tensors(graph, LAYOUTS, job.packages), memory)
-        by = makers(job, graph)
-        with job.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
-            session = self._compile(job, graph, tensors)
-            by.check_interface(session, job.config.layers)
-        return CudaRunner(session, job, graph, tensors, memory, graph_capture=self._graph_capture)
+        memory = Memory("cuda", deployment.device)
+        with deployment.progress.phase("load", "copying weights to the device"):
+            tensors = upload(
+                deployment.program.tensors(graph, LAYOUTS, deployment.packages), memory
+            )
+        by = makers(deployment, graph)
+        with deployment.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
+            session = self._compile(deployment, graph, tensors)
+            by.check_interface(session, deployment.config.layers)
+        return CudaRunner(
+            session, deployment, graph, tensors, memory, graph_capture=self._graph_capture
+        )
 
     def _compile(
-        self, job: Job, graph: LoweredGraph, tensors: dict[str, OrtValue]
+        self, deployment: Deployment, graph: LoweredGraph, tensors: dict[str, OrtValue]
     ) -> InferenceSession:
         """A session with the constants among the tensors, which are taken out of them."""
         value = onnxruntime().OrtValue
@@ -174,11 +182,11 @@ class CudaTarget:
             for weight in graph.weights
             if weight.constant
         }
-        libraries = [package.library for package in at_work(job, graph) if package.library]
+        libraries = [package.library for package in at_work(deployment, graph) if package.library]
 
         def session(*, graph_capture: bool) -> InferenceSession:
-            provider = self._provider(job.device, graph_capture=graph_capture)
-            made = make_session(graph, constants, provider, libraries, job.threads)
+            provider = self._provider(deployment.device, graph_capture=graph_capture)
+            made = make_session(graph, constants, provider, libraries, deployment.threads)
             require_placement(made, PROVIDER, shape_nodes(graph.model))
             return made
 

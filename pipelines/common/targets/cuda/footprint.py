@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipelines.common.graph.rules import LoweredGraph, element_type
 from pipelines.common.ort.state import capacity
 from pipelines.common.program.runner import PREFILL_CHUNK
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 
 _LIBRARIES = 256 << 20
 """Bytes that cuBLAS and the provider's kernels take for themselves; an allowance."""
@@ -14,30 +14,30 @@ _DECODED_ROWS = 32768
 """Rows of a large matrix that the provider turns from blocks to floats at a time."""
 
 
-def footprint(job: Job, graph: LoweredGraph) -> int:
+def footprint(deployment: Deployment, graph: LoweredGraph) -> int:
     """Bytes for weights, activations and libraries.
 
     Constants are counted twice, since the runtime packs them beside what it is given.
 
     Args:
-        job: What is to run.
+        deployment: What is to run.
         graph: Its graph.
     """
     weights = sum(
         weight.nbytes * (2 if weight.constant else 1) for weight in graph.weights if not weight.host
     )
-    return weights + _activations(job, graph) + _LIBRARIES
+    return weights + _activations(deployment, graph) + _LIBRARIES
 
 
-def _activations(job: Job, graph: LoweredGraph) -> int:
+def _activations(deployment: Deployment, graph: LoweredGraph) -> int:
     """A chunk of a prompt in a layer, or a step of all slots, whichever is more; and logits."""
-    config = job.config
+    config = deployment.config
     element = element_type(graph.activations).itemsize
-    tokens = max(PREFILL_CHUNK, job.slots)
+    tokens = max(PREFILL_CHUNK, deployment.slots)
     layer = tokens * (4 * config.hidden_size + 3 * config.intermediate_size) * element
     if graph.activations == "float32":  # its attention has scores and probabilities of all pairs
-        layer += 2 * tokens * config.heads * capacity(job.max_length) * element
+        layer += 2 * tokens * config.heads * capacity(deployment.max_length) * element
     matrix = max(config.intermediate_size, min(config.vocabulary, _DECODED_ROWS))
     decoded = matrix * config.hidden_size * element
-    logits = job.slots * config.vocabulary * (element + 4)
+    logits = deployment.slots * config.vocabulary * (element + 4)
     return layer + decoded + logits

@@ -16,7 +16,7 @@ from pipelines.common.ort.session import input_types
 from pipelines.common.ort.state import capacity
 from pipelines.common.program.runner import Candidates
 from pipelines.common.program.slot_runner import SlotRunner
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 from pipelines.common.targets.cuda.candidates import CandidateSearch
 from pipelines.common.targets.cuda.memory import Copies, Memory, run, write
 
@@ -36,7 +36,7 @@ class CudaRunner(SlotRunner):
 
     Args:
         session: The compiled graph.
-        job: What it was compiled for.
+        deployment: What it was compiled for.
         graph: The graph.
         tensors: Its weights that are no constants, by name.
         memory: The device's, where they are.
@@ -48,26 +48,26 @@ class CudaRunner(SlotRunner):
     def __init__(
         self,
         session: InferenceSession,
-        job: Job,
+        deployment: Deployment,
         graph: LoweredGraph,
         tensors: Mapping[str, OrtValue],
         memory: Memory,
         *,
         graph_capture: bool,
     ) -> None:
-        super().__init__(job.slots, job.max_length, job.config.vocabulary)
+        super().__init__(deployment.slots, deployment.max_length, deployment.config.vocabulary)
         self._session = session
         self._memory = memory
         self._graph_capture = graph_capture
-        self._makers = makers(job, graph)
+        self._makers = makers(deployment, graph)
         self._shapes = {weight.name: weight.shape for weight in graph.weights}
         self._types = input_types(session)
         self._unread = _unread(graph)
         self._activations = element_type(graph.activations)
 
-        config = job.config
-        positions = capacity(job.max_length)
-        self._tables = rope.tables(job.frequencies, positions)
+        config = deployment.config
+        positions = capacity(deployment.max_length)
+        self._tables = rope.tables(deployment.frequencies, positions)
         rotary = {
             name: memory.holding(table.astype(self._types[name]))
             for name, table in zip(("cos", "sin"), self._tables, strict=True)
@@ -76,7 +76,7 @@ class CudaRunner(SlotRunner):
         self._fixed = {**tensors, **rotary}
         self._slot_shape = (config.kv_heads, positions, config.head_dim)
         self._state = {
-            name: memory.allocate((job.slots, *self._slot_shape), self._types[name])
+            name: memory.allocate((deployment.slots, *self._slot_shape), self._types[name])
             for name in (f"{half}.{n}" for half in ("key", "value") for n in range(config.layers))
         }
         self._arithmetic = self._types.keys() - self._fixed.keys() - self._state.keys() - _PLACES
@@ -85,7 +85,7 @@ class CudaRunner(SlotRunner):
 
         self._prompt = _Call(self)
         self._steps: dict[int, _Call] = {}
-        self._step_logits = memory.allocate((job.slots, 1, config.vocabulary), np.float32)
+        self._step_logits = memory.allocate((deployment.slots, 1, config.vocabulary), np.float32)
         self._search = CandidateSearch(
             memory, self._step_logits.data_ptr(), config.vocabulary, graph_capture=graph_capture
         )

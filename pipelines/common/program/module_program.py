@@ -13,7 +13,7 @@ from pipelines.common.errors import LoweringError, NoRuleError, PluginError, Usa
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.store import lowered_graph
-from pipelines.common.program.target import Job
+from pipelines.common.program.target import Deployment
 from pipelines.common.program.tensors import Made, make_tensors
 from pipelines.common.program.weights import WeightSource
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Network:
+class ModuleProgram:
     """Implements `pipelines.common.program.target.Program`.
 
     Attributes:
@@ -57,7 +57,7 @@ class Network:
         return self.weights.fingerprint
 
     def lowered(
-        self, job: Job, target: str, rules: Sequence[Rule], activations: str
+        self, deployment: Deployment, target: str, rules: Sequence[Rule], activations: str
     ) -> LoweredGraph:
         """See `Program.lowered`; the graph comes from the cache or is newly made.
 
@@ -65,7 +65,7 @@ class Network:
             LoweringError: No rule takes an operator; it names the packages that have one.
         """
         try:
-            return lowered_graph(self, job, target, rules, activations)
+            return lowered_graph(self, deployment, target, rules, activations)
         except NoRuleError as error:
             with_one = self.packages_with(error.operator)
             listed = [f"'{name}' (for {', '.join(on)})" for name, on in with_one.items()]
@@ -82,7 +82,7 @@ class Network:
         """See `Program.tensors`."""
         return make_tensors(self.weights, graph.weights, layouts, packages)
 
-    def make(self, job: Job) -> nn.Module:
+    def make(self, deployment: Deployment) -> nn.Module:
         """The decoder's torch module; imports torch and whatever the module is made of.
 
         Raises:
@@ -98,14 +98,14 @@ class Network:
                 f"the working directory cannot be used ({error.strerror}), and PyTorch needs one;"
                 " change to another"
             ) from error
-        for package in job.packages:
+        for package in deployment.packages:
             package.declare_operators()
         module, _, function = self.function.partition(":")
-        network: nn.Module = getattr(importlib.import_module(module), function)(job.config)
+        network: nn.Module = getattr(importlib.import_module(module), function)(deployment.config)
         parameters = {name for name, _ in network.named_parameters()}
         if differing := sorted(parameters ^ self.weights.encodings.keys()):
             raise PluginError(
-                f"the network of {self.function} and the weight table of pipeline {job.pipeline} do"
-                f" not agree about {listed(differing)}"
+                f"the network of {self.function} and the weight table of pipeline"
+                f" {deployment.pipeline} do not agree about {listed(differing)}"
             )
         return network
