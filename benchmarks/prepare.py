@@ -14,17 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import median, print_machine, print_table
-from pipelines.common.encodings.encodings import (
-    BF16,
-    F16,
-    Q4_0,
-    Q4_1,
-    Q6_K,
-    Q8_0,
-    Encoding,
-    dequantize,
-)
-from pipelines.common.encodings.quantize import quantize
+from pipelines.common.encodings import BF16, BLOCKS, ENCODINGS, F16, Q4_0, Q8_0, Encoding
+from pipelines.common.encodings.convert import dequantize, quantize
 from pipelines.common.ort import layouts
 
 
@@ -53,27 +44,29 @@ def figure(
 def lay_out(encoding: Encoding, raw: NDArray[np.uint8]) -> list[NDArray[Any]]:
     """All the tensors that the cpu target makes of a matrix in a block encoding."""
     tensors: list[NDArray[Any]] = [layouts.codes(encoding, raw), layouts.scales(encoding, raw)]
-    if encoding == Q4_1:
+    if encoding.coded is not None and encoding.coded.offsets is not None:
         tensors.append(layouts.offsets(encoding, raw))
     return tensors
 
 
 def stored(encoding: Encoding, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A matrix as a file has it; of q6_k, which nothing here can write, some matrix."""
-    if encoding != Q6_K:
+    """A matrix as a file has it; in an encoding that nothing here can write, some matrix."""
+    if encoding.encode is not None:
         return quantize(encoding, values)
-    shape = (*values.shape[:-1], values.shape[-1] // Q6_K.block_size, Q6_K.block_bytes)
-    blocks = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    blocks[..., -2:] = np.array([2.0**-14], np.float16).view(np.uint8)
-    return blocks.reshape(len(values), -1)
+    assert encoding.coded is not None
+    rows, columns = values.shape
+    raw = np.random.default_rng(0).integers(0, 256, (rows, encoding.row_bytes(columns)), np.uint8)
+    raw.reshape(-1).view(encoding.coded.dtype)["d"] = 2.0**-14
+    return raw
 
 
 def figures(rows: int, columns: int, runs: int) -> Iterator[tuple[str, str, float]]:
     """A `figure` for each preparation there is, of normally distributed weights."""
     values = np.random.default_rng(0).standard_normal((rows, columns), np.float32)
-    for encoding in (Q4_0, Q4_1, Q8_0, Q6_K):
+    for name in BLOCKS:
+        encoding = ENCODINGS[name]
         yield figure("codes and scales", lay_out, encoding, stored(encoding, values), runs)
-    for encoding in (F16, BF16, Q4_0, Q8_0, Q6_K):
+    for encoding in (F16, BF16, *map(ENCODINGS.__getitem__, BLOCKS)):
         yield figure("float32", dequantize, encoding, stored(encoding, values), runs)
     for encoding in (Q4_0, Q8_0):
         yield figure(encoding.name, quantize, encoding, values, runs)

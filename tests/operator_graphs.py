@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.gguf.reader import open_gguf
 from pipelines.common.checkpoints.table import Weight
-from pipelines.common.encodings.encodings import ENCODINGS, Encoding
+from pipelines.common.encodings import ENCODINGS, Encoding
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import PLACEHOLDER, LoweredGraph, Rule
 from pipelines.common.ops import DOMAIN

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.common.encodings.encodings import ENCODINGS
+from pipelines.common.encodings import BLOCKS, ENCODINGS, FLOATS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Emitter, Rule
 from pipelines.common.op_check.examples import Examples
@@ -18,8 +18,6 @@ from . import examples
 
 DOMAIN = "pipelines.native"
 
-BLOCKS = ("q4_0", "q4_1", "q8_0", "q6_k")
-FLOATS = ("f32", "f16", "bf16")
 STORED = (*BLOCKS, *FLOATS)
 
 INT8 = 0.03

@@ -20,7 +20,8 @@ from pipelines.common import parallel
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.gguf.reader import open_gguf
 from pipelines.common.checkpoints.table import Kind, Weight
-from pipelines.common.encodings.encodings import ENCODINGS, dequantize
+from pipelines.common.encodings import ENCODINGS
+from pipelines.common.encodings.convert import dequantize
 from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.program import weights as source_module
 from pipelines.common.program.weights import REQUESTS, WeightSource, run_encoding

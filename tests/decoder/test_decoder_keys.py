@@ -16,7 +16,7 @@ from pipelines.common.checkpoints.gguf import rope
 from pipelines.common.checkpoints.gguf.keys import KEYS, Use, check_keys
 from pipelines.common.checkpoints.model_file import Metadata, MetadataArray, TensorInfo
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.encodings.encodings import F32, Q4_0
+from pipelines.common.encodings import F32, Q4_0
 from pipelines.common.errors import ModelFileError
 
 CONFIG = DecoderConfig(320, 128, 256, 512, 2, 4, 2, 64, 1e-5, 500000.0)

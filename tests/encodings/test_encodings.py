@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.common.encodings.encodings import (
+from pipelines.common.encodings import (
     BF16,
     ENCODINGS,
     F16,
@@ -18,8 +18,9 @@ from pipelines.common.encodings.encodings import (
     Q6_K,
     Q8_0,
     Encoding,
-    dequantize,
+    advice,
 )
+from pipelines.common.encodings.convert import dequantize
 
 SEVERAL_CHUNKS = (1200, 1024)
 
@@ -64,9 +65,9 @@ def test_what_ggml_has_removed_is_known_by_name(number: int) -> None:
     removed = GGML_TYPES[number]
     assert removed.name == REMOVED[number]
     assert not removed.supported
-    assert removed.advice.startswith(f"{removed} was removed from ggml, {removed.successor} took")
+    assert advice(removed).startswith(f"{removed} was removed from ggml, {removed.successor} took")
     # A file in what took its place would have to run.
-    named = removed.advice.rpartition(" in ")[2].lower().split(" or ")
+    named = advice(removed).rpartition(" in ")[2].lower().split(" or ")
     assert named == ([removed.successor] if removed.successor in ENCODINGS else [*ENCODINGS])
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.common.encodings.encodings import BF16, F16, Q4_0, Q4_1, Q8_0, Encoding, dequantize
-from pipelines.common.encodings.quantize import convert_rows, quantize
+from pipelines.common.encodings import BF16, F16, Q4_0, Q4_1, Q8_0, Encoding
+from pipelines.common.encodings.convert import convert_rows, dequantize, quantize
 
 GENERATOR = np.random.default_rng(0)
 NORMAL = GENERATOR.standard_normal((1200, 1024)).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from pipelines.common.cache import Cache
-from pipelines.common.encodings.encodings import Q4_0, Encoding
+from pipelines.common.encodings import Q4_0, Encoding
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.target import Deployment

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.encodings.encodings import ENCODINGS, F32, Q4_0, Q8_0, Encoding
+from pipelines.common.encodings import ENCODINGS, F32, Q4_0, Q8_0, Encoding
 from pipelines.common.graph.build import build
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import LoweredGraph, Rule

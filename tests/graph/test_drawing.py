@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 from test_anatomy import CONTEXT, LAYERS, encodings, of_target
 
-from pipelines.common.encodings.encodings import Q8_0
+from pipelines.common.encodings import Q8_0
 from pipelines.common.ops import DOMAIN
 from pipelines.common.view import anatomy, svg
 from pipelines.common.view.anatomy import Anatomy

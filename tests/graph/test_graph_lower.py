@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from pipelines.common.encodings.encodings import F32, Q4_0, Q4_1, Q6_K, Q8_0, Encoding
+from pipelines.common.encodings import F32, Q4_0, Q4_1, Q6_K, Q8_0, Encoding
 from pipelines.common.errors import LoweringError
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import LoweredGraph, Rule

@@ -17,7 +17,7 @@ from kept_graphs import cache_of, get, network
 from tiny_models import llama, open_model, random_tokens, write_gguf
 
 from pipelines.common.cache import Cache
-from pipelines.common.encodings.encodings import F32
+from pipelines.common.encodings import F32
 from pipelines.common.errors import LoweringError
 from pipelines.common.graph import build
 from pipelines.common.graph.rules import LoweredGraph

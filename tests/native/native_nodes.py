@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from pipelines.common.encodings.encodings import ENCODINGS
+from pipelines.common.encodings import ENCODINGS
 
 DOMAIN = "pipelines.native"
 _SCALES = {"q4_0": (0,), "q4_1": (0, 2), "q8_0": (0,), "q6_k": (208,)}

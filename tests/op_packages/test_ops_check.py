@@ -138,7 +138,7 @@ def test_every_encoding_is_tried() -> None:
 
 def test_a_layout_that_is_wrong_for_one_encoding_fails_for_it_alone() -> None:
     def values(encoding: Any, stored: Any) -> Any:
-        from pipelines.common.encodings.encodings import dequantize
+        from pipelines.common.encodings.convert import dequantize
 
         scale = np.float32(1.01 if encoding.name == "q4_1" else 1)
         return dequantize(encoding, stored) * scale

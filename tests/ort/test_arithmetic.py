@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from operator_graphs import Array, Matrix, Operator, compute, lowered, stored
 
 from pipelines.common import ops
-from pipelines.common.encodings.encodings import F32
+from pipelines.common.encodings import F32
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.ort import arithmetic

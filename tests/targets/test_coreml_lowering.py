@@ -15,7 +15,8 @@ from operator_graphs import Matrix
 from tiny_models import open_model
 
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.encodings.encodings import F32, Q4_0, dequantize
+from pipelines.common.encodings import F32, Q4_0
+from pipelines.common.encodings.convert import dequantize
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.build import build
 from pipelines.common.graph.lower import lower

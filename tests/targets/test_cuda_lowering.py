@@ -19,7 +19,7 @@ from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
 
 from pipelines.common import ops
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.encodings.encodings import BF16, F16, F32, Q4_0, Encoding
+from pipelines.common.encodings import BF16, F16, F32, Q4_0, Encoding
 from pipelines.common.graph.build import build
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import LoweredGraph

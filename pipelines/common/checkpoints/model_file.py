@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias, TypeVar
 
-from pipelines.common.encodings.encodings import Encoding
+from pipelines.common.encodings import Encoding
 from pipelines.common.errors import ModelFileError, quoted
 from pipelines.common.files import exists, open_regular
 

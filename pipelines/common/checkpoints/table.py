@@ -8,7 +8,7 @@ from itertools import dropwhile
 from typing import Literal, TypeAlias
 
 from pipelines.common.checkpoints.model_file import ModelFile
-from pipelines.common.encodings.encodings import Encoding
+from pipelines.common.encodings import Encoding, advice
 from pipelines.common.errors import ModelFileError, listed, quoted
 
 Kind: TypeAlias = Literal["linear", "embedding", "head", "vector"]
@@ -66,7 +66,7 @@ def check_table(file: ModelFile, table: Sequence[Weight], *, ignored: Collection
         )
         if items
     ]
-    problems += [f"{of.advice} (here: {listed(items)})" for of, items in unsupported.items()]
+    problems += [f"{advice(of)} (here: {listed(items)})" for of, items in unsupported.items()]
     if problems:
         raise ModelFileError(f"{file.path}: does not fit the model: {'; '.join(problems)}")
 

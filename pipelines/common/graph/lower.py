@@ -23,7 +23,7 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.rewriter import pattern
 
-from pipelines.common.encodings.encodings import Encoding
+from pipelines.common.encodings import Encoding
 from pipelines.common.errors import LoweringError, NoRuleError
 from pipelines.common.graph.pattern_trace import trace
 from pipelines.common.graph.precision import calculate_in

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, partialmethod
 from typing import Any
 
-from pipelines.common.encodings.encodings import ENCODINGS
+from pipelines.common.encodings import ENCODINGS
 from pipelines.common.graph.rules import Rule
 
 

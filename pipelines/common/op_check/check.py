@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.encodings.encodings import ENCODINGS, F32, Encoding
+from pipelines.common.encodings import ENCODINGS, F32, Encoding
 from pipelines.common.errors import OpPackageError, PipelineError
 from pipelines.common.graph.lower import lower
 from pipelines.common.graph.pattern_trace import Traced, trace

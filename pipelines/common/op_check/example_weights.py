@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.gguf.reader import open_gguf
 from pipelines.common.checkpoints.table import Weight
-from pipelines.common.encodings.encodings import F32, Encoding
-from pipelines.common.encodings.quantize import quantize
+from pipelines.common.encodings import F32, Encoding
+from pipelines.common.encodings.convert import dequantize, quantize
 from pipelines.common.program.weights import WeightSource
 
 Array = NDArray[Any]
@@ -56,12 +56,13 @@ def weight_file(
 
 def _encoded(values: Array, encoding: Encoding) -> NDArray[np.uint8]:
     """Rows in an encoding; where there is no quantizer, other values of about the same size."""
-    if encoding.name != "q6_k":
+    if encoding.encode is not None:
         return quantize(encoding, values)
+    assert encoding.coded is not None
+    rows, columns = values.shape
     generator = np.random.default_rng(values.size)
-    blocks = generator.integers(
-        0, 256, (values.size // encoding.block_size, encoding.block_bytes), np.uint8
-    )
-    # Scales of 16 elements are -128 to 127 and codes -32 to 31: 1,400 is the size of their product.
-    blocks[:, -2:] = np.full((len(blocks), 1), values.std() / 1400, np.float16).view(np.uint8)
-    return blocks.reshape(len(values), -1)
+    raw = generator.integers(0, 256, (rows, encoding.row_bytes(columns)), np.uint8)
+    scales = raw.reshape(-1).view(encoding.coded.dtype)["d"]
+    scales[...] = 1
+    scales[...] = values.std() / dequantize(encoding, raw).std()
+    return raw

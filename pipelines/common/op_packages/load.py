@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipelines.common.encodings.encodings import ENCODINGS
+from pipelines.common.encodings import ENCODINGS
 from pipelines.common.errors import OpPackageError, one_line
 from pipelines.common.graph import patterns
 from pipelines.common.graph.pattern_trace import trace

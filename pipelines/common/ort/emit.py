@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from pipelines.common.encodings import ENCODINGS
+from pipelines.common.encodings.encoding import Coded
 from pipelines.common.graph.rules import Emitter
 
 MICROSOFT = "com.microsoft"
@@ -28,16 +30,19 @@ last token, ``[batch]`` int32, and the length of the longest row or a bound of i
 """
 
 
-def block_format(op: Emitter, weight: Any) -> tuple[int, int]:
-    """Bits of a code and elements that share a scale, for the block-quantized operators."""
-    return {"q4_0": (4, 32), "q4_1": (4, 32), "q8_0": (8, 32), "q6_k": (8, 16)}[op.encoding(weight)]
+def coded(op: Emitter, weight: Any) -> Coded:
+    """How the codes and scales of a weight in blocks are laid out."""
+    result = ENCODINGS[op.encoding(weight)].coded
+    assert result is not None, "the rule takes weights in blocks only"
+    return result
 
 
 def block_product(
     op: Emitter, x: Any, weight: Any, *, constant: bool = True, **attributes: int
 ) -> Any:
     """`Linear` with a weight in blocks; as constants, the runtime can pack codes and scales."""
-    bits, block = block_format(op, weight)
+    form = coded(op, weight)
+    bits, block = form.bits, form.group
     rows, width = op.shape(weight)
     return op.MatMulNBits(
         x,
@@ -59,11 +64,12 @@ def block_product(
 
 
 def offset_product(op: Emitter, x: Any, weight: Any) -> Any:
-    """What `block_product` leaves out of q4_1: a block's offset times its activations' sum."""
+    """What `block_product` leaves out of formats with offsets: those times activations' sums."""
+    group = coded(op, weight).group
     rows, width = op.shape(weight)
-    blocks = op.Reshape(x, op.Constant(value_ints=[0, 0, -1, 32]))
+    blocks = op.Reshape(x, op.Constant(value_ints=[0, 0, -1, group]))
     sums = op.ReduceSum(blocks, op.Constant(value_ints=[-1]), keepdims=0)
-    shape = (rows, width // 32)
+    shape = (rows, width // group)
     offsets = op.weight(weight, "offsets", shape, op.activations, constant=False)
     return op.FusedMatMul(sums, offsets, transB=1, _domain=MICROSOFT)
 
@@ -79,7 +85,8 @@ def float_product(op: Emitter, x: Any, weight: Any) -> Any:
 
 def block_rows(op: Emitter, tokens: Any, weight: Any, *, constant: bool = True) -> Any:
     """`Embedding` with a weight in blocks."""
-    bits, block = block_format(op, weight)
+    form = coded(op, weight)
+    bits, block = form.bits, form.group
     rows, width = op.shape(weight)
     return op.GatherBlockQuantized(
         op.weight(weight, "codes_by_row", (rows, width * bits // 8), np.uint8, constant=constant),
@@ -95,7 +102,8 @@ def block_rows(op: Emitter, tokens: Any, weight: Any, *, constant: bool = True) 
 
 def float_rows(op: Emitter, tokens: Any, weight: Any) -> Any:
     """`Embedding` with a weight in float16, as it is stored, or in the type of the activations."""
-    kind = np.dtype(np.float16) if op.encoding(weight) == "f16" else op.activations
+    stored = ENCODINGS[op.encoding(weight)].element
+    kind = np.dtype(np.float16) if stored == "float16" else op.activations
     table = op.weight(weight, kind.name, op.shape(weight), kind, constant=False)
     rows = op.Gather(table, tokens)
     if kind == op.activations:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.encodings.encodings import Encoding
+from pipelines.common.encodings import Encoding
 from pipelines.common.graph.rules import Rule
 
 Layout: TypeAlias = Callable[[Encoding, NDArray[np.uint8]], NDArray[Any]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.encodings.encodings import BF16, F16
+from pipelines.common.encodings import BF16, F16
 from pipelines.common.errors import OpPackageError
 from pipelines.common.graph.rules import LAYOUTS, LoweredWeight, element_type
 from pipelines.common.program.package import Layout, LoadedPackage

@@ -16,34 +16,24 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common import encodings
 from pipelines.common.cache import Cache, digest
 from pipelines.common.checkpoints import pages
 from pipelines.common.checkpoints.mapped import map_file
 from pipelines.common.checkpoints.model_file import ModelFile
 from pipelines.common.checkpoints.table import Kind, Weight
-from pipelines.common.encodings import encodings, quantize
-from pipelines.common.encodings.encodings import (
-    BF16,
-    F16,
-    F32,
-    Q4_0,
-    Q4_1,
-    Q8_0,
-    Encoding,
-    dequantize,
-)
-from pipelines.common.encodings.quantize import convert_rows
+from pipelines.common.encodings import F32, Q4_0, Q8_0, Encoding
+from pipelines.common.encodings.convert import convert_rows, dequantize
 from pipelines.common.errors import CacheError, ModelFileError, UsageError, quoted
 from pipelines.common.parallel import for_row_chunks
 
 REQUESTS: Final = ("q4_0", "q8_0", "float32", "auto")
 """What a user can ask the big matrices to run in."""
 
-_CODE: Final = (Path(encodings.__file__), Path(quantize.__file__))
+_CODE: Final = sorted(Path(encodings.__file__).parent.glob("*.py"))
 """What says how weights are converted."""
 
 _FILE: Final = "weights.bin"
-_FLOATS: Final = (F32, F16, BF16)
 
 
 def run_encoding(requested: str, kind: Kind, stored: Encoding) -> Encoding:
@@ -58,12 +48,11 @@ def run_encoding(requested: str, kind: Kind, stored: Encoding) -> Encoding:
         return F32
     if requested == "q4_0":
         if kind == "linear":
-            return stored if stored in (Q4_0, Q4_1) else Q4_0
+            return stored if stored.coded is not None and stored.coded.bits == 4 else Q4_0
         # Embedding and output matrix keep a higher precision, as in the files llama.cpp writes.
-        return Q8_0 if stored in _FLOATS else stored
+        return Q8_0 if stored.element else stored
     if requested == "q8_0":
-        # Of the other block formats only q4_0 has an exact form in q8_0.
-        return Q8_0 if stored in (*_FLOATS, Q4_0) else stored
+        return Q8_0 if stored.element or stored.exact_in_q8_0 else stored
     return stored
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines.common.encodings import ENCODINGS
 from pipelines.common.registry.hookspecs import (
     OpPackageRecord,
     PipelineRecord,
@@ -69,7 +70,7 @@ def register_weight_formats() -> list[WeightFormatRecord]:
     return [
         WeightFormatRecord(
             name="gguf",
-            summary="GGUF: F32, F16, BF16, Q8_0, Q4_0, Q4_1 and Q6_K tensors.",
+            summary=f"GGUF: tensors in {', '.join(map(str.upper, ENCODINGS))}.",
             suffixes=(".gguf",),
             open="pipelines.common.checkpoints.gguf.reader:open_gguf",
             magic=(b"GGUF",),

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from pipelines.common.encodings.encodings import Encoding
+from pipelines.common.encodings import Encoding
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ops import DOMAIN
 from pipelines.common.view.parts import find_parts, is_state

@@ -28,7 +28,7 @@ from pipelines.common.checkpoints.model_file import (
     Scalar,
     TensorInfo,
 )
-from pipelines.common.encodings.encodings import GGML_TYPES
+from pipelines.common.encodings import GGML_TYPES
 from pipelines.common.errors import ModelFileError, quoted
 
 MAGIC: Final = b"GGUF"

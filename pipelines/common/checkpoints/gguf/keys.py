@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from pipelines.common.checkpoints.model_file import Metadata, ModelFile
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.encodings.encodings import BF16, F16, F32
+from pipelines.common.encodings import BF16, F16, F32
 from pipelines.common.errors import ModelFileError, listed, quoted
 
 

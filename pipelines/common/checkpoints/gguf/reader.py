@@ -21,6 +21,7 @@ from pipelines.common.checkpoints import pages
 from pipelines.common.checkpoints.gguf.header import read_header
 from pipelines.common.checkpoints.mapped import map_file
 from pipelines.common.checkpoints.model_file import Metadata, TensorInfo, open_file
+from pipelines.common.encodings import advice
 from pipelines.common.errors import ModelFileError, quoted
 
 _WORD: Final = 8
@@ -71,7 +72,7 @@ class GGUFFile:
         if not tensor.encoding.supported:
             raise ModelFileError(
                 f"{self.path}: tensor {quoted(name)} is in an encoding that is only listed:"
-                f" {tensor.encoding.advice}"
+                f" {advice(tensor.encoding)}"
             )
         raw = self._data[tensor.offset : tensor.offset + tensor.nbytes]
         if tensor.offset % _WORD:

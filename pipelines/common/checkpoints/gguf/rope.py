@@ -12,6 +12,7 @@ from pipelines.common.checkpoints.gguf.rope_scaling import RopeScaling
 from pipelines.common.checkpoints.model_file import ModelFile
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.elementary import power
+from pipelines.common.encodings import F32
 from pipelines.common.errors import ModelFileError
 
 FACTORS = "rope_freqs.weight"
@@ -59,9 +60,9 @@ def _scaled(
 def _divisors(file: ModelFile, pairs: int) -> NDArray[np.float32]:
     """The tensor `FACTORS`."""
     info = file.tensors[FACTORS]
-    if info.shape != (pairs,) or info.encoding.name != "f32":
+    if info.shape != (pairs,) or info.encoding != F32:
         raise ModelFileError(
-            f"{file.path}: tensor '{FACTORS}' is {info.encoding.name} {list(info.shape)};"
+            f"{file.path}: tensor '{FACTORS}' is {info.encoding} {list(info.shape)};"
             f" expected f32 [{pairs}]"
         )
     return file.raw(FACTORS).view(np.float32).reshape(pairs)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.encodings import ENCODINGS
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import onnxruntime
@@ -218,7 +219,8 @@ def _check_dimensions(config: DecoderConfig, pipeline: str) -> None:
 def _tell_of_float16(deployment: Deployment, graph: LoweredGraph, size: int) -> None:
     """Says what becomes of matrices in other encodings."""
     matrices = [weight for weight in graph.weights if not weight.host and len(weight.shape) > 1]
-    others = sorted({weight.encoding for weight in matrices} - {"f16"})
+    encodings = {weight.encoding for weight in matrices}
+    others = sorted(name for name in encodings if ENCODINGS[name].element != "float16")
     if others:
         deployment.progress.notice(
             f"target coreml computes with float16 weights: those in {', '.join(others)} are"

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.encodings.encodings import Encoding, dequantize_into
+from pipelines.common.encodings import Encoding
+from pipelines.common.encodings.convert import dequantize_into
 from pipelines.common.parallel import for_row_chunks
 from pipelines.common.program.package import Layout
 

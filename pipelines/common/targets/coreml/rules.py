@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.common.encodings.encodings import ENCODINGS
+from pipelines.common.encodings import ENCODINGS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
 from pipelines.common.ort import arithmetic

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipelines.common import opened
 from pipelines.common.cache import digest
-from pipelines.common.encodings.encodings import ENCODINGS, dequantize
+from pipelines.common.encodings import ENCODINGS
+from pipelines.common.encodings.convert import dequantize
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.program.sources import changed, sources, versions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from pipelines.common.encodings import FLOATS, WITH_OFFSETS, WITHOUT_OFFSETS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
 from pipelines.common.ort import emit
@@ -21,9 +22,11 @@ def _block_product_with_offsets(op: Emitter, x: Any, weight: Any) -> Any:
 
 
 def _block_rows_with_offsets(op: Emitter, tokens: Any, weight: Any) -> Any:
+    group = emit.coded(op, weight).group
     rows, width = op.shape(weight)
-    offsets = op.weight(weight, "offsets", (rows, width // 32), constant=False)
-    blocks = op.Reshape(emit.block_rows(op, tokens, weight), op.Constant(value_ints=[0, 0, -1, 32]))
+    offsets = op.weight(weight, "offsets", (rows, width // group), constant=False)
+    by_group = op.Constant(value_ints=[0, 0, -1, group])
+    blocks = op.Reshape(emit.block_rows(op, tokens, weight), by_group)
     shifted = op.Add(blocks, op.Unsqueeze(op.Gather(offsets, tokens), op.Constant(value_ints=[-1])))
     return op.Reshape(shifted, op.Constant(value_ints=[0, 0, -1]))
 
@@ -35,26 +38,23 @@ def _lengths(op: Emitter, total: Any, _half: Any) -> tuple[Any, Any]:
 
 _grouped = partial(emit.attention, lengths=_lengths)
 
-_BLOCKS = ("q4_0", "q8_0", "q6_k")
-_FLOATS = ("f32", "f16", "bf16")
-
 RULES: tuple[Rule, ...] = (
-    Rule("MatMulNBits", patterns.linear, _block_product, {"weight": _BLOCKS}),
+    Rule("MatMulNBits", patterns.linear, _block_product, {"weight": WITHOUT_OFFSETS}),
     Rule(
         "MatMulNBits with offsets",
         patterns.linear,
         _block_product_with_offsets,
-        {"weight": ("q4_1",)},
+        {"weight": WITH_OFFSETS},
     ),
-    Rule("FusedMatMul", patterns.linear, emit.float_product, {"weight": _FLOATS}),
-    Rule("GatherBlockQuantized", patterns.embedding, emit.block_rows, {"weight": _BLOCKS}),
+    Rule("FusedMatMul", patterns.linear, emit.float_product, {"weight": FLOATS}),
+    Rule("GatherBlockQuantized", patterns.embedding, emit.block_rows, {"weight": WITHOUT_OFFSETS}),
     Rule(
         "GatherBlockQuantized with offsets",
         patterns.embedding,
         _block_rows_with_offsets,
-        {"weight": ("q4_1",)},
+        {"weight": WITH_OFFSETS},
     ),
-    Rule("Gather", patterns.embedding, emit.float_rows, {"weight": _FLOATS}),
+    Rule("Gather", patterns.embedding, emit.float_rows, {"weight": FLOATS}),
     Rule(
         "SimplifiedLayerNormalization",
         patterns.rms_norm,

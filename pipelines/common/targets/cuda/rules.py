@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.common.encodings import ENCODINGS, FLOATS, WITH_OFFSETS, WITHOUT_OFFSETS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
 from pipelines.common.ort import arithmetic, emit
@@ -31,9 +32,10 @@ def activation_type(encodings: Collection[str]) -> str:
     Float16 has the scales of block formats exactly. A network in bfloat16 may have values that
     float16 has no room for.
     """
-    if set(encodings) <= {"f32"}:
+    elements = {ENCODINGS[name].element for name in encodings}
+    if elements <= {"float32"}:
         return "float32"
-    return "bfloat16" if "bf16" in encodings else "float16"
+    return "bfloat16" if "bfloat16" in elements else "float16"
 
 
 def rules(activations: str, *, packed: bool) -> tuple[Rule, ...]:
@@ -48,11 +50,11 @@ def rules(activations: str, *, packed: bool) -> tuple[Rule, ...]:
     with_offsets = partial(_block_product_with_offsets, packed=packed)
     name = f"{'packed ' * packed}MatMulNBits"  # cached graphs are told apart by the rules' names
     return (
-        Rule(name, patterns.linear, product, {"weight": _BLOCKS}),
-        Rule(f"{name} with offsets", patterns.linear, with_offsets, {"weight": ("q4_1",)}),
-        Rule("FusedMatMul", patterns.linear, emit.float_product, {"weight": _FLOATS}),
-        Rule("GatherBlockQuantized", patterns.embedding, _block_rows, {"weight": _BLOCKS}),
-        Rule("Gather", patterns.embedding, emit.float_rows, {"weight": (*_FLOATS, "q4_1")}),
+        Rule(name, patterns.linear, product, {"weight": WITHOUT_OFFSETS}),
+        Rule(f"{name} with offsets", patterns.linear, with_offsets, {"weight": WITH_OFFSETS}),
+        Rule("FusedMatMul", patterns.linear, emit.float_product, {"weight": FLOATS}),
+        Rule("GatherBlockQuantized", patterns.embedding, _block_rows, {"weight": WITHOUT_OFFSETS}),
+        Rule("Gather", patterns.embedding, emit.float_rows, {"weight": (*FLOATS, *WITH_OFFSETS)}),
         Rule(
             "SkipSimplifiedLayerNormalization",
             _residual_norm_pattern,
@@ -72,8 +74,8 @@ def rules(activations: str, *, packed: bool) -> tuple[Rule, ...]:
 
 
 def _block_product(op: Emitter, x: Any, weight: Any, *, packed: bool) -> Any:
-    _, block = emit.block_format(op, weight)
-    return emit.block_product(op, x, weight, constant=packed and block == 32)
+    constant = packed and emit.coded(op, weight).group == 32
+    return emit.block_product(op, x, weight, constant=constant)
 
 
 def _block_product_with_offsets(op: Emitter, x: Any, weight: Any, *, packed: bool) -> Any:
@@ -132,6 +134,3 @@ _EXACT_ATTENTION = (
     Rule("attention in arithmetic", patterns.attention, arithmetic.attention),
     Rule("rotation in arithmetic", patterns.rope, arithmetic.rope),
 )
-
-_BLOCKS = ("q4_0", "q8_0", "q6_k")
-_FLOATS = ("f32", "f16", "bf16")

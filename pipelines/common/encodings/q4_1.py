@@ -1,0 +1,47 @@
+"""q4_1, 32 elements in 2 + 2 + 16 bytes: ``d * q + m``, d and m binary16; nibbles as in q4_0."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.common.encodings.encoding import (
+    Coded,
+    Encoding,
+    decode_by_gguf,
+    encode_by_gguf,
+    scales_are_d,
+)
+
+if TYPE_CHECKING:
+    from pipelines.common.encodings.encoding import Blocks, Bytes, Floats
+
+
+def _codes(blocks: Blocks, out: Bytes) -> None:
+    from pipelines.common.encodings.nibbles import regroup
+
+    regroup(blocks["codes"], out)
+
+
+def _offsets(blocks: Blocks, out: Floats) -> None:
+    """What is missing in ``(q - 8) * d``: ``m + 8 d``."""
+    out[:, 0] = blocks["d"]
+    out *= 8
+    out[:, 0] += blocks["m"]
+
+
+Q4_1 = Encoding(
+    "q4_1",
+    3,
+    32,
+    20,
+    decode_by_gguf,
+    encode_by_gguf,
+    coded=Coded(
+        fields=(("d", "<f2"), ("m", "<f2"), ("codes", "V16")),
+        bits=4,
+        group=32,
+        codes=_codes,
+        scales=scales_are_d,
+        offsets=_offsets,
+    ),
+)
