@@ -7,8 +7,8 @@
 
 namespace native {
 
-// ggml's numbers for the encodings.
-enum class Encoding : int64_t { f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q8_0 = 8, q6_k = 14, bf16 = 30 };
+// ggml's number of an encoding; each of those there are is named by its format (formats.h).
+enum class Encoding : int64_t {};
 
 constexpr int kLanes = 16;      // rows of a matrix that are computed together
 constexpr int kMaxTokens = 16;  // tokens that are

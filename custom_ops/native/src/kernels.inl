@@ -7,227 +7,137 @@
 #include <cmath>
 #include <cstring>
 
+#include "formats.h"
 #include "kernels.h"
-#include "tiles.h"
 
 namespace {
 
 using native::AttentionJob;
+using native::Bfloat;
+using native::BlockFormats;
+using native::Constant;
 using native::Encoding;
+using native::FloatFormats;
 using native::kLanes;
 using native::Output;
 using native::Panel;
+using native::Reading;
+using native::unrolled;
 
 // ---- products with packed matrices ----
 
 // What is computed together: some tokens of a panel, times one or two groups of sixteen rows. Two groups
-// share the loads of activations, of which there is one for each dot product otherwise.
+// share the loads of activations, of which there is one for each dot product otherwise. It is also what formats are
+// multiplied with: they are read before this file.
 template <int width_, int tokens_, int groups_>
 struct Shape {
-  static constexpr int width = width_, tokens = tokens_, groups = groups_;
+  static constexpr int width = width_, tokens = tokens_, groups = groups_, code_offset = kCodeOffset;
   // Where few tokens share a line, memory is what they wait for, so later ones are asked for.
   static constexpr bool asks_ahead = width <= 8 && tokens == width;
-};
 
-template <class S, class Lanes>
-using Each = Lanes[S::groups][S::tokens];
+  using F32 = ::F32;
+  using I32 = ::I32;
+  using Codes = ::Codes;
+  using Activations = ::Activations;
+  using Sums = F32[groups][tokens];
+  using Dots = I32[groups][tokens];
 
-// Calls `body` with every group and token.
-template <class S, class Body>
-inline void for_each(const Body& body) {
-  for (int g = 0; g < S::groups; ++g)
-    for (int t = 0; t < S::tokens; ++t) body(g, t);
-}
+  // The tokens' activations; `b` counts blocks of 32 from the tile's first column on.
+  struct Tokens {
+    const Panel& panel;
+    int64_t block;  // of the tile's first column
+    int first;      // token
 
-template <class S>
-inline Codes load_line(const uint8_t* line, int64_t ahead) {
-  if (S::asks_ahead) prefetch(line + ahead);
-  return Codes::load(line);
-}
-
-// The products of two blocks' lines of nibbles, the tiles of the second group `stride` bytes further on.
-template <class S>
-inline void dot_nibbles(Each<S, I32>& dots, const uint8_t* lines, int64_t stride, int64_t ahead, const int8_t* codes) {
-  for (int j = 0; j < 4; ++j) {
-    Codes low[S::groups], high[S::groups];
-    for (int g = 0; g < S::groups; ++g) {
-      const Codes line = load_line<S>(lines + g * stride + 64 * j, ahead);
-      low[g] = low_nibbles(line);
-      high[g] = high_nibbles(line);
+    // Of four columns, those of line `line`.
+    NATIVE_INLINED const int8_t* codes(int b, int line = 0) const {
+      return panel.codes + (((block + b) * 8 + line) * width + first) * 4;
     }
-    for (int t = 0; t < S::tokens; ++t) {
-      const Activations x = Activations::load(codes + (j * S::width + t) * 4);
-      for (int g = 0; g < S::groups; ++g) dots[g][t] = dot(dots[g][t], low[g], x);
-    }
-    for (int t = 0; t < S::tokens; ++t) {
-      const Activations x = Activations::load(codes + ((j + 4) * S::width + t) * 4);
-      for (int g = 0; g < S::groups; ++g) dots[g][t] = dot(dots[g][t], high[g], x);
+    NATIVE_INLINED const float* scales(int b) const { return panel.scales + (block + b) * width + first; }
+    NATIVE_INLINED const int32_t* sums(int b) const { return panel.sums + (block + b) * width + first; }
+    NATIVE_INLINED const int32_t* sums_16(int b, int half) const { return panel.sums_16 + ((block + b) * 2 + half) * width + first; }
+  };
+
+  // Calls `body` with every group and token.
+  template <class Body>
+  static inline NATIVE_INLINED void for_each(const Body& body) {
+    for (int g = 0; g < groups; ++g)
+      for (int t = 0; t < tokens; ++t) body(g, t);
+  }
+
+  static inline NATIVE_INLINED void ask_for(const uint8_t* line) { prefetch(line); }
+  static inline NATIVE_INLINED Codes load_line(const uint8_t* line, Reading reading) {
+    if (asks_ahead) ask_for(line + reading.ahead);
+    return Codes::load(line);
+  }
+
+  template <int count, int place>
+  static inline NATIVE_INLINED Codes with_bits(Codes low, Codes high) {
+    return ::with_bits<count, place>(low, high);
+  }
+
+  // dots += a line of codes of each group * four columns of activations
+  static inline NATIVE_INLINED void add_line(Dots& dots, const Codes (&line)[groups], const int8_t* activations) {
+    for (int t = 0; t < tokens; ++t) {
+      const Activations x = Activations::load(activations + 4 * t);
+      for (int g = 0; g < groups; ++g) dots[g][t] = dot(dots[g][t], line[g], x);
     }
   }
-}
 
-// sums += dots * scale of the row * scale of the token
-template <class S>
-inline void add_scaled(Each<S, F32>& sums, const Each<S, I32>& dots, const uint8_t* scales, int64_t stride,
-                       const float* token_scales) {
-  F32 scale[S::groups];
-  for (int g = 0; g < S::groups; ++g) scale[g] = F32::load_half(scales + g * stride);
-  for (int t = 0; t < S::tokens; ++t) {
-    const F32 token_scale = F32::all(token_scales[t]);
-    for (int g = 0; g < S::groups; ++g) sums[g][t] = fma(to_float(dots[g][t]), scale[g] * token_scale, sums[g][t]);
-  }
-}
-
-// Each format adds the products of one tile (of each group) to `sums`.
-
-struct Q4_0 {
-  static constexpr Encoding encoding = Encoding::q4_0;
-  static constexpr int max_tokens = kTokens, max_groups = kGroups;
-
-  template <class S>
-  static void add(const uint8_t* tile, int64_t stride, int64_t ahead, const Panel& x, int64_t block, int first,
-                  Each<S, F32>& sums) {
-    for (int b = 0; b < 2; ++b, ++block) {
-      const int64_t place = block * S::width + first;
-      Each<S, I32> dots;
-      for_each<S>([&](int g, int t) { dots[g][t] = I32::all(x.sums[place + t]); });
-      dot_nibbles<S>(dots, tile + 64 + 256 * b, stride, ahead, x.codes + (block * 8 * S::width + first) * 4);
-      add_scaled<S>(sums, dots, tile + 32 * b, stride, x.scales + place);
-    }
-  }
-};
-
-struct Q4_1 {
-  static constexpr Encoding encoding = Encoding::q4_1;
-  static constexpr int max_tokens = kTokens, max_groups = kGroups;
-
-  template <class S>
-  static void add(const uint8_t* tile, int64_t stride, int64_t ahead, const Panel& x, int64_t block, int first,
-                  Each<S, F32>& sums) {
-    for (int b = 0; b < 2; ++b, ++block) {
-      const int64_t place = block * S::width + first;
-      Each<S, I32> dots;
-      for_each<S>([&](int g, int t) { dots[g][t] = I32::zero(); });
-      dot_nibbles<S>(dots, tile + 128 + 256 * b, stride, ahead, x.codes + (block * 8 * S::width + first) * 4);
-      add_scaled<S>(sums, dots, tile + 32 * b, stride, x.scales + place);
-      for_each<S>([&](int g, int t) {
-        const F32 offset = F32::load_half(tile + 64 + 32 * b + g * stride);
-        const float sum = static_cast<float>(x.sums[place + t]) * -0.125f * x.scales[place + t];
-        sums[g][t] = fma(offset, F32::all(sum), sums[g][t]);
-      });
-    }
-  }
-};
-
-struct Q8_0 {
-  static constexpr Encoding encoding = Encoding::q8_0;
-  static constexpr int max_tokens = kTokens, max_groups = kGroups;
-
-  template <class S>
-  static void add(const uint8_t* tile, int64_t stride, int64_t ahead, const Panel& x, int64_t block, int first,
-                  Each<S, F32>& sums) {
-    // Two pointers: an address is the sum of two registers, of which `stride` is one.
-    const uint8_t *lines = tile + 64, *asked = lines + ahead;
-    for (int b = 0; b < 2; ++b, ++block) {
-      const int64_t place = block * S::width + first;
-      Each<S, I32> dots;
-      for_each<S>([&](int g, int t) { dots[g][t] = I32::all(x.sums[place + t] * (kCodeOffset / 8)); });
-      for (int j = 0; j < 8; ++j, lines += 64, asked += 64) {
-        Codes line[S::groups];
-        for (int g = 0; g < S::groups; ++g) {
-          if (S::asks_ahead) prefetch(asked + g * stride);
-          line[g] = signed_codes(Codes::load(lines + g * stride));
-        }
-        for (int t = 0; t < S::tokens; ++t) {
-          const Activations codes = Activations::load(x.codes + ((block * 8 + j) * S::width + first + t) * 4);
-          for (int g = 0; g < S::groups; ++g) dots[g][t] = dot_signed(dots[g][t], line[g], codes);
-        }
+  // dots += a block's lines of nibbles * its activations
+  static inline NATIVE_INLINED void add_nibbles(Dots& dots, const native::CodeLine (&lines)[4], Reading reading, const int8_t* activations) {
+    unrolled<4>([&](auto line_number) NATIVE_INLINED {
+      constexpr int j = line_number.value;
+      Codes low[groups], high[groups];
+      for (int g = 0; g < groups; ++g) {
+        const Codes line = load_line(lines[j] + g * reading.stride, reading);
+        low[g] = low_nibbles(line);
+        high[g] = high_nibbles(line);
       }
-      add_scaled<S>(sums, dots, tile + 32 * b, stride, x.scales + place);
+      add_line(dots, low, activations + j * width * 4);
+      add_line(dots, high, activations + (j + 4) * width * 4);
+    });
+  }
+
+  // sums += dots * scale of the row * scale of the token
+  static inline NATIVE_INLINED void add_scaled(Sums& sums, const Dots& dots, const native::Half (&scales)[kLanes], Reading reading,
+                         const float* token_scales) {
+    F32 scale[groups];
+    for (int g = 0; g < groups; ++g) scale[g] = F32::load_half(scales[0].bytes + g * reading.stride);
+    for (int t = 0; t < tokens; ++t) {
+      const F32 token_scale = F32::all(token_scales[t]);
+      for (int g = 0; g < groups; ++g) sums[g][t] = fma(to_float(dots[g][t]), scale[g] * token_scale, sums[g][t]);
     }
   }
 };
 
-// A tile is one super-block of 256: two halves of four quarters of 32; a quarter has two scales.
-struct Q6_K {
-  static constexpr Encoding encoding = Encoding::q6_k;
-  static constexpr int max_tokens = (kTokens + 1) / 2, max_groups = 1;  // two sums at a time take the registers
-
-  template <class S>
-  static void add(const uint8_t* tile, int64_t, int64_t ahead, const Panel& x, int64_t block, int first,
-                  Each<S, F32>& sums) {
-    constexpr int tokens = S::tokens, width = S::width;
-    const F32 d = F32::load_half(tile);
-    for (int half = 0; half < 2; ++half) {
-      const uint8_t* lines = tile + 320 + 1536 * half;
-      for (int pair = 0; pair < 2; ++pair) {  // quarters 0 and 2 share lines of nibbles, so do 1 and 3
-        I32 scaled[2][tokens];
-        for (int part = 0; part < 2; ++part) {  // halves of a quarter
-          I32 dots[2][tokens];
-          for (int q = 0; q < 2; ++q) {
-            const int32_t* start = x.sums_16 + ((block + 4 * half + pair + 2 * q) * 2 + part) * width + first;
-            for (int t = 0; t < tokens; ++t) dots[q][t] = I32::all(start[t]);
-          }
-          for (int j = 0; j < 4; ++j) {
-            const uint8_t* upper_bits = lines + (part * 4 + j) * 128;
-            const uint8_t* nibbles = pair == 0 ? upper_bits + 64 : lines + 1024 + (part * 4 + j) * 64;
-            const Codes high = pair == 0 ? load_line<S>(upper_bits, ahead) : Codes::load(upper_bits);
-            const Codes line = load_line<S>(nibbles, ahead);
-            const Codes lower = pair == 0 ? with_high_bits<0>(low_nibbles(line), high)
-                                          : with_high_bits<1>(low_nibbles(line), high);
-            const Codes upper = pair == 0 ? with_high_bits<2>(high_nibbles(line), high)
-                                          : with_high_bits<3>(high_nibbles(line), high);
-            const int8_t* codes = x.codes + (((block + 4 * half + pair) * 8 + part * 4 + j) * width + first) * 4;
-            for (int t = 0; t < tokens; ++t) {
-              dots[0][t] = dot(dots[0][t], lower, Activations::load(codes + t * 4));
-              dots[1][t] = dot(dots[1][t], upper, Activations::load(codes + (16 * width + t) * 4));
-            }
-          }
-          for (int q = 0; q < 2; ++q) {
-            const I32 scale = I32::load_bytes(tile + 64 + ((4 * half + pair + 2 * q) * 2 + part) * 16);
-            for (int t = 0; t < tokens; ++t) {
-              const I32 product = dots[q][t] * scale;
-              scaled[q][t] = part == 0 ? product : scaled[q][t] + product;
-            }
-          }
-        }
-        for (int q = 0; q < 2; ++q) {
-          const float* scales = x.scales + (block + 4 * half + pair + 2 * q) * width + first;
-          for (int t = 0; t < tokens; ++t)
-            sums[0][t] = fma(to_float(scaled[q][t]), d * F32::all(scales[t]), sums[0][t]);
-        }
-      }
-    }
-  }
-};
-
-// Groups of rows times some tokens of a panel, from `first` on. The tiles of the second group are `stride`
-// bytes after those of the first.
+// Groups of rows times some tokens of a panel, from `first` on.
 template <class Format, class S>
-inline void multiply(const uint8_t* tiles, int64_t stride, int64_t ahead, const Panel& x, int first,
-                     Each<S, F32>& sums) {
-  constexpr int64_t bytes = native::tile_bytes(Format::encoding), header = native::tile_header(Format::encoding);
-  constexpr int64_t blocks = native::tile_columns(Format::encoding) / 32;
-  for_each<S>([&](int g, int t) { sums[g][t] = F32::zero(); });
-  for (int64_t block = 0; block < x.columns / 32; block += blocks, tiles += bytes) {
+inline NATIVE_INLINED void multiply(const uint8_t* tiles, Reading reading, const Panel& x, int first, typename S::Sums& sums) {
+  using Tile = typename Format::Tile;
+  constexpr int64_t blocks = Format::tile_columns / 32;
+  S::for_each([&](int g, int t) NATIVE_INLINED { sums[g][t] = F32::zero(); });
+  for (int64_t block = 0; block < x.columns / 32; block += blocks, tiles += sizeof(Tile)) {
     // The lines of codes are asked for one by one where `add` does that.
-    const int64_t asked = S::asks_ahead ? header : x.leads && first == 0 ? bytes : 0;
+    const int64_t asked = S::asks_ahead ? Format::header : x.leads && first == 0 ? sizeof(Tile) : 0;
     for (int g = 0; g < S::groups; ++g)
-      for (int64_t line = 0; line < asked; line += 64) prefetch(tiles + g * stride + ahead + line);
-    Format::template add<S>(tiles, stride, ahead, x, block, first, sums);
+      for (int64_t line = 0; line < asked; line += 64) prefetch(tiles + g * reading.stride + reading.ahead + line);
+    const typename S::Tokens tokens{x, block, first};
+    Format::template add<S>(*reinterpret_cast<const Tile*>(tiles), reading, tokens, sums);
   }
 }
 
 template <class Format>
 inline int64_t bytes_of_group(const Panel& x) {
-  return native::tile_bytes(Format::encoding) * (x.columns / native::tile_columns(Format::encoding));
+  return static_cast<int64_t>(sizeof(typename Format::Tile)) * (x.columns / Format::tile_columns);
 }
 
-// The shape in which a panel is multiplied by a format.
+// The shape in which a panel is multiplied by a format. Where a format has several sums for a token in registers, there
+// is room for fewer tokens, and not for a second group.
 template <class Format, int width>
 struct Best {
-  static constexpr int groups = width >= 8 ? Format::max_groups : 1;
-  static constexpr int most = Format::max_tokens / groups;
+  static constexpr int sums = Format::sums_a_token;
+  static constexpr int groups = width >= 8 && sums == 1 ? kGroups : 1;
+  static constexpr int most = (kTokens + sums - 1) / sums / groups;
   static constexpr int tokens = width < most ? width : most;
 };
 
@@ -250,10 +160,11 @@ inline void rows_of_product(const uint8_t* tiles, int64_t row, int64_t apart, in
                             const Output& output) {
   using S = Shape<width, Best<Format, width>::tokens, groups>;
   const int64_t bytes = bytes_of_group<Format>(x);
+  const Reading reading{apart / kLanes * bytes, ahead};
   for (int first = 0; first < width && first < count; first += S::tokens) {
-    Each<S, F32> sums;
-    multiply<Format, S>(tiles + row / kLanes * bytes, apart / kLanes * bytes, ahead, x, first, sums);
-    for_each<S>([&](int g, int t) {
+    typename S::Sums sums;
+    multiply<Format, S>(tiles + row / kLanes * bytes, reading, x, first, sums);
+    S::for_each([&](int g, int t) {
       if (first + t < count) store(sums[g][t], row + g * apart, first + t, output);
     });
   }
@@ -272,21 +183,7 @@ void product_of(const uint8_t* tiles, int64_t ahead, int64_t first, int64_t last
     rows_of_product<Format, width, 1>(tiles, row, 0, ahead, x, count, output);
 }
 
-// Calls `body` with the format of an encoding, and with the width of a panel as a constant.
-template <class Body>
-inline void with_format(Encoding encoding, const Body& body) {
-  switch (encoding) {
-    case Encoding::q4_0: return body(Q4_0{});
-    case Encoding::q4_1: return body(Q4_1{});
-    case Encoding::q8_0: return body(Q8_0{});
-    case Encoding::q6_k: return body(Q6_K{});
-    default: return;
-  }
-}
-template <int n>
-struct Constant {
-  static constexpr int value = n;
-};
+// Calls `body` with the width of a panel as a constant.
 template <class Body>
 inline void with_width(int width, const Body& body) {
   switch (width) {
@@ -300,7 +197,7 @@ inline void with_width(int width, const Body& body) {
 
 void product(Encoding encoding, const uint8_t* tiles, int64_t ahead, int64_t first, int64_t last, const Panel& x,
              int tokens, const Output& output) {
-  with_format(encoding, [&](auto format) {
+  BlockFormats::with(encoding, [&](auto format) {
     with_width(x.width, [&](auto width) {
       product_of<decltype(format), decltype(width)::value>(tiles, ahead, first, last, x, tokens, output);
     });
@@ -341,9 +238,6 @@ inline F32 load_lanes(const uint16_t* row, int64_t i, int64_t count) {
   for (int64_t j = 0; i + j < count; ++j) lanes[j] = row[i + j];
   return F32::load_half(lanes);
 }
-struct Bfloat {
-  uint16_t bits;
-};
 inline F32 load_lanes(const Bfloat* row, int64_t i, int64_t count) {
   if (i + kLanes <= count) return F32::load_bfloat(row + i);
   Bfloat lanes[kLanes] = {};
@@ -421,12 +315,12 @@ void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t ahead, int
     for (int start = 0; start < width && start < count; start += Group::tokens) {
       F32 sums[2][Group::tokens];
       if constexpr (Group::groups == 2) {
-        multiply<Format, Shape<width, Group::tokens, 2>>(gates, ups - gates, ahead, x, start, sums);
+        multiply<Format, Shape<width, Group::tokens, 2>>(gates, Reading{ups - gates, ahead}, x, start, sums);
       } else {
         using One = Shape<width, Group::tokens, 1>;
-        Each<One, F32> one;
+        typename One::Sums one;
         for (int i = 0; i < 2; ++i) {
-          multiply<Format, One>(i == 0 ? gates : ups, 0, ahead, x, start, one);
+          multiply<Format, One>(i == 0 ? gates : ups, Reading{0, ahead}, x, start, one);
           for (int t = 0; t < Group::tokens; ++t) sums[i][t] = one[0][t];
         }
       }
@@ -438,7 +332,7 @@ void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t ahead, int
 
 void gated_product(Encoding encoding, const uint8_t* gate, const uint8_t* up, int64_t ahead, int64_t first,
                    int64_t last, const Panel& x, int tokens, const Output& output) {
-  with_format(encoding, [&](auto format) {
+  BlockFormats::with(encoding, [&](auto format) {
     with_width(x.width, [&](auto width) {
       gated_product_of<decltype(format), decltype(width)::value>(gate, up, ahead, first, last, x, tokens, output);
     });
@@ -502,14 +396,10 @@ void float_product_of(const Element* matrix, int64_t ahead, int64_t first, int64
 
 void float_product(Encoding encoding, const uint8_t* matrix, int64_t ahead, int64_t first, int64_t last,
                    const float* x, int64_t columns, int64_t tokens, const Output& output) {
-  const auto multiply_by = [&](auto* elements) {
+  FloatFormats::with(encoding, [&](auto format) {
+    const auto* elements = reinterpret_cast<const typename decltype(format)::Element*>(matrix);
     float_product_of(elements, ahead, first, last, x, columns, tokens, output);
-  };
-  switch (encoding) {
-    case Encoding::f16: return multiply_by(reinterpret_cast<const uint16_t*>(matrix));
-    case Encoding::bf16: return multiply_by(reinterpret_cast<const Bfloat*>(matrix));
-    default: return multiply_by(reinterpret_cast<const float*>(matrix));
-  }
+  });
 }
 
 // ---- attention ----

@@ -22,7 +22,7 @@
 #include <emmintrin.h>
 #endif
 
-#include "tiles.h"
+#include "formats.h"
 
 namespace native {
 
@@ -80,54 +80,23 @@ void write_line(uint8_t* to, const uint8_t* from) {
 #endif
 }
 
-// Each puts one block of one row into a tile. `lane` is the row within the tile.
-
-void put_q4_0(const uint8_t* block, int b, int lane, uint8_t* tile) {
-  std::memcpy(tile + 32 * b + 2 * lane, block, 2);
-  for (int j = 0; j < 4; ++j) std::memcpy(tile + 64 + 256 * b + 64 * j + 4 * lane, block + 2 + 4 * j, 4);
-}
-
-void put_q4_1(const uint8_t* block, int b, int lane, uint8_t* tile) {
-  std::memcpy(tile + 32 * b + 2 * lane, block, 2);
-  std::memcpy(tile + 64 + 32 * b + 2 * lane, block + 2, 2);
-  for (int j = 0; j < 4; ++j) std::memcpy(tile + 128 + 256 * b + 64 * j + 4 * lane, block + 4 + 4 * j, 4);
-}
-
-void put_q8_0(const uint8_t* block, int b, int lane, uint8_t* tile) {
-  std::memcpy(tile + 32 * b + 2 * lane, block, 2);
-  for (int j = 0; j < 8; ++j) std::memcpy(tile + 64 + 512 * b + 64 * j + 4 * lane, block + 2 + 4 * j, 4);
-}
-
-void put_q6_k(const uint8_t* block, int, int lane, uint8_t* tile) {
-  const uint8_t *low = block, *high = block + 128, *scales = block + 192;
-  std::memcpy(tile + 2 * lane, block + 208, 2);
-  for (int i = 0; i < 16; ++i) tile[64 + 16 * i + lane] = scales[i];
-  for (int half = 0; half < 2; ++half) {
-    for (int j = 0; j < 8; ++j) {
-      uint8_t* lines = tile + 320 + 1536 * half + 4 * lane;
-      std::memcpy(lines + 128 * j, high + 32 * half + 4 * j, 4);
-      std::memcpy(lines + 128 * j + 64, low + 64 * half + 4 * j, 4);
-      std::memcpy(lines + 1024 + 64 * j, low + 64 * half + 32 + 4 * j, 4);
-    }
-  }
-}
-
 // Rows `first` to `last`, whose tiles begin at `tiles`; rows beyond the matrix have scales of zero.
-template <Encoding encoding, class Put>
-void pack_rows(const uint8_t* stored, int64_t first, int64_t last, int64_t rows, int64_t columns, uint8_t* tiles,
-               Put put) {
-  const int64_t stride = row_bytes(encoding, columns), blocks = columns / block_columns(encoding);
-  constexpr int per_tile = tile_columns(encoding) / block_columns(encoding);
-  constexpr int64_t block_bytes = row_bytes(encoding, block_columns(encoding));
-  alignas(64) uint8_t tile[tile_bytes(encoding)] = {};
+template <class Format>
+void pack_rows(const uint8_t* stored, int64_t first, int64_t last, int64_t rows, int64_t columns, uint8_t* tiles) {
+  using Block = typename Format::Block;
+  const auto* all = reinterpret_cast<const Block*>(stored);
+  const int64_t blocks = columns / Format::columns;
+  constexpr int per_tile = Format::tile_columns / Format::columns;
+  alignas(64) typename Format::Tile tile{};
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&tile);
   for (int64_t row = first; row < last; row += kLanes) {
     for (int64_t block = 0; block < blocks; block += per_tile) {
       const bool partial = row + kLanes > rows || block + per_tile > blocks;
-      if (partial) std::memset(tile, 0, sizeof tile);
+      if (partial) tile = {};
       for (int b = 0; b < per_tile && block + b < blocks; ++b)
         for (int lane = 0; lane < kLanes && row + lane < rows; ++lane)
-          put(stored + (row + lane) * stride + (block + b) * block_bytes, b, lane, tile);
-      for (size_t line = 0; line < sizeof tile; line += 64) write_line(tiles + line, tile + line);
+          Format::pack(all[(row + lane) * blocks + block + b], b, lane, tile);
+      for (size_t line = 0; line < sizeof tile; line += 64) write_line(tiles + line, bytes + line);
       tiles += sizeof tile;
     }
   }
@@ -196,12 +165,9 @@ Matrix::Matrix(Encoding encoding, const uint8_t* stored, int64_t rows, int64_t b
       if (release) advise(source, bytes, MADV_POPULATE_READ);
 #endif
       uint8_t* tiles = tiles_.data() + group * group_bytes();
-      switch (encoding) {
-        case Encoding::q4_0: pack_rows<Encoding::q4_0>(stored, first, last, rows, columns, tiles, put_q4_0); break;
-        case Encoding::q4_1: pack_rows<Encoding::q4_1>(stored, first, last, rows, columns, tiles, put_q4_1); break;
-        case Encoding::q8_0: pack_rows<Encoding::q8_0>(stored, first, last, rows, columns, tiles, put_q8_0); break;
-        default: pack_rows<Encoding::q6_k>(stored, first, last, rows, columns, tiles, put_q6_k); break;
-      }
+      BlockFormats::with(encoding, [&](auto format) {
+        pack_rows<decltype(format)>(stored, first, last, rows, columns, tiles);
+      });
       // The file keeps what was read; this process need not hold it beside the tiles.
       if (release) advise(source, bytes, MADV_DONTNEED);
     }

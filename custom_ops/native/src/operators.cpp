@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "decode.h"
+#include "formats.h"
 #include "kernels.h"
 #include "matrix.h"
 #include "ort_custom_op.h"
-#include "tiles.h"
 
 namespace native {
 
@@ -30,15 +30,7 @@ constexpr int64_t kMostColumns = 1 << 30, kMostHeadDim = 1 << 16, kMostHeads = 1
 
 Encoding encoding_attribute(const Info& info, const std::string& name) {
   const auto encoding = static_cast<Encoding>(info.integer(name));
-  switch (encoding) {
-    case Encoding::f32:
-    case Encoding::f16:
-    case Encoding::bf16:
-    case Encoding::q4_0:
-    case Encoding::q4_1:
-    case Encoding::q8_0:
-    case Encoding::q6_k: return encoding;
-  }
+  if (is_known(encoding)) return encoding;
   throw InvalidArgument("no encoding " + std::to_string(static_cast<int64_t>(encoding)));
 }
 
@@ -148,26 +140,13 @@ class Linear {
   }
 
   void compute(Context& context) const {
-    const Kernels& kernel = kernels();
     const Tensor x = context.input(0);
     if (x.shape.empty() || x.shape.back() != columns_)
       throw InvalidArgument("the input " + text(x.shape) + " has not " + std::to_string(columns_) + " columns");
     const int64_t tokens = x.elements(0, x.shape.size() - 1);
     size_t next = 1 + matrices_.size();
-    const float* norm = nullptr;
-    if (normalizes_) {
-      const Tensor weight = context.input(next++);
-      if (weight.elements() != columns_)
-        throw InvalidArgument("the norm's weight " + text(weight.shape) + " has not the size of a row");
-      norm = weight.data<float>();
-    }
-    const float* residual = nullptr;
-    if (adds_) {
-      const Tensor added = context.input(next++);
-      if (added.elements() != tokens * matrices_[0].rows())
-        throw InvalidArgument("the residual " + text(added.shape) + " has not the size of the product");
-      residual = added.data<float>();
-    }
+    const float* norm = normalizes_ ? norm_weight(context.input(next++)) : nullptr;
+    const float* residual = adds_ ? added(context.input(next++), tokens) : nullptr;
     std::vector<float*> results;
     for (size_t i = 0; i < (gated_ ? 1 : matrices_.size()); ++i) {
       std::vector<int64_t> shape = x.shape;
@@ -175,25 +154,50 @@ class Linear {
       results.push_back(context.output(i, shape).data<float>());
     }
     if (tokens == 0) return;
-
-    const float* rows = x.data<float>();
-    float* normed = normalizes_ ? scratch<float>(tokens * columns_) : nullptr;
     const Panels panels(quantizes_ ? tokens : 0, columns_);
-    const int64_t prepared = (tokens + kMaxTokens - 1) / kMaxTokens;
-    const auto prepare = [&](size_t i) {
+    const float* rows = prepare(context, x.data<float>(), tokens, norm, panels);
+    multiply(context, rows, tokens, panels, residual, results);
+  }
+
+ private:
+  // Some rows of a matrix, which a thread multiplies.
+  struct Task {
+    size_t matrix;
+    int64_t first, last;
+  };
+
+  const float* norm_weight(const Tensor& weight) const {
+    if (weight.elements() != columns_)
+      throw InvalidArgument("the norm's weight " + text(weight.shape) + " has not the size of a row");
+    return weight.data<float>();
+  }
+
+  const float* added(const Tensor& residual, int64_t tokens) const {
+    if (residual.elements() != tokens * matrices_[0].rows())
+      throw InvalidArgument("the residual " + text(residual.shape) + " has not the size of the product");
+    return residual.data<float>();
+  }
+
+  // Normalizes the rows, if there is a norm, and quantizes them, if there are block formats. Returns what float
+  // matrices are multiplied with.
+  const float* prepare(Context& context, const float* rows, int64_t tokens, const float* norm,
+                       const Panels& panels) const {
+    if (norm == nullptr && !quantizes_) return rows;
+    const Kernels& kernel = kernels();
+    float* normed = norm != nullptr ? scratch<float>(tokens * columns_) : nullptr;
+    context.parallel_for((tokens + kMaxTokens - 1) / kMaxTokens, [&](size_t i) {
       const int64_t first = i * kMaxTokens, last = std::min<int64_t>(tokens, first + kMaxTokens);
-      for (int64_t t = first; normalizes_ && t < last; ++t)
+      for (int64_t t = first; norm != nullptr && t < last; ++t)
         kernel.rms_norm(rows + t * columns_, norm, epsilon_, columns_, normed + t * columns_);
       if (quantizes_)
-        kernel.quantize((normalizes_ ? normed : rows) + first * columns_, columns_, last - first, panels[i]);
-    };
-    if (quantizes_ || normalizes_) context.parallel_for(prepared, prepare);
-    if (normalizes_) rows = normed;
+        kernel.quantize((norm != nullptr ? normed : rows) + first * columns_, columns_, last - first, panels[i]);
+    });
+    return norm != nullptr ? normed : rows;
+  }
 
-    struct Task {
-      size_t matrix;
-      int64_t first, last;
-    };
+  void multiply(Context& context, const float* rows, int64_t tokens, const Panels& panels, const float* residual,
+                const std::vector<float*>& results) const {
+    const Kernels& kernel = kernels();
     std::vector<Task> tasks;
     for (size_t i = 0; i < results.size(); ++i) {
       // Kernels take groups of rows by twos.
@@ -224,7 +228,6 @@ class Linear {
     });
   }
 
- private:
   int64_t columns_;
   bool normalizes_, adds_, gated_;
   float epsilon_;
@@ -308,132 +311,180 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
   }
 
   void compute(Context& context) const {
-    const Kernels& kernel = kernels();
-    const Tensor query = context.input(0), key = context.input(1), value = context.input(2);
-    const Tensor past_key = context.input(3), past_value = context.input(4);
-    const Tensor pasts = context.input(5), totals = context.input(6);
-    past_key.expect(state);
-    past_value.expect(state);
-    const auto *query_rows = query.data<float>(), *key_rows = key.data<float>(), *value_rows = value.data<float>();
-    if (query.shape.size() != 3 || key.shape.size() != 3)
-      throw InvalidArgument("query " + text(query.shape) + " and key " + text(key.shape) +
-                            " have to be [batch, tokens, heads * head_dim]");
-    const int32_t *past = pasts.data<int32_t>(), *total = totals.data<int32_t>();
-    const int64_t batch = query.shape[0], length = query.shape[1];
-    const int64_t heads = query.shape[2] / head_dim_, kv_heads = key.shape[2] / head_dim_;
-    const int64_t capacity = past_key.shape.size() == 4 ? past_key.shape[2] : 0;
-    if (kv_heads < 1 || heads < 1 || heads > kMostHeads || heads % kv_heads != 0 ||
-        query.shape[2] != heads * head_dim_ || key.shape != std::vector<int64_t>{batch, length, kv_heads * head_dim_} ||
-        value.shape != key.shape || past_key.shape != std::vector<int64_t>{batch, kv_heads, capacity, head_dim_} ||
-        past_value.shape != past_key.shape || capacity % kLanes != 0)
-      throw InvalidArgument("query " + text(query.shape) + ", key " + text(key.shape) + ", value " + text(value.shape) +
-                            " and state " + text(past_key.shape) + ", " + text(past_value.shape) +
-                            " do not fit together in heads of " + std::to_string(head_dim_));
-    if (pasts.elements() != batch || totals.elements() != batch)
-      throw InvalidArgument("lengths " + text(pasts.shape) + " and " + text(totals.shape) + " are not of " +
-                            std::to_string(batch) + " sequences");
-    const float *cos = nullptr, *sin = nullptr;
-    int64_t positions = capacity;
-    if constexpr (rotates) {
-      const Tensor cosines = context.input(7), sines = context.input(8);
-      if (cosines.shape.size() != 2 || cosines.shape[1] != head_dim_ / 2 || sines.shape != cosines.shape)
-        throw InvalidArgument("the tables of cosines " + text(cosines.shape) + " and sines " + text(sines.shape) +
-                              " have to be [positions, " + std::to_string(head_dim_ / 2) + "]");
-      cos = cosines.data<float>();
-      sin = sines.data<float>();
-      positions = std::min(positions, cosines.shape[0]);
-    }
-    for (int64_t b = 0; b < batch; ++b)
-      if (past[b] < 0 || total[b] < past[b] || total[b] > positions || total[b] - past[b] > length)
-        throw InvalidArgument("a sequence of " + std::to_string(past[b]) + " to " + std::to_string(total[b]) +
-                              " tokens does not fit into " + std::to_string(positions) + " positions and rows of " +
-                              std::to_string(length));
-
-    float* mixed = context.output(0, query.shape).data<float>();
-    auto* keys = append_to(context.output(1, past_key.shape), past_key);
-    auto* values = append_to(context.output(2, past_value.shape), past_value);
-    const int64_t group = heads / kv_heads, stride = (head_dim_ + kLanes - 1) / kLanes * kLanes;
-    const int64_t head_bytes = capacity * head_dim_ * (half ? 2 : 4);
-    const int64_t pairs = head_dim_ / 2;
-
-    const auto append = [&](int64_t b, int64_t h) {
-      float* rotated = scratch<float>(stride);
-      for (int64_t s = 0; s < total[b] - past[b]; ++s) {
-        const int64_t position = past[b] + s, place = ((b * length + s) * kv_heads + h) * head_dim_;
-        const float* source = key_rows + place;
-        if (rotates) {
-          kernel.rotate(source, cos + position * pairs, sin + position * pairs, head_dim_, interleaved_, 1.0f, rotated);
-          source = rotated;
-        }
-        kernel.append(source, value_rows + place, head_dim_, position, half,
-                      keys + (b * kv_heads + h) * head_bytes, values + (b * kv_heads + h) * head_bytes);
-      }
-    };
-    const auto attend = [&](int64_t b, int64_t h, int64_t first, int64_t last) {
-      const int64_t rows = (last - first) * group;
-      float* queries = scratch<float>(2 * rows * stride);
-      float* results = queries + rows * stride;
-      for (int64_t row = 0; row < rows; ++row) {
-        const int64_t token = first + row / group, angles = (past[b] + token) * pairs;
-        const float* source = query_rows + place_of(b, token, h * group + row % group, length, heads);
-        float* target = queries + row * stride;
-        if (rotates)
-          kernel.rotate(source, cos + angles, sin + angles, head_dim_, interleaved_, scale_, target);
-        else
-          for (int64_t i = 0; i < head_dim_; ++i) target[i] = source[i] * scale_;
-      }
-      AttentionJob job{};
-      job.queries = queries;
-      job.mixed = results;
-      job.keys = keys + (b * kv_heads + h) * head_bytes;
-      job.values = values + (b * kv_heads + h) * head_bytes;
-      job.half = half;
-      job.rows = static_cast<int>(rows);
-      job.heads = static_cast<int>(group);
-      job.head_dim = static_cast<int>(head_dim_);
-      job.position = past[b] + first;
-      kernel.attend(job);
-      for (int64_t row = 0; row < rows; ++row)
-        std::memcpy(mixed + place_of(b, first + row / group, h * group + row % group, length, heads),
-                    results + row * stride, head_dim_ * sizeof(float));
-    };
-
-    if (length == 1) {
-      context.parallel_for(batch * kv_heads, [&](size_t i) {
-        const int64_t b = i / kv_heads, h = i % kv_heads;
-        append(b, h);
-        if (total[b] > past[b]) attend(b, h, 0, 1);
-        else pad(mixed, b, 0, length, heads);
+    Call call = inputs_of(context);
+    call.mixed = context.output(0, context.input(0).shape).template data<float>();
+    call.new_keys = continued(context.output(1, context.input(kPastKey).shape), context.input(kPastKey));
+    call.new_values = continued(context.output(2, context.input(kPastValue).shape), context.input(kPastValue));
+    if (call.length == 1) {
+      context.parallel_for(call.batch * call.kv_heads, [&](size_t i) {
+        const int64_t b = i / call.kv_heads, h = i % call.kv_heads;
+        append(call, b, h);
+        if (call.tokens(b) > 0) attend(call, b, h, 0, 1);
+        else pad(call, b, 0, 1);
       });
       return;
     }
-    context.parallel_for(batch * kv_heads, [&](size_t i) { append(i / kv_heads, i % kv_heads); });
+    context.parallel_for(call.batch * call.kv_heads,
+                         [&](size_t i) { append(call, i / call.kv_heads, i % call.kv_heads); });
     constexpr int64_t kTokens = 16;  // that are attended to at a time; the last ones, which see most, go first
-    const int64_t pieces = (length + kTokens - 1) / kTokens;
-    context.parallel_for(batch * kv_heads * pieces, [&](size_t i) {
-      const int64_t b = i / kv_heads % batch, h = i % kv_heads;
-      const int64_t piece = pieces - 1 - static_cast<int64_t>(i) / (kv_heads * batch);
-      const int64_t first = piece * kTokens, end = std::min(length, first + kTokens);
-      const int64_t last = std::min<int64_t>(end, total[b] - past[b]);
-      if (last > first) attend(b, h, first, last);
-      if (h == 0 && last < end) pad(mixed, b, std::max(first, last), length, heads, end);
+    const int64_t pieces = (call.length + kTokens - 1) / kTokens;
+    context.parallel_for(call.batch * call.kv_heads * pieces, [&](size_t i) {
+      const int64_t b = i / call.kv_heads % call.batch, h = i % call.kv_heads;
+      const int64_t piece = pieces - 1 - static_cast<int64_t>(i) / (call.kv_heads * call.batch);
+      const int64_t first = piece * kTokens, end = std::min(call.length, first + kTokens);
+      const int64_t last = std::min<int64_t>(end, call.tokens(b));
+      if (last > first) attend(call, b, h, first, last);
+      if (h == 0 && last < end) pad(call, b, std::max(first, last), end);
     });
   }
 
  private:
-  int64_t place_of(int64_t b, int64_t token, int64_t head, int64_t length, int64_t heads) const {
-    return ((b * length + token) * heads + head) * head_dim_;
+  static constexpr size_t kQuery = 0, kKey = 1, kValue = 2, kPastKey = 3, kPastValue = 4, kPast = 5, kTotal = 6,
+                          kCosines = 7, kSines = 8;
+
+  // What a call is given. Its memory is as the inputs and outputs above.
+  struct Call {
+    int64_t batch, length;  // sequences, and tokens of each with its padding
+    int64_t heads, kv_heads, capacity;
+    const float *query, *key, *value;
+    const int32_t *past, *total;
+    const float *cos = nullptr, *sin = nullptr;
+    int64_t positions;  // that there is room for, and angles
+    float* mixed = nullptr;
+    uint8_t *new_keys = nullptr, *new_values = nullptr;
+
+    int64_t tokens(int64_t b) const { return total[b] - past[b]; }
+    int64_t group() const { return heads / kv_heads; }
+  };
+
+  Call inputs_of(Context& context) const {
+    const Tensor query = context.input(kQuery), key = context.input(kKey), value = context.input(kValue);
+    const Tensor past_key = context.input(kPastKey), past_value = context.input(kPastValue);
+    past_key.expect(state);
+    past_value.expect(state);
+    Call call{};
+    call.query = query.data<float>();
+    call.key = key.data<float>();
+    call.value = value.data<float>();
+    call.past = context.input(kPast).template data<int32_t>();
+    call.total = context.input(kTotal).template data<int32_t>();
+    if (query.shape.size() != 3 || key.shape.size() != 3)
+      throw InvalidArgument("query " + text(query.shape) + " and key " + text(key.shape) +
+                            " have to be [batch, tokens, heads * head_dim]");
+    call.batch = query.shape[0];
+    call.length = query.shape[1];
+    call.heads = query.shape[2] / head_dim_;
+    call.kv_heads = key.shape[2] / head_dim_;
+    call.capacity = past_key.shape.size() == 4 ? past_key.shape[2] : 0;
+    call.positions = call.capacity;
+    const std::vector<int64_t> keys{call.batch, call.length, call.kv_heads * head_dim_};
+    const std::vector<int64_t> states{call.batch, call.kv_heads, call.capacity, head_dim_};
+    if (call.kv_heads < 1 || call.heads < 1 || call.heads > kMostHeads || call.heads % call.kv_heads != 0 ||
+        query.shape[2] != call.heads * head_dim_ || key.shape != keys || value.shape != keys ||
+        past_key.shape != states || past_value.shape != states || call.capacity % kLanes != 0)
+      throw InvalidArgument("query " + text(query.shape) + ", key " + text(key.shape) + ", value " + text(value.shape) +
+                            " and state " + text(past_key.shape) + ", " + text(past_value.shape) +
+                            " do not fit together in heads of " + std::to_string(head_dim_));
+    if constexpr (rotates) add_angles(call, context.input(kCosines), context.input(kSines));
+    check_lengths(call, context.input(kPast), context.input(kTotal));
+    return call;
   }
 
-  // What stands for padding has no meaning, but it is a number.
-  void pad(float* mixed, int64_t b, int64_t first, int64_t length, int64_t heads, int64_t end = 1) const {
-    std::fill(mixed + place_of(b, first, 0, length, heads), mixed + place_of(b, end, 0, length, heads), 0.0f);
+  void add_angles(Call& call, const Tensor& cosines, const Tensor& sines) const {
+    if (cosines.shape.size() != 2 || cosines.shape[1] != head_dim_ / 2 || sines.shape != cosines.shape)
+      throw InvalidArgument("the tables of cosines " + text(cosines.shape) + " and sines " + text(sines.shape) +
+                            " have to be [positions, " + std::to_string(head_dim_ / 2) + "]");
+    call.cos = cosines.data<float>();
+    call.sin = sines.data<float>();
+    call.positions = std::min(call.positions, cosines.shape[0]);
+  }
+
+  static void check_lengths(const Call& call, const Tensor& pasts, const Tensor& totals) {
+    if (pasts.elements() != call.batch || totals.elements() != call.batch)
+      throw InvalidArgument("lengths " + text(pasts.shape) + " and " + text(totals.shape) + " are not of " +
+                            std::to_string(call.batch) + " sequences");
+    for (int64_t b = 0; b < call.batch; ++b)
+      if (call.past[b] < 0 || call.total[b] < call.past[b] || call.total[b] > call.positions ||
+          call.tokens(b) > call.length)
+        throw InvalidArgument("a sequence of " + std::to_string(call.past[b]) + " to " +
+                              std::to_string(call.total[b]) + " tokens does not fit into " +
+                              std::to_string(call.positions) + " positions and rows of " +
+                              std::to_string(call.length));
   }
 
   // The new state, in place if the caller has given both the same memory.
-  static uint8_t* append_to(const Tensor& state, const Tensor& past) {
+  static uint8_t* continued(const Tensor& state, const Tensor& past) {
     if (state.bytes != past.bytes) std::memcpy(state.bytes, past.bytes, past.elements() * (half ? 2 : 4));
     return static_cast<uint8_t*>(state.bytes);
+  }
+
+  // Where a head of a token stands in query and mix; with `kv_heads` for `heads` in key and value.
+  int64_t place_of(const Call& call, int64_t b, int64_t token, int64_t head, int64_t heads) const {
+    return ((b * call.length + token) * heads + head) * head_dim_;
+  }
+
+  // Where the state of a head begins, in bytes.
+  int64_t state_of(const Call& call, int64_t b, int64_t kv_head) const {
+    return (b * call.kv_heads + kv_head) * call.capacity * head_dim_ * (half ? 2 : 4);
+  }
+
+  void rotate(const Call& call, int64_t position, const float* head, float scale, float* rotated) const {
+    const int64_t angles = position * (head_dim_ / 2);
+    kernels().rotate(head, call.cos + angles, call.sin + angles, head_dim_, interleaved_, scale, rotated);
+  }
+
+  int64_t stride() const { return (head_dim_ + kLanes - 1) / kLanes * kLanes; }
+
+  // Writes the keys and values of a sequence's tokens into the state.
+  void append(const Call& call, int64_t b, int64_t kv_head) const {
+    float* rotated = scratch<float>(stride());
+    const int64_t at = state_of(call, b, kv_head);
+    for (int64_t s = 0; s < call.tokens(b); ++s) {
+      const int64_t position = call.past[b] + s, place = place_of(call, b, s, kv_head, call.kv_heads);
+      const float* key = call.key + place;
+      if (rotates) {
+        rotate(call, position, key, 1.0f, rotated);
+        key = rotated;
+      }
+      kernels().append(key, call.value + place, head_dim_, position, half, call.new_keys + at, call.new_values + at);
+    }
+  }
+
+  // Mixes values for the tokens `first` to `last` of a sequence, in all query heads of a key-value head.
+  void attend(const Call& call, int64_t b, int64_t kv_head, int64_t first, int64_t last) const {
+    const int64_t group = call.group(), rows = (last - first) * group, at = state_of(call, b, kv_head);
+    const auto place = [&](int64_t row) {
+      return place_of(call, b, first + row / group, kv_head * group + row % group, call.heads);
+    };
+    float* queries = scratch<float>(2 * rows * stride());
+    float* results = queries + rows * stride();
+    for (int64_t row = 0; row < rows; ++row) {
+      const float* source = call.query + place(row);
+      float* target = queries + row * stride();
+      if (rotates)
+        rotate(call, call.past[b] + first + row / group, source, scale_, target);
+      else
+        for (int64_t i = 0; i < head_dim_; ++i) target[i] = source[i] * scale_;
+    }
+    AttentionJob job{};
+    job.queries = queries;
+    job.mixed = results;
+    job.keys = call.new_keys + at;
+    job.values = call.new_values + at;
+    job.half = half;
+    job.rows = static_cast<int>(rows);
+    job.heads = static_cast<int>(group);
+    job.head_dim = static_cast<int>(head_dim_);
+    job.position = call.past[b] + first;
+    kernels().attend(job);
+    for (int64_t row = 0; row < rows; ++row)
+      std::memcpy(call.mixed + place(row), results + row * stride(), head_dim_ * sizeof(float));
+  }
+
+  // What stands for padding, from token `first` to `end`, has no meaning, but it is a number.
+  void pad(const Call& call, int64_t b, int64_t first, int64_t end) const {
+    std::fill(call.mixed + place_of(call, b, first, 0, call.heads), call.mixed + place_of(call, b, end, 0, call.heads),
+              0.0f);
   }
 
   int64_t head_dim_;

@@ -136,15 +136,14 @@ inline Codes low_nibbles(Codes c) {
   return {_mm256_and_si256(c.a, mask), _mm256_and_si256(c.b, mask)};
 }
 inline Codes high_nibbles(Codes c) { return low_nibbles({_mm256_srli_epi16(c.a, 4), _mm256_srli_epi16(c.b, 4)}); }
-// Codes of six bits: four of `low`, and bits `2 * quarter` and above of `high`.
-template <int quarter>
-inline Codes with_high_bits(Codes low, Codes high) {
-  const __m256i mask = _mm256_set1_epi8(0x30);
+// Codes of more than four bits: four of `low`, and above them `count` bits of `high`, from bit `place` on.
+template <int count, int place>
+inline Codes with_bits(Codes low, Codes high) {
+  const __m256i mask = _mm256_set1_epi8(((1 << count) - 1) << 4);
   const auto moved = [](__m256i v) {
-    return quarter == 0   ? _mm256_slli_epi16(v, 4)
-           : quarter == 1 ? _mm256_slli_epi16(v, 2)
-           : quarter == 2 ? v
-                          : _mm256_srli_epi16(v, 2);
+    return place < 4    ? _mm256_slli_epi16(v, place < 4 ? 4 - place : 0)
+           : place == 4 ? v
+                        : _mm256_srli_epi16(v, place > 4 ? place - 4 : 0);
   };
   return {_mm256_or_si256(low.a, _mm256_and_si256(moved(high.a), mask)),
           _mm256_or_si256(low.b, _mm256_and_si256(moved(high.b), mask))};

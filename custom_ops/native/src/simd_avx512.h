@@ -100,15 +100,15 @@ inline Codes low_nibbles(Codes c) { return {_mm512_and_si512(c.v, _mm512_set1_ep
 inline Codes high_nibbles(Codes c) {
   return {_mm512_and_si512(_mm512_srli_epi16(c.v, 4), _mm512_set1_epi8(0x0f))};
 }
-// Codes of six bits: four of `low`, and bits `2 * quarter` and above of `high`.
-template <int quarter>
-inline Codes with_high_bits(Codes low, Codes high) {
-  const __m512i moved = quarter == 0   ? _mm512_slli_epi16(high.v, 4)
-                        : quarter == 1 ? _mm512_slli_epi16(high.v, 2)
-                        : quarter == 2 ? high.v
-                                       : _mm512_srli_epi16(high.v, 2);
-  // (moved & 0x30) | low
-  return {_mm512_ternarylogic_epi32(moved, _mm512_set1_epi8(0x30), low.v, 0xea)};
+// Codes of more than four bits: four of `low`, and above them `count` bits of `high`, from bit `place` on.
+template <int count, int place>
+inline Codes with_bits(Codes low, Codes high) {
+  const __m512i moved = place < 4    ? _mm512_slli_epi16(high.v, place < 4 ? 4 - place : 0)
+                        : place == 4 ? high.v
+                                     : _mm512_srli_epi16(high.v, place > 4 ? place - 4 : 0);
+  // (moved & mask) | low
+  const __m512i mask = _mm512_set1_epi8(((1 << count) - 1) << 4);
+  return {_mm512_ternarylogic_epi32(moved, mask, low.v, 0xea)};
 }
 // Signed codes as the second operand of `dot` wants them: with `kCodeOffset` added.
 inline Codes signed_codes(Codes c) { return {_mm512_xor_si512(c.v, _mm512_set1_epi8(-128))}; }

@@ -196,16 +196,16 @@ inline Codes high_nibbles(Codes c) {
   fill(c.v, [&](int i) { return vshrq_n_u8(c.v[i], 4); });
   return c;
 }
-// Codes of six bits: four of `low`, and bits `2 * quarter` and above of `high`.
-template <int quarter>
-inline Codes with_high_bits(Codes low, Codes high) {
+// Codes of more than four bits: four of `low`, and above them `count` bits of `high`, from bit `place` on.
+template <int count, int place>
+inline Codes with_bits(Codes low, Codes high) {
   const auto moved = [](uint8x16_t bits) {
-    if constexpr (quarter == 0) return vshlq_n_u8(bits, 4);
-    if constexpr (quarter == 1) return vshlq_n_u8(bits, 2);
-    if constexpr (quarter == 3) return vshrq_n_u8(bits, 2);
-    return bits;
+    if constexpr (place < 4) return vshlq_n_u8(bits, 4 - place);
+    else if constexpr (place > 4) return vshrq_n_u8(bits, place - 4);
+    else return bits;
   };
-  fill(low.v, [&](int i) { return vorrq_u8(low.v[i], vandq_u8(moved(high.v[i]), vdupq_n_u8(0x30))); });
+  const uint8x16_t mask = vdupq_n_u8(((1 << count) - 1) << 4);
+  fill(low.v, [&](int i) { return vorrq_u8(low.v[i], vandq_u8(moved(high.v[i]), mask)); });
   return low;
 }
 inline Codes signed_codes(Codes c) { return c; }

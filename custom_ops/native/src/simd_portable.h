@@ -217,10 +217,11 @@ inline Codes high_nibbles(Codes c) {
   for (uint8_t& code : c.v) code >>= 4;
   return c;
 }
-// Codes of six bits: four of `low`, and bits `2 * quarter` and above of `high`.
-template <int quarter>
-inline Codes with_high_bits(Codes low, Codes high) {
-  for (int i = 0; i < 64; ++i) low.v[i] |= static_cast<uint8_t>((high.v[i] >> (2 * quarter) & 3) << 4);
+// Codes of more than four bits: four of `low`, and above them `count` bits of `high`, from bit `place` on.
+template <int count, int place>
+inline Codes with_bits(Codes low, Codes high) {
+  constexpr int mask = (1 << count) - 1;
+  for (int i = 0; i < 64; ++i) low.v[i] |= static_cast<uint8_t>((high.v[i] >> place & mask) << 4);
   return low;
 }
 inline Codes signed_codes(Codes c) { return c; }

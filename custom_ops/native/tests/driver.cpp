@@ -26,10 +26,10 @@
 #include <vector>
 
 #include "decode.h"
+#include "formats.h"
 #include "fused.h"
 #include "kernels.h"
 #include "matrix.h"
-#include "tiles.h"
 
 namespace {
 
@@ -39,8 +39,9 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kUntouched = -12345.0f;  // what stands where nothing may be written
 constexpr int64_t kAhead = 4608;         // how far memory is asked for, which goes beyond the end of every matrix
-constexpr Encoding kPacked[] = {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0, Encoding::q6_k};
-constexpr Encoding kFloats[] = {Encoding::f32, Encoding::f16, Encoding::bf16};
+constexpr Encoding kPacked[] = {Q4_0::encoding, Q4_1::encoding, Q8_0::encoding, Q6_K::encoding};
+static_assert(std::size(kPacked) == BlockFormats::size);
+constexpr Encoding kFloats[] = {Float32::encoding, Float16::encoding, Bfloat16::encoding};
 
 class Random {
  public:
@@ -112,7 +113,7 @@ void put_half(double value, uint8_t* bytes) {
 
 // The value of an element of a float matrix; bfloat16 is the upper half of a float.
 double element_at(Encoding encoding, const uint8_t* bytes) {
-  if (encoding == Encoding::f16) return from_half(bytes);
+  if (encoding == Float16::encoding) return from_half(bytes);
   uint8_t wide[4] = {};
   const size_t size = row_bytes(encoding, 1);
   std::memcpy(wide + 4 - size, bytes, size);
@@ -179,21 +180,21 @@ void put_block(Random& random, Encoding encoding, Kind kind, uint8_t* block) {
   for (int64_t i = 0; i < bytes; ++i)
     block[i] = kind == Kind::extreme ? extreme : static_cast<uint8_t>(random.integer(0, 255));
   switch (encoding) {
-    case Encoding::f32: {
+    case Float32::encoding: {
       const float value = random_floats(random, 1, kind)[0];
       std::memcpy(block, &value, sizeof value);
       break;
     }
-    case Encoding::bf16: {
+    case Bfloat16::encoding: {
       const float value = random_floats(random, 1, kind)[0];
       std::memcpy(block, reinterpret_cast<const uint8_t*>(&value) + 2, 2);
       break;
     }
-    case Encoding::q4_1: put_half(random_scale(random, kind), block + 2); [[fallthrough]];
-    case Encoding::f16:
-    case Encoding::q4_0:
-    case Encoding::q8_0: put_half(random_scale(random, kind), block); break;
-    case Encoding::q6_k: put_half(random_scale(random, kind), block + 208); break;
+    case Q4_1::encoding: put_half(random_scale(random, kind), block + 2); [[fallthrough]];
+    case Float16::encoding:
+    case Q4_0::encoding:
+    case Q8_0::encoding: put_half(random_scale(random, kind), block); break;
+    case Q6_K::encoding: put_half(random_scale(random, kind), block + 208); break;
   }
 }
 
@@ -206,10 +207,10 @@ std::vector<uint8_t> random_matrix(Random& random, Encoding encoding, int64_t ro
 
 int64_t random_columns(Random& random, Encoding encoding) {
   switch (encoding) {
-    case Encoding::f32:
-    case Encoding::f16:
-    case Encoding::bf16: return random.integer(1, 200);
-    case Encoding::q6_k: return 256 * random.integer(1, 3);
+    case Float32::encoding:
+    case Float16::encoding:
+    case Bfloat16::encoding: return random.integer(1, 200);
+    case Q6_K::encoding: return 256 * random.integer(1, 3);
     default: return 32 * random.integer(1, random.chance(0.2) ? 32 : 9);
   }
 }
@@ -224,7 +225,7 @@ struct Block {
 
 std::vector<Block> row_of(Encoding encoding, const uint8_t* row, int64_t columns) {
   std::vector<Block> blocks(columns / 32);
-  if (encoding == Encoding::q6_k) {
+  if (encoding == Q6_K::encoding) {
     for (int64_t i = 0; i < columns; ++i) {
       const uint8_t* super = row + i / 256 * 210;
       const int64_t at = i % 256, half = at / 128, quarter = at % 128 / 32, column = at % 32;
@@ -237,31 +238,31 @@ std::vector<Block> row_of(Encoding encoding, const uint8_t* row, int64_t columns
   }
   const int64_t bytes = row_bytes(encoding, 32);
   for (Block& block : blocks) {
-    const bool has_offset = encoding == Encoding::q4_1;
+    const bool has_offset = encoding == Q4_1::encoding;
     const uint8_t* codes = row + (has_offset ? 4 : 2);
     block.scale = from_half(row);
     if (has_offset) block.offset = from_half(row + 2);
     for (int i = 0; i < 32; ++i) {
       const int nibble = codes[i % 16] >> (i < 16 ? 0 : 4) & 15;
-      block.codes[i] = encoding == Encoding::q8_0 ? static_cast<int8_t>(codes[i]) : has_offset ? nibble : nibble - 8;
+      block.codes[i] = encoding == Q8_0::encoding ? static_cast<int8_t>(codes[i]) : has_offset ? nibble : nibble - 8;
     }
     row += bytes;
   }
   return blocks;
 }
 
-// The same, out of tiles as tiles.h describes them.
+// The same, out of tiles as their formats describe them.
 Block block_in_tiles(Encoding encoding, const uint8_t* tiles, int64_t group_bytes, int64_t row, int64_t block) {
   const int64_t per_tile = tile_columns(encoding) / 32, lane = row % kLanes, b = block % per_tile;
   const uint8_t* tile = tiles + row / kLanes * group_bytes + block / per_tile * tile_bytes(encoding);
   Block result;
-  result.scale = from_half(tile + (encoding == Encoding::q6_k ? 0 : 32 * b) + 2 * lane);
-  if (encoding == Encoding::q4_1) result.offset = from_half(tile + 64 + 32 * b + 2 * lane);
+  result.scale = from_half(tile + (encoding == Q6_K::encoding ? 0 : 32 * b) + 2 * lane);
+  if (encoding == Q4_1::encoding) result.offset = from_half(tile + 64 + 32 * b + 2 * lane);
   for (int i = 0; i < 32; ++i) {
     const int64_t byte = 4 * lane + i % 4;
-    if (encoding == Encoding::q8_0) {
+    if (encoding == Q8_0::encoding) {
       result.codes[i] = static_cast<int8_t>(tile[64 + 512 * b + 64 * (i / 4) + byte]);
-    } else if (encoding == Encoding::q6_k) {
+    } else if (encoding == Q6_K::encoding) {
       const int64_t quarter = b % 4;
       const uint8_t* lines = tile + 320 + 1536 * (b / 4);
       const uint8_t* upper = lines + 128 * (i / 4);
@@ -270,9 +271,9 @@ Block block_in_tiles(Encoding encoding, const uint8_t* tiles, int64_t group_byte
       const int scale = static_cast<int8_t>(tile[64 + 16 * (2 * b + i / 16) + lane]);
       result.codes[i] = (nibble + 16 * (upper[byte] >> (2 * quarter) & 3) - 32) * scale;
     } else {
-      const int64_t lines = encoding == Encoding::q4_1 ? 128 : 64;
+      const int64_t lines = encoding == Q4_1::encoding ? 128 : 64;
       const int nibble = tile[lines + 256 * b + 64 * (i % 16 / 4) + byte] >> (i < 16 ? 0 : 4) & 15;
-      result.codes[i] = encoding == Encoding::q4_1 ? nibble : nibble - 8;
+      result.codes[i] = encoding == Q4_1::encoding ? nibble : nibble - 8;
     }
   }
   return result;
@@ -793,18 +794,18 @@ void check_decode_row(Random& random) {
   const std::vector<uint8_t> row = random_matrix(random, encoding, 1, columns, random_kind(random));
   std::vector<float> values(columns);
   decode_row(encoding, row.data(), columns, values.data());
-  if (encoding == Encoding::f32) {
+  if (encoding == Float32::encoding) {
     if (std::memcmp(values.data(), row.data(), row.size()) != 0) fail("float32 is another");
     return;
   }
   const std::vector<Block> blocks = is_packed(encoding) ? row_of(encoding, row.data(), columns) : std::vector<Block>();
   for (int64_t i = 0; i < columns; ++i) {
     Sum expected;
-    if (encoding == Encoding::f16 || encoding == Encoding::bf16) {
+    if (encoding == Float16::encoding || encoding == Bfloat16::encoding) {
       expected.add(element_at(encoding, row.data() + 2 * i));
     } else {
       expected.add(blocks[i / 32].scale * blocks[i / 32].codes[i % 32]);
-      if (encoding == Encoding::q4_1) expected.add(blocks[i / 32].offset);
+      if (encoding == Q4_1::encoding) expected.add(blocks[i / 32].offset);
     }
     expect_near(values[i], expected.value, 2e-7 * expected.magnitude, "element ", i, " of ", columns);
   }
@@ -855,14 +856,14 @@ Result float_product_of(const Kernels& kernels, Random& random) {
 const KernelCheck kKernelChecks[] = {
     {"quantize", check_quantize},
     {"rms_norm", check_rms_norm},
-    {"product q4_0", product_of<Encoding::q4_0>},
-    {"product q4_1", product_of<Encoding::q4_1>},
-    {"product q8_0", product_of<Encoding::q8_0>},
-    {"product q6_k", product_of<Encoding::q6_k>},
+    {"product q4_0", product_of<Q4_0::encoding>},
+    {"product q4_1", product_of<Q4_1::encoding>},
+    {"product q8_0", product_of<Q8_0::encoding>},
+    {"product q6_k", product_of<Q6_K::encoding>},
     {"gated_product", check_gated_product},
-    {"float_product f32", float_product_of<Encoding::f32>},
-    {"float_product f16", float_product_of<Encoding::f16>},
-    {"float_product bf16", float_product_of<Encoding::bf16>},
+    {"float_product f32", float_product_of<Float32::encoding>},
+    {"float_product f16", float_product_of<Float16::encoding>},
+    {"float_product bf16", float_product_of<Bfloat16::encoding>},
     {"silu_multiply", check_silu_multiply},
     {"attend", check_attend},
     {"rotate", check_rotate},

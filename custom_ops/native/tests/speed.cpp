@@ -19,9 +19,9 @@
 #include <thread>
 #include <vector>
 
+#include "../src/formats.h"
 #include "../src/kernels.h"
 #include "../src/matrix.h"
-#include "../src/tiles.h"
 
 namespace {
 
@@ -29,9 +29,6 @@ using namespace native;
 
 constexpr int64_t kColumns = 4096;
 constexpr int64_t kTaskGroups = 8;  // groups of rows that a thread takes at a time
-constexpr Encoding kEncodings[] = {Encoding::q4_0, Encoding::q4_1, Encoding::q8_0,
-                                   Encoding::q6_k, Encoding::f16,  Encoding::bf16, Encoding::f32};
-
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 double quantile(std::vector<double> values, double part) {
@@ -40,15 +37,17 @@ double quantile(std::vector<double> values, double part) {
 }
 
 const char* name_of(Encoding encoding) {
-  switch (encoding) {
-    case Encoding::q4_0: return "q4_0";
-    case Encoding::q4_1: return "q4_1";
-    case Encoding::q8_0: return "q8_0";
-    case Encoding::q6_k: return "q6_k";
-    case Encoding::f16: return "f16";
-    case Encoding::bf16: return "bf16";
-    default: return "f32";
-  }
+  const char* name = "";
+  with_format(encoding, [&](auto format) { name = format.name; });
+  return name;
+}
+
+std::vector<Encoding> all_encodings() {
+  std::vector<Encoding> all;
+  const auto add = [&](auto format) { all.push_back(format.encoding); };
+  BlockFormats::for_each(add);
+  FloatFormats::for_each(add);
+  return all;
 }
 
 // Some tokens' activations, and the memory of their panel.
@@ -79,8 +78,8 @@ std::vector<uint8_t> stored(Encoding encoding, int64_t rows) {
   const size_t size = row_bytes(encoding, 1);
   for (size_t i = 0; i < bytes.size(); i += size) {
     const uint32_t fraction = bytes[i];
-    const uint32_t bits = encoding == Encoding::f16    ? 0x2c00 | fraction << 4
-                          : encoding == Encoding::bf16 ? 0x3d80 | fraction << 1
+    const uint32_t bits = encoding == Float16::encoding    ? 0x2c00 | fraction << 4
+                          : encoding == Bfloat16::encoding ? 0x3d80 | fraction << 1
                                                        : 0x3d800000 | fraction << 17;
     std::memcpy(bytes.data() + i, &bits, size);
   }
@@ -154,7 +153,7 @@ void compare_distances(const std::vector<int64_t>& distances) {
   for (const int64_t distance : distances) std::printf(" %lld |", static_cast<long long>(distance));
   std::printf("\n| --- |");
   for (size_t i = 0; i < distances.size(); ++i) std::printf(" --- |");
-  for (const Encoding encoding : kEncodings) {
+  for (const Encoding encoding : all_encodings()) {
     std::printf("\n| %s |", name_of(encoding));
     for (const std::vector<double>& rates : memory_rates(encoding, distances))
       std::printf(" %.1f, %.1f |", quantile(rates, 0.5), quantile(rates, 0.75));
@@ -221,9 +220,9 @@ int main(int count, char** arguments) {
     return 0;
   }
   std::printf("| all cores, one token | GB/s |\n| --- | --- |\n");
-  for (const Encoding encoding : kEncodings) memory_speed(encoding);
+  for (const Encoding encoding : all_encodings()) memory_speed(encoding);
   std::printf("\n| one core, GMAC/s | 1 token | 2 | 4 | 8 | 16 |\n| --- | --- | --- | --- | --- | --- |\n");
-  for (const Encoding encoding : kEncodings) compute_speed(encoding);
+  for (const Encoding encoding : all_encodings()) compute_speed(encoding);
   std::printf("\n| attention over float16, one core | GMAC/s |\n| --- | --- |\n");
   for (int head_dim : {64, 128}) {
     attention_speed(head_dim, 4, 4000);

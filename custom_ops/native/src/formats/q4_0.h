@@ -1,0 +1,51 @@
+// q4_0: 32 elements d * (q - 8); low nibbles are elements 0 to 15.
+#pragma once
+
+#include "block.h"
+
+namespace native {
+namespace {
+
+struct Q4_0 {
+  static constexpr const char* name = "q4_0";
+  static constexpr Encoding encoding{2};
+  static constexpr int columns = 32, tile_columns = 64;
+  static constexpr int sums_a_token = 1;
+
+  struct Block {
+    Half d;
+    uint8_t codes[16];
+  };
+  struct Tile {
+    Half d[2][kLanes];
+    CodeLine codes[2][4];
+  };
+  static_assert(sizeof(Block) == 18 && sizeof(Tile) == 2 * kLanes * sizeof(Block));
+  static constexpr int64_t header = offsetof(Tile, codes);
+
+  static void decode(const Block& block, float* values) {
+    const float d = value_of(block.d);
+    for (int i = 0; i < 16; ++i) {
+      values[i] = d * static_cast<float>((block.codes[i] & 15) - 8);
+      values[i + 16] = d * static_cast<float>((block.codes[i] >> 4) - 8);
+    }
+  }
+
+  static void pack(const Block& block, int b, int lane, Tile& tile) {
+    tile.d[b][lane] = block.d;
+    for (int j = 0; j < 4; ++j) put(block.codes + 4 * j, lane, tile.codes[b][j]);
+  }
+
+  template <class S>
+  static inline NATIVE_INLINED void add(const Tile& tile, Reading reading, const typename S::Tokens& x, typename S::Sums& sums) {
+    for (int b = 0; b < 2; ++b) {
+      typename S::Dots dots;
+      S::for_each([&](int g, int t) NATIVE_INLINED { dots[g][t] = S::I32::all(x.sums(b)[t]); });
+      S::add_nibbles(dots, tile.codes[b], reading, x.codes(b));
+      S::add_scaled(sums, dots, tile.d[b], reading, x.scales(b));
+    }
+  }
+};
+
+}  // namespace
+}  // namespace native

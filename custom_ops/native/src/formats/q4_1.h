@@ -1,0 +1,57 @@
+// q4_1: 32 elements d * q + m; low nibbles are elements 0 to 15.
+#pragma once
+
+#include "block.h"
+
+namespace native {
+namespace {
+
+struct Q4_1 {
+  static constexpr const char* name = "q4_1";
+  static constexpr Encoding encoding{3};
+  static constexpr int columns = 32, tile_columns = 64;
+  static constexpr int sums_a_token = 1;
+
+  struct Block {
+    Half d, m;
+    uint8_t codes[16];
+  };
+  struct Tile {
+    Half d[2][kLanes], m[2][kLanes];
+    CodeLine codes[2][4];
+  };
+  static_assert(sizeof(Block) == 20 && sizeof(Tile) == 2 * kLanes * sizeof(Block));
+  static constexpr int64_t header = offsetof(Tile, codes);
+
+  static void decode(const Block& block, float* values) {
+    const float d = value_of(block.d), m = value_of(block.m);
+    for (int i = 0; i < 16; ++i) {
+      values[i] = d * static_cast<float>(block.codes[i] & 15) + m;
+      values[i + 16] = d * static_cast<float>(block.codes[i] >> 4) + m;
+    }
+  }
+
+  static void pack(const Block& block, int b, int lane, Tile& tile) {
+    tile.d[b][lane] = block.d;
+    tile.m[b][lane] = block.m;
+    for (int j = 0; j < 4; ++j) put(block.codes + 4 * j, lane, tile.codes[b][j]);
+  }
+
+  template <class S>
+  static inline NATIVE_INLINED void add(const Tile& tile, Reading reading, const typename S::Tokens& x, typename S::Sums& sums) {
+    for (int b = 0; b < 2; ++b) {
+      typename S::Dots dots;
+      S::for_each([&](int g, int t) NATIVE_INLINED { dots[g][t] = S::I32::zero(); });
+      S::add_nibbles(dots, tile.codes[b], reading, x.codes(b));
+      S::add_scaled(sums, dots, tile.d[b], reading, x.scales(b));
+      S::for_each([&](int g, int t) NATIVE_INLINED {
+        const auto m = S::F32::load_half(tile.m[b][0].bytes + g * reading.stride);
+        const float sum = static_cast<float>(x.sums(b)[t]) * -0.125f * x.scales(b)[t];
+        sums[g][t] = fma(m, S::F32::all(sum), sums[g][t]);
+      });
+    }
+  }
+};
+
+}  // namespace
+}  // namespace native
