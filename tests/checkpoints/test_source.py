@@ -26,7 +26,7 @@ from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.program import weights as source_module
 from pipelines.common.program.weights import REQUESTS, WeightSource, run_encoding
 
-STORED = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q6_k")
+STORED = ("f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_1", "q6_k")
 AS_STORED = dict.fromkeys(STORED)
 POLICY: dict[tuple[str, Kind], dict[str, str | None]] = {
     ("auto", "linear"): AS_STORED,
@@ -136,7 +136,7 @@ def test_bytes_are_what_the_gguf_package_makes(
         assert raw.shape == (values.size // values.shape[-1], run.row_bytes(values.shape[-1]))
         if run == weights.stored(weight.parameter):
             assert raw.tobytes() == tensor.data.tobytes()
-        elif (stored, run.name) == ("q4_0", "q8_0"):
+        elif run.name == "q8_0" and stored in ("q4_0", "q5_0"):
             np.testing.assert_array_equal(dequantize(run, raw), values)
         else:
             assert raw.tobytes() == encoded(values, run.name).tobytes()
@@ -160,6 +160,8 @@ def test_bytes_are_what_the_gguf_package_makes(
         ("f16", "q4_0", "1 matrix f16 to q8_0, 2 matrices f16 to q4_0"),
         ("f16", "q8_0", "3 matrices f16 to q8_0"),
         ("q4_0", "q8_0", "3 matrices q4_0 to q8_0"),
+        ("q5_0", "q8_0", "3 matrices q5_0 to q8_0"),
+        ("q5_0", "q4_0", "2 matrices q5_0 to q4_0"),
         ("q6_k", "q4_0", "2 matrices q6_k to q4_0"),
         ("q6_k", "float32", "3 matrices q6_k to f32"),
         ("q4_1", "q8_0", "3 matrices kept as q4_1"),

@@ -61,7 +61,7 @@ def test_names_all_that_is_wrong(tmp_path: Path) -> None:
         "tensors of the wrong shape: embd is [8, 4], expected [4, 8]; "
         r"unexpected tensors: 'odd\nname'; "
         "q5_k cannot be run; use a file of the model in "
-        "F32 or F16 or BF16 or Q8_0 or Q4_0 or Q4_1 or Q6_K (here: coded)"
+        "F32 or F16 or BF16 or Q8_0 or Q5_0 or Q4_0 or Q4_1 or Q6_K (here: coded)"
     )
 
 

@@ -15,6 +15,7 @@ from pipelines.common.encodings import (
     GGML_TYPES,
     Q4_0,
     Q4_1,
+    Q5_0,
     Q6_K,
     Q8_0,
     Encoding,
@@ -73,7 +74,7 @@ def test_what_ggml_has_removed_is_known_by_name(number: int) -> None:
 
 def test_only_listed_encodings_are_supported() -> None:
     assert {e.name for e in GGML_TYPES.values() if e.supported} == set(ENCODINGS)
-    assert set(ENCODINGS) == {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q6_k"}
+    assert set(ENCODINGS) == {"f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_1", "q6_k"}
 
 
 def test_row_sizes() -> None:
@@ -97,7 +98,7 @@ def test_decodes_as_the_gguf_package_does(encoding: Encoding, shape: tuple[int, 
     np.testing.assert_array_equal(values, expected)
 
 
-@pytest.mark.parametrize("encoding", [Q4_0, Q4_1, Q8_0, Q6_K], ids=str)
+@pytest.mark.parametrize("encoding", [Q4_0, Q4_1, Q5_0, Q8_0, Q6_K], ids=str)
 def test_decodes_by_the_formulas_of_the_table(encoding: Encoding) -> None:
     blocks = random_rows(encoding, (4, encoding.block_size), seed=1)
     scale_at = 208 if encoding == Q6_K else 0
@@ -123,6 +124,10 @@ def by_formula(encoding: Encoding, block: NDArray[np.uint8], i: int) -> float:
         return half(0) * (int(block[2 + i % 16] >> (4 * (i // 16)) & 15) - 8)
     if encoding == Q4_1:
         return half(0) * int(block[4 + i % 16] >> (4 * (i // 16)) & 15) + half(2)
+    if encoding == Q5_0:
+        nibble = int(block[6 + i % 16] >> (4 * (i // 16)) & 15)
+        fifth = int(block[2:6].view("<u4")[0]) >> i & 1
+        return half(0) * (nibble + 16 * fifth - 16)
     # q6_k: two halves of 128, each of four groups of 32 that share their bytes.
     part, group, at = i // 128, i % 128 // 32, i % 32
     low = block[64 * part + 32 * (group % 2) + at] >> (4 * (group // 2)) & 15

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.common.encodings import BF16, F16, Q4_0, Q4_1, Q8_0, Encoding
+from pipelines.common.encodings import BF16, F16, Q4_0, Q4_1, Q5_0, Q8_0, Encoding
 from pipelines.common.encodings.convert import convert_rows, dequantize, quantize
 
 GENERATOR = np.random.default_rng(0)
@@ -24,7 +24,7 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("encoding", [Q4_0, Q4_1, Q8_0, F16, BF16], ids=str)
+@pytest.mark.parametrize("encoding", [Q4_0, Q4_1, Q5_0, Q8_0, F16, BF16], ids=str)
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_encodes_as_the_gguf_package_does(encoding: Encoding, values: NDArray[np.float32]) -> None:
     with np.errstate(all="ignore"):
@@ -39,9 +39,10 @@ def test_a_row_must_be_whole_blocks() -> None:
         quantize(Q4_0, np.zeros((1, 48), np.float32))
 
 
-def test_q4_0_becomes_q8_0_without_loss() -> None:
-    raw = quantize(Q4_0, NORMAL)
-    converted = convert_rows(Q4_0, Q8_0, raw)
-    np.testing.assert_array_equal(dequantize(Q8_0, converted), dequantize(Q4_0, raw))
+@pytest.mark.parametrize("encoding", [Q4_0, Q5_0], ids=str)
+def test_signed_codes_become_q8_0_without_loss(encoding: Encoding) -> None:
+    raw = quantize(encoding, NORMAL)
+    converted = convert_rows(encoding, Q8_0, raw)
+    np.testing.assert_array_equal(dequantize(Q8_0, converted), dequantize(encoding, raw))
     # Encoding the values anew would choose other scales, and lose.
-    assert converted.tobytes() != quantize(Q8_0, dequantize(Q4_0, raw)).tobytes()
+    assert converted.tobytes() != quantize(Q8_0, dequantize(encoding, raw)).tobytes()

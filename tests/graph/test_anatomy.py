@@ -112,7 +112,7 @@ def test_every_node_is_in_the_part_of_its_weights(before: Callable[..., Anatomy]
     }
 
 
-@pytest.mark.parametrize("name", ["f32", "f16", "q8_0", "q4_0", "q4_1"])
+@pytest.mark.parametrize("name", ["f32", "f16", "q8_0", "q5_0", "q4_0", "q4_1"])
 def test_bytes_before_lowering_are_those_of_the_encodings(
     before: Callable[..., Anatomy], name: str
 ) -> None:

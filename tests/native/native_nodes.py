@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipelines.common.encodings import ENCODINGS
 
 DOMAIN = "pipelines.native"
-_SCALES = {"q4_0": (0,), "q4_1": (0, 2), "q8_0": (0,), "q6_k": (208,)}
+_SCALES = {"q4_0": (0,), "q4_1": (0, 2), "q5_0": (0,), "q8_0": (0,), "q6_k": (208,)}
 """Where the float16s of a block are."""
 
 

@@ -90,7 +90,7 @@ def rounded(x: Tensor) -> Tensor:
     return (codes * (largest / 127)).flatten(-2)
 
 
-@pytest.mark.parametrize("kind", ["Q8_0", "Q4_1", "mixed"])
+@pytest.mark.parametrize("kind", ["Q8_0", "Q5_0", "Q4_1", "mixed"])
 def test_all_error_of_blocks_is_that_of_int8_activations(tmp_path: Path, kind: str) -> None:
     """Most tokens agree to the last bits.
 

@@ -21,7 +21,10 @@ SEQUENCES = [random_tokens(LENGTH, seed) for seed in range(SLOTS)]
 
 
 FILES: dict[str, tuple[Type, Mapping[str, Type]]] = {
-    **{kind.name: (kind, {}) for kind in (Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_1)},
+    **{
+        kind.name: (kind, {})
+        for kind in (Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q5_0, Type.Q4_1)
+    },
     "mixed": (Type.Q4_0, MIXED),
     "mixed with BF16": (
         Type.Q4_0,

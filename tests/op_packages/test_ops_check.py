@@ -127,7 +127,7 @@ def test_rules_are_listed(tmp_path: Path) -> None:
 
 
 def test_every_encoding_is_tried() -> None:
-    encodings = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q6_k")
+    encodings = ("f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_1", "q6_k")
     results = checked(Rule("product", patterns.linear, emit_product))
     assert [result.encodings for result in results] == [{"weight": name} for name in encodings]
     assert all(result.ok for result in results)

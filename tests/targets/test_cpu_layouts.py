@@ -15,7 +15,13 @@ from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.program.tensors import make_tensors, named
 from pipelines.common.program.weights import WeightSource
 
-BITS_AND_BLOCK = {"q4_0": (4, 32), "q4_1": (4, 32), "q8_0": (8, 32), "q6_k": (8, 16)}
+BITS_AND_BLOCK = {
+    "q4_0": (4, 32),
+    "q4_1": (4, 32),
+    "q5_0": (8, 32),
+    "q8_0": (8, 32),
+    "q6_k": (8, 16),
+}
 
 
 def laid_out(source: WeightSource, layout: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -40,7 +46,7 @@ def decoded(path: Path, matrix: Matrix) -> NDArray[np.float32]:
     return values.reshape(rows, columns)
 
 
-@pytest.mark.parametrize("encoding", ["q4_0", "q8_0", "q6_k"])
+@pytest.mark.parametrize("encoding", ["q4_0", "q5_0", "q8_0", "q6_k"])
 @pytest.mark.parametrize("shape", [(3, 256), (1, 4096), (700, 512)])
 def test_exact(tmp_path: Path, encoding: str, shape: tuple[int, int]) -> None:
     matrix = Matrix.random(encoding, *shape)

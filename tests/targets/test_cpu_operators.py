@@ -50,7 +50,7 @@ def test_product_with_floats(tmp_path: Path, encoding: str, tokens: int) -> None
 
 @pytest.mark.skipif(not X86, reason="the recipe is that of ONNX Runtime's x86 kernels")
 @pytest.mark.parametrize("tokens", [1, 2, 5, 33])
-@pytest.mark.parametrize("encoding", ["q4_0", "q8_0", "q6_k", "q4_1"])
+@pytest.mark.parametrize("encoding", ["q4_0", "q5_0", "q8_0", "q6_k", "q4_1"])
 def test_product_with_blocks_is_exact_but_for_int8_activations(
     tmp_path: Path, encoding: str, tokens: int
 ) -> None:
@@ -68,13 +68,13 @@ def test_product_with_blocks_is_exact_but_for_int8_activations(
     assert relative_error(product(tmp_path, x, matrix), expected) < 1e-5
 
 
-@pytest.mark.parametrize("encoding", ["q4_0", "q8_0", "q6_k", "q4_1"])
+@pytest.mark.parametrize("encoding", ["q4_0", "q5_0", "q8_0", "q6_k", "q4_1"])
 def test_product_with_blocks_is_close_to_float32(tmp_path: Path, encoding: str) -> None:
     matrix, x = Matrix.random(encoding, ROWS, COLUMNS), activations(2, 7, COLUMNS)
     assert relative_error(product(tmp_path, x, matrix), x @ matrix.values.T) < 0.02
 
 
-@pytest.mark.parametrize("encoding", ["f32", "f16", "bf16", "q8_0", "q6_k", "q4_0"])
+@pytest.mark.parametrize("encoding", ["f32", "f16", "bf16", "q8_0", "q6_k", "q5_0", "q4_0"])
 def test_rows(tmp_path: Path, encoding: str) -> None:
     """Looked-up rows are exact in every encoding, the first and the last included."""
     assert_rows(tmp_path, encoding, atol=0)

@@ -262,7 +262,7 @@ def test_rows_are_counted_through_the_batch(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result, np.take_along_axis(x, wanted[..., None], 1))
 
 
-@pytest.mark.parametrize("encoding", ["q4_0", "q8_0", "q6_k", "q4_1", "f16", "f32"])
+@pytest.mark.parametrize("encoding", ["q4_0", "q5_0", "q8_0", "q6_k", "q4_1", "f16", "f32"])
 def test_rows_of_every_encoding(tmp_path: Path, encoding: str) -> None:
     matrix = Matrix.random(encoding, 30, 256)
     tokens = np.array([[3, 29, 0], [7, 7, 1]])

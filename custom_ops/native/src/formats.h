@@ -7,6 +7,7 @@
 #include "formats/floats.h"
 #include "formats/q4_0.h"
 #include "formats/q4_1.h"
+#include "formats/q5_0.h"
 #include "formats/q6_k.h"
 #include "formats/q8_0.h"
 #include "kernels.h"
@@ -31,7 +32,7 @@ struct List {
   }
 };
 
-using BlockFormats = List<Q4_0, Q4_1, Q8_0, Q6_K>;
+using BlockFormats = List<Q4_0, Q4_1, Q5_0, Q8_0, Q6_K>;
 using FloatFormats = List<Float16, Bfloat16, Float32>;
 
 // Calls `body` with the format of any encoding; returns whether there is such a format.

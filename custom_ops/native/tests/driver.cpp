@@ -39,7 +39,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kUntouched = -12345.0f;  // what stands where nothing may be written
 constexpr int64_t kAhead = 4608;         // how far memory is asked for, which goes beyond the end of every matrix
-constexpr Encoding kPacked[] = {Q4_0::encoding, Q4_1::encoding, Q8_0::encoding, Q6_K::encoding};
+constexpr Encoding kPacked[] = {Q4_0::encoding, Q4_1::encoding, Q5_0::encoding, Q8_0::encoding, Q6_K::encoding};
 static_assert(std::size(kPacked) == BlockFormats::size);
 constexpr Encoding kFloats[] = {Float32::encoding, Float16::encoding, Bfloat16::encoding};
 
@@ -193,6 +193,7 @@ void put_block(Random& random, Encoding encoding, Kind kind, uint8_t* block) {
     case Q4_1::encoding: put_half(random_scale(random, kind), block + 2); [[fallthrough]];
     case Float16::encoding:
     case Q4_0::encoding:
+    case Q5_0::encoding:
     case Q8_0::encoding: put_half(random_scale(random, kind), block); break;
     case Q6_K::encoding: put_half(random_scale(random, kind), block + 208); break;
   }
@@ -239,12 +240,17 @@ std::vector<Block> row_of(Encoding encoding, const uint8_t* row, int64_t columns
   const int64_t bytes = row_bytes(encoding, 32);
   for (Block& block : blocks) {
     const bool has_offset = encoding == Q4_1::encoding;
-    const uint8_t* codes = row + (has_offset ? 4 : 2);
+    const bool has_fifth = encoding == Q5_0::encoding;
+    const uint8_t* codes = row + (has_fifth ? 6 : has_offset ? 4 : 2);
     block.scale = from_half(row);
     if (has_offset) block.offset = from_half(row + 2);
     for (int i = 0; i < 32; ++i) {
       const int nibble = codes[i % 16] >> (i < 16 ? 0 : 4) & 15;
-      block.codes[i] = encoding == Q8_0::encoding ? static_cast<int8_t>(codes[i]) : has_offset ? nibble : nibble - 8;
+      const int fifth = has_fifth ? row[2 + i / 8] >> (i % 8) & 1 : 0;
+      block.codes[i] = encoding == Q8_0::encoding ? static_cast<int8_t>(codes[i])
+                       : has_offset               ? nibble
+                       : has_fifth                ? nibble + 16 * fifth - 16
+                                                  : nibble - 8;
     }
     row += bytes;
   }
@@ -270,6 +276,10 @@ Block block_in_tiles(Encoding encoding, const uint8_t* tiles, int64_t group_byte
       const int nibble = nibbles[byte] >> (quarter < 2 ? 0 : 4) & 15;
       const int scale = static_cast<int8_t>(tile[64 + 16 * (2 * b + i / 16) + lane]);
       result.codes[i] = (nibble + 16 * (upper[byte] >> (2 * quarter) & 3) - 32) * scale;
+    } else if (encoding == Q5_0::encoding) {
+      const int nibble = tile[192 + 256 * b + 64 * (i % 16 / 4) + byte] >> (i < 16 ? 0 : 4) & 15;
+      const int fifth = tile[64 + 64 * b + byte] >> (i % 16 / 4 + (i < 16 ? 0 : 4)) & 1;
+      result.codes[i] = nibble + 16 * fifth - 16;
     } else {
       const int64_t lines = encoding == Q4_1::encoding ? 128 : 64;
       const int nibble = tile[lines + 256 * b + 64 * (i % 16 / 4) + byte] >> (i < 16 ? 0 : 4) & 15;
@@ -858,6 +868,7 @@ const KernelCheck kKernelChecks[] = {
     {"rms_norm", check_rms_norm},
     {"product q4_0", product_of<Q4_0::encoding>},
     {"product q4_1", product_of<Q4_1::encoding>},
+    {"product q5_0", product_of<Q5_0::encoding>},
     {"product q8_0", product_of<Q8_0::encoding>},
     {"product q6_k", product_of<Q6_K::encoding>},
     {"gated_product", check_gated_product},

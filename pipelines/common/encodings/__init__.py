@@ -12,6 +12,7 @@ from pipelines.common.encodings.encoding import Encoding
 from pipelines.common.encodings.floats import BF16, F16, F32
 from pipelines.common.encodings.q4_0 import Q4_0
 from pipelines.common.encodings.q4_1 import Q4_1
+from pipelines.common.encodings.q5_0 import Q5_0
 from pipelines.common.encodings.q6_k import Q6_K
 from pipelines.common.encodings.q8_0 import Q8_0
 
@@ -25,6 +26,7 @@ __all__ = [
     "GGML_TYPES",
     "Q4_0",
     "Q4_1",
+    "Q5_0",
     "Q6_K",
     "Q8_0",
     "WITHOUT_OFFSETS",
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 ENCODINGS: Mapping[str, Encoding] = {
-    encoding.name: encoding for encoding in (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q6_K)
+    encoding.name: encoding for encoding in (F32, F16, BF16, Q8_0, Q5_0, Q4_0, Q4_1, Q6_K)
 }
 """The encodings that can be run, by name."""
 
@@ -57,7 +59,6 @@ GGML_TYPES: Mapping[int, Encoding] = {
     for encoding in (
         *ENCODINGS.values(),
         # Known by size only, so that files holding them can be checked and listed.
-        Encoding("q5_0", 6, 32, 22),
         Encoding("q5_1", 7, 32, 24),
         Encoding("q8_1", 9, 32, 36),
         Encoding("q2_k", 10, 256, 84),

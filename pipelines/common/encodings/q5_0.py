@@ -1,0 +1,62 @@
+"""q5_0, 32 elements in 2 + 4 + 16 bytes: ``d * (q - 16)``; nibbles as in q4_0, then the fifth bits.
+
+Bit i of the four bytes, read as one little-endian number, is the fifth bit of element i.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.common.encodings.encoding import (
+    Coded,
+    Encoding,
+    decode_by_gguf,
+    encode_by_gguf,
+    scales_are_d,
+)
+
+if TYPE_CHECKING:
+    from pipelines.common.encodings.encoding import Blocks, Bytes
+
+
+def _unsigned(blocks: Blocks, out: Bytes) -> None:
+    """Codes from 0 to 31, a byte each."""
+    import numpy as np
+
+    out.view("V16")[:, 0] = blocks["codes"]
+    out[:, 16:] = out[:, :16] >> 4
+    out[:, :16] &= 0x0F
+    high = np.ascontiguousarray(blocks["high"]).view(np.uint8).reshape(-1, 4)
+    fifth = np.unpackbits(high, axis=1, bitorder="little")
+    fifth <<= 4
+    out |= fifth
+
+
+def _codes(blocks: Blocks, out: Bytes) -> None:
+    """Widens codes to eight bits, which moves their middle from 16 to 128."""
+    _unsigned(blocks, out)
+    out += 128 - 16
+
+
+def _signed(blocks: Blocks, out: Bytes) -> None:
+    _unsigned(blocks, out)
+    # Unsigned bytes wrap around to the two's complement of q - 16.
+    out -= 16
+
+
+Q5_0 = Encoding(
+    "q5_0",
+    6,
+    32,
+    22,
+    decode_by_gguf,
+    encode_by_gguf,
+    coded=Coded(
+        fields=(("d", "<f2"), ("high", "V4"), ("codes", "V16")),
+        bits=8,
+        group=32,
+        codes=_codes,
+        scales=scales_are_d,
+        signed=_signed,
+    ),
+)
