@@ -10,6 +10,7 @@
 
 namespace {
 
+constexpr bool kManyRegisters = false;
 constexpr int kTokens = 4;  // sums that are kept in registers, for as many tokens
 constexpr int kGroups = 1;  // groups of rows that share them
 #ifdef AVX_VNNI

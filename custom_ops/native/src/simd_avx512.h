@@ -11,6 +11,7 @@
 namespace {
 
 constexpr const char* kName = "avx512-vnni";
+constexpr bool kManyRegisters = true;
 constexpr int kTokens = 16;       // sums that are kept in registers, for as many tokens
 constexpr int kGroups = 2;        // groups of rows that share them, so that activations are loaded less often
 constexpr int kCodeOffset = 128;  // what `signed_codes` adds to make codes unsigned

@@ -9,6 +9,7 @@
 namespace {
 
 constexpr const char* kName = "neon-dotprod";
+constexpr bool kManyRegisters = false;
 constexpr int kTokens = 4;      // sums that are kept in registers, for as many tokens
 constexpr int kGroups = 1;      // groups of rows that share them
 constexpr int kCodeOffset = 0;  // all codes are multiplied as signed ones

@@ -18,7 +18,9 @@
 #include "../kernels.h"
 
 // For what the innermost loops are made of, which compilers would inline too late to unroll what is around it.
+#ifndef NATIVE_INLINED
 #define NATIVE_INLINED __attribute__((always_inline))
+#endif
 
 namespace native {
 namespace {
@@ -49,8 +51,7 @@ inline NATIVE_INLINED void call_each(const Body& body, std::integer_sequence<int
   (body(Constant<numbers>{}), ...);
 }
 
-// Calls `body` with the numbers from 0 to `count` - 1 as constants. Whether a loop over lines is unrolled is a tenth of
-// the time, and compilers decide it by a narrow margin.
+// Calls `body` with the numbers from 0 to `count` - 1 as constants.
 template <int count, class Body>
 inline NATIVE_INLINED void unrolled(const Body& body) {
   call_each(body, std::make_integer_sequence<int, count>{});

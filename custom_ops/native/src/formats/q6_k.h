@@ -96,8 +96,8 @@ struct Q6_K {
       typename S::I32 dots[2][S::tokens];
       for (int q = 0; q < 2; ++q)
         for (int t = 0; t < S::tokens; ++t) dots[q][t] = S::I32::all(x.sums_16(quarters[q], part)[t]);
-      unrolled<4>([&](auto of_part) NATIVE_INLINED {
-        const int j = 4 * part + of_part.value;
+      S::template for_each_line<4>([&](int of_part) NATIVE_INLINED {
+        const int j = 4 * part + of_part;
         const TwoLines<S> lines = two_lines<S>(tile.halves[half], odd, j, reading);
         for (int t = 0; t < S::tokens; ++t)
           for (int q = 0; q < 2; ++q)

@@ -38,8 +38,7 @@ struct Q8_0 {
     for (int b = 0; b < 2; ++b) {
       typename S::Dots dots;
       S::for_each([&](int g, int t) NATIVE_INLINED { dots[g][t] = S::I32::all(x.sums(b)[t] * (S::code_offset / 8)); });
-      unrolled<8>([&](auto line_number) NATIVE_INLINED {
-        constexpr int j = line_number.value;
+      S::template for_each_line<8>([&](int j) NATIVE_INLINED {
         typename S::Codes codes[S::groups];
         for (int g = 0; g < S::groups; ++g)
           codes[g] = signed_codes(S::load_line(tile.codes[b][j] + g * reading.stride, reading));
