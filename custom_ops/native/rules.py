@@ -83,13 +83,16 @@ def _linear_add(op: Any, residual: Any, x: Any, weight: Any) -> Any:
     return op.Add(residual, op.Linear(x, weight))
 
 
-def _is_spread(residual: Any, x: Any) -> bool:
-    """Whether a sum spreads what is added over all tokens, as it does a bias."""
-    return residual.shape is None or len(residual.shape) != len(x.shape) or 1 in residual.shape
+def _is_spread(residual: Any, x: Any, weight: Any) -> bool:
+    """Whether a sum spreads what is added over tokens or rows, as it does a bias."""
+    if residual.shape is None or len(residual.shape) != len(x.shape):
+        return True
+    product = (*x.shape[:-1], weight.shape[0])
+    return any(one == 1 != size for one, size in zip(residual.shape, product, strict=True))
 
 
 def _emit_linear_add(op: Emitter, residual: Any, x: Any, weight: Any) -> Any:
-    if _is_spread(residual, x):
+    if _is_spread(residual, x, weight):
         return None
     return _linear(op, x, [weight], residual=residual)
 
