@@ -16,6 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 import pipelines
 from pipelines.common.errors import UsageError
+from pipelines.common.program.runner import Row
 from pipelines.common.program.slot_runner import SlotRunner
 from pipelines.common.progress import Progress
 from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
@@ -81,9 +82,9 @@ class EchoRunner(SlotRunner):
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int = 0) -> NDArray[np.float32]:
         """Takes a prompt, or the rest of one; returns logits of shape ``[vocab]``."""
-        super().prefill(slot, tokens, start)
-        self._prompt_lengths[slot] = len(self._tokens[slot])
-        return self._logits(self._tokens[slot], self._prompt_lengths[slot])
+        self._check(Row(slot, tokens, start))
+        self._prompt_lengths[slot] = start + len(tokens)
+        return super().prefill(slot, tokens, start)
 
     def _compute(
         self, first: int, tokens: NDArray[np.int64], wanted: NDArray[np.int64]

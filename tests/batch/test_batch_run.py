@@ -46,9 +46,9 @@ class Kept:
 class DamagedRunner(EchoRunner):
     """Computes no numbers once a slot holds an ``x``."""
 
-    def _logits(self, slot):
-        logits = super()._logits(slot)
-        return logits * np.nan if ord("x") in self._tokens[slot] else logits
+    def _logits(self, tokens, prompt_length):
+        logits = super()._logits(tokens, prompt_length)
+        return logits * np.nan if ord("x") in tokens else logits
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ class CandidateTeller:
     def decode(self, *_: Any) -> Any:
         raise AssertionError("all logits are asked for")
 
-    copy = score = last_logits = decode
+    copy = score = last_logits = forward = decode
 
 
 def test_steps_feed_what_was_found(findings: Found, settings: Settings) -> None:

@@ -212,7 +212,7 @@ def test_logits_at_several_places_of_any_slot(case: tuple[Runner, float]) -> Non
         ([Row(0, [320])], "no token 320; the vocabulary has 320"),
         ([Row(0, [-1])], "no token -1"),
         ([Row(0, [1], 5)], "slot 0 holds 4 tokens; more cannot start at position 5"),
-        ([Row(0, [1], -1)], "cannot start at position -1"),
+        ([Row(0, [1], -1)], "1 tokens from position -1 do not fit"),
         ([Row(0, [1] * 62, 3)], "62 tokens from position 3 do not fit into a slot for 64"),
         ([Row(0, [1, 2], wanted=[2])], r"wanted at places \[2\] of 2 tokens"),
         ([Row(0, [1, 2], wanted=[])], r"wanted at places \[\] of 2 tokens"),

@@ -117,15 +117,15 @@ class SlotRunner(ABC):
         """Makes sure that a row can be computed."""
         self._check_slot(row.slot)
         self._check_tokens(row.tokens)
-        held = self._lengths[row.slot]
-        if not 0 <= row.start <= held:
-            raise UsageError(
-                f"slot {row.slot} holds {held} tokens; more cannot start at position {row.start}"
-            )
-        if row.start + len(row.tokens) > self.max_length:
+        if row.start < 0 or row.start + len(row.tokens) > self.max_length:
             raise UsageError(
                 f"{len(row.tokens)} tokens from position {row.start} do not fit into a slot for"
                 f" {self.max_length}"
+            )
+        held = self._lengths[row.slot]
+        if row.start > held:
+            raise UsageError(
+                f"slot {row.slot} holds {held} tokens; more cannot start at position {row.start}"
             )
         if row.wanted is not None and not (
             len(row.wanted) and row.wanted[0] >= 0 and row.wanted[-1] < len(row.tokens)
