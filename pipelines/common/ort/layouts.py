@@ -1,8 +1,9 @@
 """How weight bytes are laid out for ONNX Runtime's block-quantized operators.
 
 `MatMulNBits` and `GatherBlockQuantized` take unsigned codes and float32 scales, apart from each
-other: a value is ``(code - 2**(bits-1)) * scale``. Every block format says
-how it has this form (`Coded`), some with an offset added.
+other: a value is ``(code - 2**(bits-1)) * scale``. Every block format says how it has this form
+(`Coded`), some with an offset added. A layout raises `ValueError` for an encoding that has no such
+form.
 
 Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
@@ -42,12 +43,14 @@ def scales(encoding: Encoding, raw: Bytes) -> NDArray[np.float32]:
 def offsets(encoding: Encoding, raw: Bytes) -> NDArray[np.float32]:
     """What some formats add to ``(code - 2**(bits-1)) * scale``: ``[rows, K / group]``."""
     coded = _coded(encoding)
-    assert coded.offsets is not None, f"{encoding} has no offsets"
+    if coded.offsets is None:
+        raise ValueError(f"{encoding} has no offsets")
     return _one_a_group(coded.offsets, encoding, raw)
 
 
 def _coded(encoding: Encoding) -> Coded:
-    assert encoding.coded is not None, f"{encoding} has no codes"
+    if encoding.coded is None:  # a stored graph may say anything
+        raise ValueError(f"{encoding} has no codes")
     return encoding.coded
 
 
