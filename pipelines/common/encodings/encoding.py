@@ -151,3 +151,17 @@ def encode_by_gguf(encoding: Encoding, values: Floats) -> Bytes:
 def scales_are_d(blocks: Blocks, out: NDArray[Any]) -> None:
     """`Coded.scales` of a format whose block has one scale, ``d``."""
     out[:, 0] = blocks["d"]
+
+
+def codes_are_nibbles(blocks: Blocks, out: Bytes) -> None:
+    """`Coded.codes` of a format of four bits, whose bytes have the elements i and i + 16."""
+    from pipelines.common.encodings.nibbles import regroup
+
+    regroup(blocks["codes"], out)
+
+
+def spread_nibbles(blocks: Blocks, out: Bytes) -> None:
+    """Writes such codes to a byte each, ``[n, 32]``."""
+    out.view("V16")[:, 0] = blocks["codes"]
+    out[:, 16:] = out[:, :16] >> 4
+    out[:, :16] &= 0x0F

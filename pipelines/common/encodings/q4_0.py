@@ -7,25 +7,19 @@ from typing import TYPE_CHECKING
 from pipelines.common.encodings.encoding import (
     Coded,
     Encoding,
+    codes_are_nibbles,
     decode_by_gguf,
     encode_by_gguf,
     scales_are_d,
+    spread_nibbles,
 )
 
 if TYPE_CHECKING:
     from pipelines.common.encodings.encoding import Blocks, Bytes
 
 
-def _codes(blocks: Blocks, out: Bytes) -> None:
-    from pipelines.common.encodings.nibbles import regroup
-
-    regroup(blocks["codes"], out)
-
-
 def _signed(blocks: Blocks, out: Bytes) -> None:
-    out.view("V16")[:, 0] = blocks["codes"]
-    out[:, 16:] = out[:, :16] >> 4
-    out[:, :16] &= 0x0F
+    spread_nibbles(blocks, out)
     # Unsigned bytes wrap around to the two's complement of q - 8.
     out -= 8
 
@@ -41,7 +35,7 @@ Q4_0 = Encoding(
         fields=(("d", "<f2"), ("codes", "V16")),
         bits=4,
         group=32,
-        codes=_codes,
+        codes=codes_are_nibbles,
         scales=scales_are_d,
         signed=_signed,
     ),

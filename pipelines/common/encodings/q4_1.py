@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING
 from pipelines.common.encodings.encoding import (
     Coded,
     Encoding,
+    codes_are_nibbles,
     decode_by_gguf,
     encode_by_gguf,
     scales_are_d,
 )
 
 if TYPE_CHECKING:
-    from pipelines.common.encodings.encoding import Blocks, Bytes, Floats
-
-
-def _codes(blocks: Blocks, out: Bytes) -> None:
-    from pipelines.common.encodings.nibbles import regroup
-
-    regroup(blocks["codes"], out)
+    from pipelines.common.encodings.encoding import Blocks, Floats
 
 
 def _offsets(blocks: Blocks, out: Floats) -> None:
@@ -40,7 +35,7 @@ Q4_1 = Encoding(
         fields=(("d", "<f2"), ("m", "<f2"), ("codes", "V16")),
         bits=4,
         group=32,
-        codes=_codes,
+        codes=codes_are_nibbles,
         scales=scales_are_d,
         offsets=_offsets,
     ),

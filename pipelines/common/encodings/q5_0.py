@@ -13,6 +13,7 @@ from pipelines.common.encodings.encoding import (
     decode_by_gguf,
     encode_by_gguf,
     scales_are_d,
+    spread_nibbles,
 )
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ def _unsigned(blocks: Blocks, out: Bytes) -> None:
     """Codes from 0 to 31, a byte each."""
     import numpy as np
 
-    out.view("V16")[:, 0] = blocks["codes"]
-    out[:, 16:] = out[:, :16] >> 4
-    out[:, :16] &= 0x0F
+    spread_nibbles(blocks, out)
     high = np.ascontiguousarray(blocks["high"]).view(np.uint8).reshape(-1, 4)
     fifth = np.unpackbits(high, axis=1, bitorder="little")
     fifth <<= 4
