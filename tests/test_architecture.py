@@ -43,6 +43,7 @@ ORDER = (
     "targets",
     "op_packages",
     "op_check",
+    "requests",
     "batch",
     "text_generation",
     "export",

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.common.batch.prompts import from_file, from_texts
-from pipelines.common.batch.row import Defaults
 from pipelines.common.batch.run import BatchRun
 from pipelines.common.engine.sampling import SamplingParams
 from pipelines.common.errors import BatchError
+from pipelines.common.requests.text import Defaults
 from pipelines.echo.pipeline import EchoModel, EchoRunner
 
 TOKENIZER = EchoModel().tokenizer

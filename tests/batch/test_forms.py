@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pipelines.common.batch.forms.completions import Completions
 from pipelines.common.batch.forms.rows import JsonRows
 from pipelines.common.batch.forms.text import PlainText
-from pipelines.common.batch.forms.vocabulary import HARMLESS, LIMITS, NOT_OFFERED
-from pipelines.common.batch.row import BadRow, Defaults, Result, Row
+from pipelines.common.batch.row import BadRow, Row
 from pipelines.common.engine.sampling import SamplingParams
 from pipelines.common.engine.sequence import Timings
+from pipelines.common.requests.text import Defaults, Result, TextRequest
+from pipelines.common.requests.vocabulary import HARMLESS, LIMITS, NOT_OFFERED
 
 DEFAULTS = Defaults(
     sampling=SamplingParams(temperature=0.5, top_k=40, seed=100), max_new_tokens=32, stops=("\n",)
@@ -63,10 +64,12 @@ def test_a_row_that_says_nothing_is_as_by_default():
     assert parse({"prompt": "p"}, index=3) == Row(
         line=9,
         id=None,
-        prompt="p",
-        sampling=SamplingParams(temperature=0.5, top_k=40, seed=103),
-        max_new_tokens=32,
-        stops=("\n",),
+        request=TextRequest(
+            prompt="p",
+            sampling=SamplingParams(temperature=0.5, top_k=40, seed=103),
+            max_new_tokens=32,
+            stops=("\n",),
+        ),
     )
 
 
@@ -82,7 +85,7 @@ def test_a_row_overrides_what_it_says():
     row = parse(
         {"id": 5, "prompt": "p", "max_new_tokens": 1, "stop": ["a", "b"], **fields}, index=3
     )
-    assert row == Row(9, 5, "p", SamplingParams(**fields), 1, ("a", "b"))
+    assert row == Row(9, 5, TextRequest("p", SamplingParams(**fields), 1, ("a", "b")))
 
 
 def test_null_is_as_good_as_nothing():
@@ -92,7 +95,7 @@ def test_null_is_as_good_as_nothing():
 
 @pytest.mark.parametrize(("stop", "stops"), [("end", ("end",)), (["a"], ("a",)), ([], ())])
 def test_stop_strings(stop, stops):
-    assert parse({"prompt": "p", "stop": stop}).stops == stops
+    assert parse({"prompt": "p", "stop": stop}).request.stops == stops
 
 
 def test_unknown_fields_go_into_the_record_as_they_are():
@@ -214,9 +217,8 @@ def test_a_request_among_rows_is_told_from_them():
 
 def test_a_line_of_text_is_the_prompt():
     row = parse("  two  words ", PlainText(), index=2)
-    assert row == Row(
-        9, None, "  two  words ", SamplingParams(temperature=0.5, top_k=40, seed=102), 32, ("\n",)
-    )
+    sampling = SamplingParams(temperature=0.5, top_k=40, seed=102)
+    assert row == Row(9, None, TextRequest("  two  words ", sampling, 32, ("\n",)))
     assert error("binary\0data", PlainText()).startswith("has a NUL character")
 
 
@@ -234,7 +236,7 @@ def test_a_request_of_the_batch_api():
     }
     sampling = SamplingParams(temperature=0.7, top_p=0.9, top_k=3, seed=1)
     row = parse(request(**body), Completions())
-    assert row == Row(9, "a", "p", sampling, 5, ("x",), {"model": "llama"})
+    assert row == Row(9, "a", TextRequest("p", sampling, 5, ("x",)), {"model": "llama"})
 
 
 def both(**fields):
@@ -289,7 +291,7 @@ def test_fields_that_would_change_the_result_are_refused(name):
     ],
 )
 def test_values_at_their_bounds(field, value, taken):
-    assert getattr(both(**{field: value}).sampling, field) == taken
+    assert getattr(both(**{field: value}).request.sampling, field) == taken
 
 
 @pytest.mark.parametrize(
@@ -315,9 +317,9 @@ def test_values_beyond_their_bounds(field, values):
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_the_limit_has_several_names(name):
-    assert both(**{name: 5}).max_new_tokens == 5
-    assert both(**{name: None}).max_new_tokens == 32
-    assert both(**dict.fromkeys(LIMITS, 5)).max_new_tokens == 5
+    assert both(**{name: 5}).request.max_new_tokens == 5
+    assert both(**{name: None}).request.max_new_tokens == 32
+    assert both(**dict.fromkeys(LIMITS, 5)).request.max_new_tokens == 5
     other = next(other for other in LIMITS if other != name)
     row = both(**{name: 5, other: 6})
     assert isinstance(row, BadRow)
@@ -492,7 +494,7 @@ VALUES = JSON | st.sampled_from(["p", "POST", "/v1/completions", {"prompt": "p"}
 def test_any_line_comes_to_a_record_that_tells_of_it(form, text, line):
     row = form.parse(text, line, 0, DEFAULTS)
     if isinstance(row, Row):
-        assert row.prompt
+        assert row.request.prompt
         records = [(form.record(row, RESULT), True), (form.failure(row.failed("no")), False)]
     else:
         assert row.error.isprintable()

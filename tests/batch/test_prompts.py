@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from pipelines.common.batch import prompts as prompts_module
 from pipelines.common.batch.prompts import from_file, from_stdin, from_texts
-from pipelines.common.batch.row import BadRow, Defaults, Row
+from pipelines.common.batch.row import BadRow, Row
 from pipelines.common.engine.sampling import SamplingParams
 from pipelines.common.errors import BatchError
+from pipelines.common.requests.text import Defaults
 
 DEFAULTS = Defaults(sampling=SamplingParams(seed=100), max_new_tokens=8)
 REQUEST = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "p"}}
@@ -58,7 +59,7 @@ def failure(path):
 
 def texts(rows):
     """Lines and prompts; of bad rows the errors."""
-    return [(row.line, row.prompt if isinstance(row, Row) else row.error) for row in rows]
+    return [(row.line, row.request.prompt if isinstance(row, Row) else row.error) for row in rows]
 
 
 def expected_lines(data, longest):
@@ -90,7 +91,8 @@ def test_lines_are_those_of_the_whole_file(tmp_path_factory, pieces, mark, chunk
         from_file(path, DEFAULTS) as prompts,
     ):
         rows = [
-            (row.line, "too long" if isinstance(row, BadRow) else row.prompt) for row in prompts
+            (row.line, "too long" if isinstance(row, BadRow) else row.request.prompt)
+            for row in prompts
         ]
     assert rows == expected_lines(data, longest=12)
     assert prompts.rows == len(rows)
@@ -101,7 +103,7 @@ def test_rows_can_be_read_again_and_side_by_side(write):
     with from_file(path, DEFAULTS) as prompts:
         rows = list(prompts)
         assert texts(rows) == [(n + 1, f"p{n}") for n in range(5)]
-        assert [row.sampling.seed for row in rows] == [100, 101, 102, 103, 104]
+        assert [row.request.sampling.seed for row in rows] == [100, 101, 102, 103, 104]
         for one, other in zip(prompts, prompts, strict=True):
             assert one == other
 
@@ -114,7 +116,7 @@ def test_a_bad_line_is_a_row_and_counts_as_one(write):
     assert [row.line for row in rows] == [2, 4, 5, 6]
     assert rows[1].error.startswith("not UTF-8 at byte 0")
     assert rows[2].error.startswith("not JSON at column 1")
-    assert rows[3].sampling.seed == 103
+    assert rows[3].request.sampling.seed == 103
 
 
 def test_ends_of_lines_are_newlines_only(write):
@@ -350,7 +352,7 @@ def test_prompts_of_the_command_line():
         rows = list(prompts)
     assert (prompts.rows, prompts.source, prompts.form.name) == (7, "`prompts`", "rows")
     assert texts(rows[:5]) == list(zip(itertools.count(1), given_texts[:5], strict=False))
-    assert [row.sampling.seed for row in rows[:5]] == [100, 101, 102, 103, 104]
+    assert [row.request.sampling.seed for row in rows[:5]] == [100, 101, 102, 103, 104]
     assert rows[5].error.startswith("prompt is empty")
     assert rows[6].error.startswith("\\udcff is half of a surrogate pair")
     with from_texts(given_texts[::-1], DEFAULTS) as others:

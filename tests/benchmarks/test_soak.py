@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks.soak import Differences, compare, cut_last_record, make_rows, read_output
 from pipelines.common.batch.forms.rows import JsonRows
-from pipelines.common.batch.row import BadRow, Defaults
+from pipelines.common.batch.row import BadRow, Row
 from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.requests.text import Defaults
 
 
 def record(line: int, text: str = "text", shared: int = 0) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def test_every_50th_row_and_no_other_cannot_be_run() -> None:
         for line, text in enumerate(make_rows(1000, Random(0)), 1)
     ]
     bad = {row.line for row in rows if isinstance(row, BadRow)}
-    too_long = {row.line for row in rows if not isinstance(row, BadRow) and len(row.prompt) > 1000}
+    too_long = {row.line for row in rows if isinstance(row, Row) and len(row.request.prompt) > 1000}
     assert bad.isdisjoint(too_long)
     assert bad
     assert too_long

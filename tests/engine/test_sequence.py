@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from pipelines.common.engine.request import Request
-from pipelines.common.engine.sequence import TextSequence, length_limit
-from pipelines.common.errors import PromptError
+from pipelines.common.engine.sequence import TextSequence
 from pipelines.echo.pipeline import END_OF_TEXT, EchoModel
 
 
@@ -67,16 +64,3 @@ def test_interrupting_prints_what_was_held_back():
     accept_all(sequence, b"aEN")
     assert sequence.finish("interrupted") == "EN"
     assert sequence.finish_reason == "interrupted"
-
-
-@pytest.mark.parametrize(
-    ("prompt", "new", "length", "limit"), [(5, 10, 100, 15), (5, 10, 12, 12), (5, 10, 6, 6)]
-)
-def test_the_limit_is_the_nearer_one(prompt, new, length, limit):
-    assert length_limit(prompt, max_new_tokens=new, max_length=length) == limit
-
-
-@pytest.mark.parametrize("prompt", [100, 4321])
-def test_a_prompt_without_room_for_output_names_both_numbers(prompt):
-    with pytest.raises(PromptError, match=rf"{prompt} tokens.* 100;"):
-        length_limit(prompt, max_new_tokens=1, max_length=100)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from pipelines.common.batch.row import BadRow, Defaults, Result, Row
+from pipelines.common.batch.row import BadRow, Row
+from pipelines.common.requests.text import Defaults, Result
 
 
 class Form(Protocol):

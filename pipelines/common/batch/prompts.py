@@ -23,12 +23,13 @@ from typing import BinaryIO, Final
 
 from pipelines.common.batch.form import Form
 from pipelines.common.batch.forms.completions import Completions
-from pipelines.common.batch.forms.fields import RowError, load_object, shown
 from pipelines.common.batch.forms.rows import JsonRows
 from pipelines.common.batch.forms.text import PlainText
-from pipelines.common.batch.row import BadRow, Defaults, Row
+from pipelines.common.batch.row import BadRow, Row
 from pipelines.common.errors import BatchError
 from pipelines.common.files import open_input
+from pipelines.common.requests.fields import RequestError, load_object, shown
+from pipelines.common.requests.text import Defaults
 from pipelines.common.utf8 import MARK, check_mark
 
 _CHUNK_BYTES: Final = 1 << 18
@@ -224,8 +225,8 @@ def _detected_form(file: BinaryIO, source: str, suffix: str) -> Form:
     if suffix not in _JSON_SUFFIXES and not first.lstrip().startswith("{"):
         return PlainText()
     for text in itertools.chain([first], texts):
-        with contextlib.suppress(RowError):
-            fields = load_object(text)
+        with contextlib.suppress(RequestError):
+            fields = load_object(text, "the line")
             is_request = "prompt" not in fields and fields.keys() & {"custom_id", "body"}
             return Completions() if is_request else JsonRows()
     return JsonRows()

@@ -1,4 +1,4 @@
-"""One prompt of a batch, and what became of it."""
+"""One row of a batch: what its line asks for, or what is wrong with it."""
 
 from __future__ import annotations
 
@@ -6,49 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from pipelines.common.engine.sampling import SamplingParams
-from pipelines.common.engine.sequence import FinishReason, Timings
+from pipelines.common.requests.text import TextRequest
 
 RowId: TypeAlias = str | int | None
 
 
 @dataclass(frozen=True)
-class Defaults:
-    """What holds for rows that say nothing else.
-
-    Attributes:
-        sampling: How tokens are chosen; the seed is that of the first row, the next row has the
-            next one, so that rows with one prompt differ.
-        max_new_tokens: Most tokens of output.
-        stops: Strings that end the text.
-    """
-
-    sampling: SamplingParams
-    max_new_tokens: int
-    stops: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Row:
-    """A prompt that can be run, as far as one can tell without a tokenizer.
+    """A row that can be run, as far as one can tell without a tokenizer.
 
     Attributes:
         line: Its line in the input, from 1.
         id: What the input calls it; None if it has no name.
-        prompt: Text to continue.
-        sampling: How tokens are chosen.
-        max_new_tokens: Most tokens of output.
-        stops: Strings that end the text.
+        request: What it asks for.
         extra: Fields that have no effect and go into the record as they are.
         unknown: Names of fields that nobody knows here.
     """
 
     line: int
     id: RowId
-    prompt: str
-    sampling: SamplingParams
-    max_new_tokens: int
-    stops: tuple[str, ...] = ()
+    request: TextRequest
     extra: Mapping[str, Any] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
@@ -74,24 +51,3 @@ class BadRow:
     error: str
     extra: Mapping[str, Any] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a row.
-
-    Attributes:
-        text: The output.
-        finish_reason: ``stop`` or ``length``.
-        prompt_tokens: Size of the prompt.
-        shared_tokens: How many of those were not computed, but copied from another sequence.
-        generated_tokens: Size of the output, without the end token.
-        timings: Seconds spent on it.
-    """
-
-    text: str
-    finish_reason: FinishReason
-    prompt_tokens: int
-    shared_tokens: int
-    generated_tokens: int
-    timings: Timings

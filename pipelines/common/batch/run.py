@@ -11,12 +11,13 @@ from pipelines.common.batch.figures import Figures
 from pipelines.common.batch.order import alike_together
 from pipelines.common.batch.output import Output
 from pipelines.common.batch.prompts import Prompts
-from pipelines.common.batch.row import BadRow, Result, Row
+from pipelines.common.batch.row import BadRow, Row
 from pipelines.common.engine.engine import Engine, run
 from pipelines.common.engine.request import Request
-from pipelines.common.engine.sequence import TextSequence, encode_prompt, length_limit
+from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.errors import PromptError
 from pipelines.common.program.runner import Runner
+from pipelines.common.requests.text import Result
 from pipelines.common.text.tokenizer import Tokenizer
 
 
@@ -60,7 +61,7 @@ class BatchRun:
         for row in self._rows():
             if isinstance(row, Row):
                 try:
-                    _, limit = self._encoded(row)
+                    limit = self._encoded(row).max_length
                 except PromptError:
                     continue
                 count, longest = count + 1, max(longest, limit)
@@ -109,32 +110,27 @@ class BatchRun:
     def _rows(self) -> Iterator[Row | BadRow]:
         return (row for row in self._prompts if row.line not in self._done)
 
-    def _encoded(self, row: Row) -> tuple[list[int], int]:
-        """A row's prompt, and the tokens that it can grow to.
+    def _encoded(self, row: Row) -> Request:
+        """What a row asks of the engine.
 
         Raises:
             PromptError: It is no valid Unicode, or leaves no room for output.
         """
-        tokens = encode_prompt(
-            self._tokenizer, row.prompt, special=self._special_tokens, max_length=self._max_length
+        return row.request.encoded(
+            self._tokenizer, special_tokens=self._special_tokens, max_length=self._max_length
         )
-        limit = length_limit(
-            len(tokens), max_new_tokens=row.max_new_tokens, max_length=self._max_length
-        )
-        return tokens, limit
 
     def _requests(self, records: _Records, begun: dict[Request, _Begun]) -> Iterator[Request]:
         """A request for each row that can be run; the others get their records on the way."""
         for place, row in enumerate(self._rows()):
             if isinstance(row, Row):
                 try:
-                    tokens, limit = self._encoded(row)
+                    request = self._encoded(row)
                 except PromptError as error:
                     row = row.failed(str(error))
             if isinstance(row, BadRow):
                 self._fail(records, place, row)
                 continue
-            request = Request(tokens, limit, row.sampling, row.stops)
             begun[request] = _Begun(place, row, [])
             yield request
 

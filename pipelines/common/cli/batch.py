@@ -14,11 +14,9 @@ import typer
 import pipelines
 from pipelines.common.batch import prompts as sources
 from pipelines.common.batch.figures import Figures
-from pipelines.common.batch.forms.fields import shown
 from pipelines.common.batch.manifest import read_manifest
 from pipelines.common.batch.output import Output, OutputFile, OutputStream
 from pipelines.common.batch.prompts import Prompts
-from pipelines.common.batch.row import Defaults
 from pipelines.common.batch.run import BatchRun
 from pipelines.common.cache import digest
 from pipelines.common.cli.batch_display import TextDisplay, rows_display
@@ -36,6 +34,8 @@ from pipelines.common.cli.streams import (
 from pipelines.common.engine.metrics import StartUp, memory_as_json
 from pipelines.common.engine.stops import StopMatcher
 from pipelines.common.errors import BatchError, ParameterError, UsageError
+from pipelines.common.requests.fields import shown
+from pipelines.common.requests.text import Defaults
 from pipelines.common.system import peak_memory
 from pipelines.common.text_generation import TextModel
 

@@ -139,6 +139,7 @@ def _generate(
     from pipelines.common.engine.sampling import RANDOM_SEED, SamplingParams
     from pipelines.common.export.manifest import target_for
     from pipelines.common.registry.target_choice import choose
+    from pipelines.common.requests.text import Defaults, TextRequest
 
     texts = read_prompts(prompt or (), prompt_file, prompts_file)
     seed = None if seed == RANDOM_SEED else seed
@@ -169,11 +170,8 @@ def _generate(
     pipeline = registry.load_pipeline(ctx.info_name)
     if len(texts) == 1 and (batch_size or 1) == 1 and not (output or ordered or resume):
         asked = Generation(
-            prompt=texts[0],
+            TextRequest(texts[0], sampling, max_new_tokens, tuple(stop or ())),
             special_tokens=not no_special_tokens,
-            sampling=sampling,
-            stops=tuple(stop or ()),
-            max_new_tokens=max_new_tokens,
             max_length=max_length,
             num_warmups=num_warmups,
         )
@@ -184,7 +182,6 @@ def _generate(
             raise typer.Exit(130)
         return
 
-    from pipelines.common.batch.row import Defaults
     from pipelines.common.cli.batch import BatchRequest, run_batch
 
     if num_warmups:

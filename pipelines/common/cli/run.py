@@ -12,11 +12,10 @@ from pipelines.common.cli.signals import noted
 from pipelines.common.cli.streams import on_terminal, print_json, stdout_is_closed, write_text
 from pipelines.common.engine.engine import Engine, warm_up
 from pipelines.common.engine.metrics import Metrics, process_age_s
-from pipelines.common.engine.request import Request
-from pipelines.common.engine.sampling import SamplingParams
-from pipelines.common.engine.sequence import TextSequence, encode_prompt, length_limit
+from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
+from pipelines.common.requests.text import TextRequest
 from pipelines.common.text_generation import TextModel
 
 
@@ -25,20 +24,14 @@ class Generation:
     """What to generate.
 
     Attributes:
-        prompt: Text to continue.
+        text: What to continue, and how.
         special_tokens: Whether control tokens spelled in the prompt are meant as such.
-        sampling: How tokens are chosen.
-        stops: Strings that end the text.
-        max_new_tokens: Most tokens of output.
         max_length: Most tokens of prompt and output; None for the model's context.
         num_warmups: Untimed runs of the prompt and one step before the timed one.
     """
 
-    prompt: str
+    text: TextRequest
     special_tokens: bool
-    sampling: SamplingParams
-    stops: tuple[str, ...]
-    max_new_tokens: int
     max_length: int | None
     num_warmups: int
 
@@ -61,16 +54,14 @@ def run(
     if stdout_is_closed():
         raise UsageError("the text is to go to stdout, which is closed; leave it open")
     max_length = length_in_context(asked.max_length, model.context_length)
-    prompt = encode_prompt(
-        model.tokenizer, asked.prompt, special=asked.special_tokens, max_length=max_length
+    request = asked.text.encoded(
+        model.tokenizer, special_tokens=asked.special_tokens, max_length=max_length
     )
-    limit = length_limit(len(prompt), max_new_tokens=asked.max_new_tokens, max_length=max_length)
-    request = Request(prompt, limit, asked.sampling, asked.stops)
-    runner = model.start(slots=1, max_length=limit)
+    runner = model.start(slots=1, max_length=request.max_length)
     if asked.num_warmups:
         with progress.shown("Warming up"):
             for _ in range(asked.num_warmups):
-                warm_up(runner, prompt)
+                warm_up(runner, request.prompt)
 
     engine = Engine(runner, model.tokenizer)
     sequence = engine.add(request)
@@ -96,7 +87,7 @@ def run(
         record = {
             "text": "".join(written),
             **metrics.as_json(),
-            "sampling": asdict(asked.sampling),
+            "sampling": asdict(request.sampling),
             **model.describe(),
         }
         print_json(record, indented=False)

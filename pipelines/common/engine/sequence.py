@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from pipelines.common.engine.request import Request
 from pipelines.common.engine.sampling import Sampler
 from pipelines.common.engine.stops import StopMatcher
-from pipelines.common.errors import PipelineError, PromptError
+from pipelines.common.errors import PipelineError
 from pipelines.common.text.detokenizer import Detokenizer
-from pipelines.common.text.length import least_tokens
 from pipelines.common.text.tokenizer import Tokenizer
 
 FinishReason: TypeAlias = Literal["stop", "length", "interrupted", "error"]
@@ -38,46 +37,6 @@ class Timings:
     first_token_s: float | None = None
     decode_s: float = 0.0
     decode_steps: int = 0
-
-
-def encode_prompt(tokenizer: Tokenizer, text: str, *, special: bool, max_length: int) -> list[int]:
-    """The tokens of a prompt; one that is far too long is refused before they are made.
-
-    Args:
-        tokenizer: Makes them.
-        text: The prompt.
-        special: Whether control tokens spelled in it are meant as such.
-        max_length: Most tokens of prompt and output.
-
-    Raises:
-        PromptError: It is no valid Unicode, or leaves no room for output whatever its tokens are.
-    """
-    if (least := least_tokens(tokenizer, text)) >= max_length:
-        raise _too_long(f"at least {least}", max_length)
-    return tokenizer.encode(text, special=special)
-
-
-def length_limit(prompt_tokens: int, *, max_new_tokens: int, max_length: int) -> int:
-    """How many tokens a sequence can grow to, prompt and output together.
-
-    Args:
-        prompt_tokens: Tokens of the prompt.
-        max_new_tokens: Most tokens of output.
-        max_length: Most tokens of prompt and output.
-
-    Raises:
-        PromptError: The prompt leaves no room for output.
-    """
-    if prompt_tokens >= max_length:
-        raise _too_long(f"{prompt_tokens}", max_length)
-    return min(max_length, prompt_tokens + max_new_tokens)
-
-
-def _too_long(tokens: str, max_length: int) -> PromptError:
-    return PromptError(
-        f"the prompt has {tokens} tokens, but prompt and output together are limited to "
-        f"{max_length}; shorten the prompt or raise `max_length` up to the model's context"
-    )
 
 
 class TextSequence:

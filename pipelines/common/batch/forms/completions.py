@@ -1,26 +1,25 @@
 """The OpenAI Batch API's form of completions, which vLLM's ``run_batch`` reads as well.
 
-Input and output lines: https://platform.openai.com/docs/api-reference/batch; the body of a request:
-https://platform.openai.com/docs/api-reference/completions/create.
+Input and output lines: https://platform.openai.com/docs/api-reference/batch.
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pipelines.common.batch.forms.fields import (
-    RowError,
+from pipelines.common.batch.row import BadRow, Row
+from pipelines.common.requests.completions import completion, invalid_request
+from pipelines.common.requests.fields import (
+    RequestError,
     check_text,
     load_object,
-    read_row,
+    read_request,
     shown,
 )
-from pipelines.common.batch.forms.rows import timings_record
-from pipelines.common.batch.forms.vocabulary import KNOWN
-from pipelines.common.batch.row import BadRow, Defaults, Result, Row
+from pipelines.common.requests.text import Defaults, Result
+from pipelines.common.requests.vocabulary import KNOWN
 
 _URL: Final = "/v1/completions"
 _CHAT_URL: Final = "/v1/chat/completions"
@@ -32,7 +31,7 @@ class Completions:
     """Rows as requests of the Batch API, records as its responses.
 
     What a body does not say, or says with null, is as by default here, not as OpenAI has it. What
-    has no effect, see `pipelines.common.batch.forms.vocabulary`, is left out of the record.
+    has no effect, see `pipelines.common.requests.vocabulary`, is left out of the record.
     """
 
     name = "completions"
@@ -43,7 +42,7 @@ class Completions:
         extra: dict[str, Any] = {}
         unknown: tuple[str, ...] = ()
         try:
-            request = load_object(text)
+            request = load_object(text, "the line")
             custom_id = _read_custom_id(request)
             check_text(request)
             body = _read_body(request)
@@ -52,52 +51,18 @@ class Completions:
                 *(name for name in request if name not in _ENVELOPE),
                 *(name for name in body if name not in KNOWN),
             )
-            return read_row(
-                body,
-                defaults,
-                line=line,
-                index=index,
-                id=custom_id,
-                extra=extra,
-                unknown=unknown,
-            )
-        except RowError as error:
+            return Row(line, custom_id, read_request(body, defaults, index), extra, unknown)
+        except RequestError as error:
             return BadRow(line, custom_id, str(error), extra, unknown)
 
     def record(self, row: Row, result: Result) -> dict[str, Any]:
         """What is written for a row that was run."""
-        choice = {
-            "index": 0,
-            "text": result.text,
-            "logprobs": None,
-            "finish_reason": result.finish_reason,
-        }
-        usage = {
-            "prompt_tokens": result.prompt_tokens,
-            "completion_tokens": result.generated_tokens,
-            "total_tokens": result.prompt_tokens + result.generated_tokens,
-            "prompt_tokens_details": {"cached_tokens": result.shared_tokens},
-        }
-        body = {
-            "id": f"cmpl-{row.line}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": row.extra["model"],
-            "choices": [choice],
-            "usage": usage,
-            "timings": timings_record(result.timings),
-        }
+        body = completion(f"cmpl-{row.line}", row.extra["model"], result)
         return _response(row, 200, body)
 
     def failure(self, row: BadRow) -> dict[str, Any]:
         """What is written for a row that could not be run."""
-        error = {
-            "message": f"line {row.line}: {row.error}",
-            "type": "invalid_request_error",
-            "param": None,
-            "code": None,
-        }
-        return _response(row, 400, {"error": error})
+        return _response(row, 400, invalid_request(f"line {row.line}: {row.error}"))
 
     def recorded(self, record: Any) -> tuple[int, bool] | None:
         """The line and the success of the row that a record tells of; None if it is none."""
@@ -111,12 +76,12 @@ class Completions:
 def _read_custom_id(request: Mapping[str, Any]) -> str:
     custom_id = request.get("custom_id")
     if custom_id is None:
-        raise RowError(
+        raise RequestError(
             'there is no custom_id; expected {"custom_id", "method", "url", "body"} as in the '
             "OpenAI Batch API"
         )
     if not isinstance(custom_id, str):
-        raise RowError(f"custom_id is {shown(custom_id)}; expected a string")
+        raise RequestError(f"custom_id is {shown(custom_id)}; expected a string")
     check_text(custom_id)
     return custom_id
 
@@ -124,15 +89,15 @@ def _read_custom_id(request: Mapping[str, Any]) -> str:
 def _read_body(request: Mapping[str, Any]) -> dict[str, Any]:
     method, url, body = (request.get(name) for name in ("method", "url", "body"))
     if url == _CHAT_URL:
-        raise RowError(
+        raise RequestError(
             f"url is {shown(url)}; chat messages cannot be run yet, use {_URL} with a prompt"
         )
     if url != _URL:
-        raise RowError(f"url is {shown(url)}; expected {shown(_URL)}")
+        raise RequestError(f"url is {shown(url)}; expected {shown(_URL)}")
     if method != "POST":
-        raise RowError(f'method is {shown(method)}; expected "POST"')
+        raise RequestError(f'method is {shown(method)}; expected "POST"')
     if not isinstance(body, dict):
-        raise RowError(f'body is {shown(body)}; expected an object, {{"prompt": ...}}')
+        raise RequestError(f'body is {shown(body)}; expected an object, {{"prompt": ...}}')
     return body
 
 

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pipelines.common.batch.forms.fields import (
-    RowError,
+from pipelines.common.batch.row import BadRow, Row, RowId
+from pipelines.common.engine.sequence import Timings
+from pipelines.common.requests.fields import (
+    RequestError,
     check_text,
     load_object,
-    read_row,
+    read_request,
     shown,
 )
-from pipelines.common.batch.forms.vocabulary import HARMLESS, KNOWN
-from pipelines.common.batch.row import BadRow, Defaults, Result, Row, RowId
-from pipelines.common.engine.sequence import Timings
+from pipelines.common.requests.text import Defaults, Result, timings_record
+from pipelines.common.requests.vocabulary import HARMLESS, KNOWN
 
 _KNOWN: Final = KNOWN | {"id"}
-
-
-def timings_record(timings: Timings) -> dict[str, float | None]:
-    """Seconds to the microsecond, and tokens a second where any were decoded."""
-    decoded = timings.decode_steps > 0 and timings.decode_s > 0
-    figures = {
-        "prefill_s": timings.prefill_s,
-        "first_token_s": timings.first_token_s,
-        "decode_s": timings.decode_s,
-        "generated_tokens_per_s": timings.decode_steps / timings.decode_s if decoded else None,
-    }
-    return {name: value if value is None else round(value, 6) for name, value in figures.items()}
 
 
 class RowRecords:
@@ -43,7 +32,7 @@ class RowRecords:
             "prompt_tokens": result.prompt_tokens,
             "shared_prompt_tokens": result.shared_tokens,
             "generated_tokens": result.generated_tokens,
-            "seed": row.sampling.seed,
+            "seed": row.request.sampling.seed,
             "timings": timings_record(result.timings),
             "error": None,
         }
@@ -76,7 +65,7 @@ class RowRecords:
 class JsonRows(RowRecords):
     """Rows as objects; what they do not say, or say with null, is as by default.
 
-    Fields: ``id``, and those of `pipelines.common.batch.forms.vocabulary`. What has no effect goes
+    Fields: ``id``, and those of `pipelines.common.requests.vocabulary`. What has no effect goes
     into the record.
     """
 
@@ -88,31 +77,23 @@ class JsonRows(RowRecords):
         extra: dict[str, Any] = {}
         unknown: tuple[str, ...] = ()
         try:
-            fields = load_object(text)
+            fields = load_object(text, "the line")
             row_id = _read_id(fields.get("id"))
             check_text(fields)
             unknown = tuple(name for name in fields if name not in _KNOWN)
             extra = {n: v for n, v in fields.items() if n in HARMLESS or n not in _KNOWN}
             if "prompt" not in fields and extra.keys() & {"custom_id", "body"}:
-                raise RowError(
+                raise RequestError(
                     "this is a row of the OpenAI Batch API, but the first one is not; put rows of "
                     "the two forms into two files"
                 )
-            return read_row(
-                fields,
-                defaults,
-                line=line,
-                index=index,
-                id=row_id,
-                extra=extra,
-                unknown=unknown,
-            )
-        except RowError as error:
+            return Row(line, row_id, read_request(fields, defaults, index), extra, unknown)
+        except RequestError as error:
             return BadRow(line, row_id, str(error), extra, unknown)
 
 
 def _read_id(value: Any) -> RowId:
     if isinstance(value, bool) or not isinstance(value, str | int | None):
-        raise RowError(f"id is {shown(value)}; expected a string or an integer")
+        raise RequestError(f"id is {shown(value)}; expected a string or an integer")
     check_text(value)
     return value

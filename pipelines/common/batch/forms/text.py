@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines.common.batch.forms.rows import RowRecords
-from pipelines.common.batch.row import BadRow, Defaults, Row
+from pipelines.common.batch.row import BadRow, Row
+from pipelines.common.requests.text import Defaults, TextRequest
 from pipelines.common.utf8 import NUL
 
 
@@ -19,4 +20,5 @@ class PlainText(RowRecords):
         if "\0" in text:
             return BadRow(line, None, NUL)
         sampling = replace(defaults.sampling, seed=defaults.sampling.seed + index)
-        return Row(line, None, text, sampling, defaults.max_new_tokens, defaults.stops)
+        request = TextRequest(text, sampling, defaults.max_new_tokens, defaults.stops)
+        return Row(line, None, request)

@@ -1,4 +1,4 @@
-"""What each field of a row is worth here: one table for all forms, with OpenAI's and vLLM's names.
+"""What each field of a request is worth here: one table, OpenAI's and vLLM's names.
 
 https://platform.openai.com/docs/api-reference/completions/create, .../chat/create, and
 https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html.

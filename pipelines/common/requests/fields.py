@@ -1,4 +1,4 @@
-"""Checked fields of a JSON object, as the JSON forms have them in common."""
+"""Checked fields of a JSON object, as all forms of requests have them in common."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from pipelines.common.batch.forms.vocabulary import INTEGERS, LIMITS, NOT_OFFERED, NUMBERS
-from pipelines.common.batch.row import Defaults, Row, RowId
 from pipelines.common.engine.sampling import RANDOM_SEED, SamplingParams
 from pipelines.common.errors import ParameterError
+from pipelines.common.requests.text import Defaults, TextRequest
+from pipelines.common.requests.vocabulary import INTEGERS, LIMITS, NOT_OFFERED, NUMBERS
 
 _MAX_SHOWN: Final = 60
 _MAX_DEPTH: Final = 100
@@ -21,8 +21,8 @@ _MAX_DIGITS: Final = 1000
 _TOO_DEEP: Final = f"objects and lists are nested more than {_MAX_DEPTH} deep; expected fewer"
 
 
-class RowError(Exception):
-    """What is wrong with a row, in one line."""
+class RequestError(Exception):
+    """What is wrong with a request, in one line that names the field."""
 
 
 def shown(value: Any) -> str:
@@ -33,25 +33,29 @@ def shown(value: Any) -> str:
     return _shortened(text)
 
 
-def load_object(text: str) -> dict[str, Any]:
+def load_object(text: str, source: str) -> dict[str, Any]:
     """Reads a JSON object more strictly than `json` does.
 
     Everything that it returns can be written as JSON again: there are no NaN and no infinities, no
     names that occur twice, and no more than 100 levels. Only strings may still hold surrogates.
 
+    Args:
+        text: The object.
+        source: What messages call it.
+
     Raises:
-        RowError: It is no JSON, no object, or one that cannot be written again.
+        RequestError: It is no JSON, no object, or one that cannot be written again.
     """
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         what = error.msg.removesuffix(" at").rstrip(": ")
-        raise RowError(f"not JSON at column {error.colno}: {what}") from error
+        raise RequestError(f"not JSON at column {error.colno}: {what}") from error
     except RecursionError:
-        raise RowError(_TOO_DEEP) from None
+        raise RequestError(_TOO_DEEP) from None
     _check_depth(value)
     if not isinstance(value, dict):
-        raise RowError(f'the line is {shown(value)}; expected an object, {{"prompt": ...}}')
+        raise RequestError(f'{source} is {shown(value)}; expected an object, {{"prompt": ...}}')
     return value
 
 
@@ -59,52 +63,35 @@ def check_text(value: Any) -> None:
     r"""Checks that all strings in a JSON value are text; ``"\ud800"`` is none.
 
     Raises:
-        RowError: One has half of a surrogate pair, which no encoding can write.
+        RequestError: One has half of a surrogate pair, which no encoding can write.
     """
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         code = ord(error.object[error.start])
-        raise RowError(
+        raise RequestError(
             f"\\u{code:04x} is half of a surrogate pair, which is no character; expected text"
         ) from None
 
 
-def read_row(
-    fields: Mapping[str, Any],
-    defaults: Defaults,
-    *,
-    line: int,
-    index: int,
-    id: RowId,
-    extra: Mapping[str, Any],
-    unknown: tuple[str, ...],
-) -> Row:
-    """The row that the fields of an object describe.
+def read_request(fields: Mapping[str, Any], defaults: Defaults, index: int = 0) -> TextRequest:
+    """The request that the fields of an object describe.
 
     Args:
-        fields: With the names of `pipelines.common.batch.forms.vocabulary`.
+        fields: With the names of `pipelines.common.requests.vocabulary`.
         defaults: What holds for what they do not say.
-        line: See `Row`.
-        index: How many rows stand before it.
-        id: See `Row`.
-        extra: See `Row`.
-        unknown: See `Row`.
+        index: How many requests came before it.
 
     Raises:
-        RowError: There is no prompt, a field is of the wrong type or out of its range, or it asks
-            for what is not offered.
+        RequestError: There is no prompt, a field is of the wrong type or out of its range, or it
+            asks for what is not offered.
     """
     _check_offered(fields)
-    return Row(
-        line=line,
-        id=id,
+    return TextRequest(
         prompt=_prompt(fields),
         sampling=_sampling(fields, defaults, index),
         max_new_tokens=_limit(fields, defaults),
         stops=_stops(fields, defaults),
-        extra=extra,
-        unknown=unknown,
     )
 
 
@@ -112,27 +99,27 @@ def _prompt(fields: Mapping[str, Any]) -> str:
     """The text to continue.
 
     Raises:
-        RowError: There is none, or it is no text.
+        RequestError: There is none, or it is no text.
     """
     prompt = fields.get("prompt")
     if prompt is None and "messages" in fields:
-        raise RowError("chat messages cannot be run yet; expected a prompt")
+        raise RequestError("chat messages cannot be run yet; expected a prompt")
     if prompt is None:
-        raise RowError("there is no prompt; expected a string")
+        raise RequestError("there is no prompt; expected a string")
     if isinstance(prompt, list) and len(prompt) == 1:  # as OpenAI's may be
         (prompt,) = prompt
     if not isinstance(prompt, str):
-        raise RowError(f"prompt is {shown(fields['prompt'])}; expected one string")
+        raise RequestError(f"prompt is {shown(fields['prompt'])}; expected one string")
     if not prompt:
-        raise RowError("prompt is empty; expected at least one character")
+        raise RequestError("prompt is empty; expected at least one character")
     return prompt
 
 
 def _sampling(fields: Mapping[str, Any], defaults: Defaults, index: int) -> SamplingParams:
-    """How tokens are chosen for the row that `index` others stand before.
+    """How tokens are chosen for the request that `index` others came before.
 
     Raises:
-        RowError: A parameter is of the wrong type or out of its range.
+        RequestError: A parameter is of the wrong type or out of its range.
     """
     given: dict[str, Any] = {name: _number(fields, name) for name in NUMBERS}
     given |= {name: _integer(fields, name) for name in INTEGERS}
@@ -142,7 +129,7 @@ def _sampling(fields: Mapping[str, Any], defaults: Defaults, index: int) -> Samp
     try:
         return replace(defaults.sampling, **{"seed": defaults.sampling.seed + index, **given})
     except ParameterError as error:
-        raise RowError(
+        raise RequestError(
             f"{error.name} is {shown(error.value)}; expected {error.expected}"
         ) from error
 
@@ -151,16 +138,16 @@ def _check_offered(fields: Mapping[str, Any]) -> None:
     """Makes sure that nothing is asked for but what is offered.
 
     Raises:
-        RowError: Something is.
+        RequestError: Something is.
     """
     for name, neutral in NOT_OFFERED.items():
         value = fields.get(name)
         if value is None or any(_same(value, one) for one in neutral):
             continue
         if name == "messages":
-            raise RowError("chat messages cannot be run yet; expected a prompt")
+            raise RequestError("chat messages cannot be run yet; expected a prompt")
         expected = " or ".join([*map(shown, neutral), "null"])
-        raise RowError(f"{name} is {shown(value)}, which is not offered; expected {expected}")
+        raise RequestError(f"{name} is {shown(value)}, which is not offered; expected {expected}")
 
 
 def _same(value: Any, other: Any) -> bool:
@@ -172,16 +159,16 @@ def _limit(fields: Mapping[str, Any], defaults: Defaults) -> int:
     """Most tokens of output.
 
     Raises:
-        RowError: It is no integer, below 1, or given twice, as two.
+        RequestError: It is no integer, below 1, or given twice, as two.
     """
     limits = {name: _integer(fields, name) for name in LIMITS}
     given = {name: limit for name, limit in limits.items() if limit is not None}
     for name, limit in given.items():
         if limit < 1:
-            raise RowError(f"{name} is {shown(limit)}; expected an integer, 1 or more")
+            raise RequestError(f"{name} is {shown(limit)}; expected an integer, 1 or more")
     if len(set(given.values())) > 1:
         named = " and ".join(f"{name} is {limit}" for name, limit in given.items())
-        raise RowError(f"{named}, which mean the same; expected one of them")
+        raise RequestError(f"{named}, which mean the same; expected one of them")
     return next(iter(given.values()), defaults.max_new_tokens)
 
 
@@ -189,14 +176,14 @@ def _stops(fields: Mapping[str, Any], defaults: Defaults) -> tuple[str, ...]:
     """Strings that end the text; an empty list is none, also where there are default ones.
 
     Raises:
-        RowError: It is neither a string nor a list of strings, or one is empty.
+        RequestError: It is neither a string nor a list of strings, or one is empty.
     """
     stop = fields.get("stop")
     if stop is None:
         return defaults.stops
     stops = stop if isinstance(stop, list) else [stop]
     if not all(isinstance(each, str) and each for each in stops):
-        raise RowError(
+        raise RequestError(
             f"stop is {shown(stop)}; expected a string or a list of strings, none of them empty"
         )
     return tuple(stops)
@@ -211,7 +198,7 @@ def _number(fields: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise RowError(f"{name} is {shown(value)}; expected a number")
+        raise RequestError(f"{name} is {shown(value)}; expected a number")
     _check_size(name, value)
     return value
 
@@ -221,7 +208,7 @@ def _integer(fields: Mapping[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise RowError(f"{name} is {shown(value)}; expected an integer")
+        raise RequestError(f"{name} is {shown(value)}; expected an integer")
     _check_size(name, value)
     return value
 
@@ -229,7 +216,7 @@ def _integer(fields: Mapping[str, Any], name: str) -> int | None:
 def _check_size(name: str, value: float) -> None:
     """Keeps integers out that no float can hold."""
     if isinstance(value, int) and abs(value) >= 1 << 63:
-        raise RowError(f"{name} is {shown(value)}; expected an integer of 63 bits at most")
+        raise RequestError(f"{name} is {shown(value)}; expected an integer of 63 bits at most")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -238,33 +225,33 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise RowError(f"{shown(name)} is given twice in one object; expected it once")
+                raise RequestError(f"{shown(name)} is given twice in one object; expected it once")
             seen.add(name)
     return fields
 
 
 def _parse_integer(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
-        raise RowError(f"a number has {len(digits)} digits; expected {_MAX_DIGITS} at most")
+        raise RequestError(f"a number has {len(digits)} digits; expected {_MAX_DIGITS} at most")
     return int(digits)
 
 
 def _parse_float(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise RowError(f"{_shortened(digits)} is too large; expected a number below 1.8e308")
+        raise RequestError(f"{_shortened(digits)} is too large; expected a number below 1.8e308")
     return value
 
 
 def _refuse_constant(name: str) -> None:
-    raise RowError(f"{name} is no number in JSON; expected one, or null")
+    raise RequestError(f"{name} is no number in JSON; expected one, or null")
 
 
 def _check_depth(value: Any) -> None:
     level, depth = [value], 0
     while level:
         if depth == _MAX_DEPTH:
-            raise RowError(_TOO_DEEP)
+            raise RequestError(_TOO_DEEP)
         inside = (inner for outer in level for inner in _inside(outer))
         level, depth = [inner for inner in inside if isinstance(inner, dict | list)], depth + 1
 

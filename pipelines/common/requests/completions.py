@@ -1,0 +1,48 @@
+"""OpenAI's completions: the response to a request, whose body `read_request` reads.
+
+https://platform.openai.com/docs/api-reference/completions
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pipelines.common.requests.text import Result, timings_record
+
+
+def completion(id: str, model: Any, result: Result) -> dict[str, Any]:
+    """The body of the response.
+
+    Args:
+        id: What the response is called.
+        model: What the request calls the model, which has no effect.
+        result: What came of the request.
+    """
+    choice = {
+        "index": 0,
+        "text": result.text,
+        "logprobs": None,
+        "finish_reason": result.finish_reason,
+    }
+    usage = {
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.generated_tokens,
+        "total_tokens": result.prompt_tokens + result.generated_tokens,
+        "prompt_tokens_details": {"cached_tokens": result.shared_tokens},
+    }
+    return {
+        "id": id,
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [choice],
+        "usage": usage,
+        "timings": timings_record(result.timings),
+    }
+
+
+def invalid_request(message: str) -> dict[str, Any]:
+    """The body of the response to a request that cannot be run."""
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return {"error": error}

@@ -1,0 +1,105 @@
+"""A text to continue, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.common.engine.request import Request
+from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.sequence import FinishReason, Timings
+from pipelines.common.errors import PromptError
+from pipelines.common.text.length import least_tokens
+from pipelines.common.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What holds for requests that say nothing else.
+
+    Attributes:
+        sampling: How tokens are chosen; the seed is that of the first request, the next has the
+            next one, so that those with one prompt differ.
+        max_new_tokens: Most tokens of output.
+        stops: Strings that end the text.
+    """
+
+    sampling: SamplingParams
+    max_new_tokens: int
+    stops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """A prompt that can be run, as far as one can tell without a tokenizer.
+
+    Attributes:
+        prompt: Text to continue.
+        sampling: How tokens are chosen.
+        max_new_tokens: Most tokens of output.
+        stops: Strings that end the text.
+    """
+
+    prompt: str
+    sampling: SamplingParams
+    max_new_tokens: int
+    stops: tuple[str, ...] = ()
+
+    def encoded(self, tokenizer: Tokenizer, *, special_tokens: bool, max_length: int) -> Request:
+        """The same as the engine takes it; what is far too long is refused before it is encoded.
+
+        Args:
+            tokenizer: The model's.
+            special_tokens: Whether control tokens spelled in the prompt are meant as such.
+            max_length: Most tokens of prompt and output.
+
+        Raises:
+            PromptError: The prompt is no valid Unicode, or leaves no room for output.
+            UsageError: A stop string is empty.
+        """
+        if (least := least_tokens(tokenizer, self.prompt)) >= max_length:
+            raise _too_long(f"at least {least}", max_length)
+        tokens = tokenizer.encode(self.prompt, special=special_tokens)
+        if len(tokens) >= max_length:
+            raise _too_long(f"{len(tokens)}", max_length)
+        limit = min(max_length, len(tokens) + self.max_new_tokens)
+        return Request(tokens, limit, self.sampling, self.stops)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a request.
+
+    Attributes:
+        text: The output.
+        finish_reason: ``stop`` or ``length``.
+        prompt_tokens: Size of the prompt.
+        shared_tokens: How many of those were not computed, but copied from another sequence.
+        generated_tokens: Size of the output, without the end token.
+        timings: Seconds spent on it.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    shared_tokens: int
+    generated_tokens: int
+    timings: Timings
+
+
+def timings_record(timings: Timings) -> dict[str, float | None]:
+    """Seconds to the microsecond, and tokens a second where any were decoded."""
+    decoded = timings.decode_steps > 0 and timings.decode_s > 0
+    figures = {
+        "prefill_s": timings.prefill_s,
+        "first_token_s": timings.first_token_s,
+        "decode_s": timings.decode_s,
+        "generated_tokens_per_s": timings.decode_steps / timings.decode_s if decoded else None,
+    }
+    return {name: value if value is None else round(value, 6) for name, value in figures.items()}
+
+
+def _too_long(tokens: str, max_length: int) -> PromptError:
+    return PromptError(
+        f"the prompt has {tokens} tokens, but prompt and output together are limited to "
+        f"{max_length}; shorten the prompt or raise `max_length` up to the model's context"
+    )
