@@ -21,6 +21,7 @@ from pipelines.common.batch.run import BatchRun
 from pipelines.common.cache import digest
 from pipelines.common.cli.batch_display import TextDisplay, rows_display
 from pipelines.common.cli.console import ConsoleProgress, say
+from pipelines.common.cli.generate_options import BatchOptions
 from pipelines.common.cli.report import batch_report
 from pipelines.common.cli.run import length_in_context
 from pipelines.common.cli.signals import INTERRUPTED, noted
@@ -52,10 +53,7 @@ class BatchRequest:
         pipeline: Name of the pipeline.
         texts: Prompts of the command line; empty if there is a file of them.
         prompts_file: Where the prompts are; ``-`` is stdin.
-        batch_size: Sequences side by side; None for the default.
-        output: Where the records go; ``-`` is stdout. None is stdout too, but shows people text.
-        ordered: Whether records come in the order of the input.
-        resume: Whether an output that is there is finished.
+        options: Sequences side by side, and where the records go.
         defaults: What holds for rows that say nothing else.
         seed: The seed that was asked for, if one was.
         special_tokens: Whether control tokens spelled in prompts are meant as such.
@@ -69,10 +67,7 @@ class BatchRequest:
     pipeline: str
     texts: tuple[str, ...]
     prompts_file: Path | None
-    batch_size: int | None
-    output: Path | None
-    ordered: bool
-    resume: bool
+    options: BatchOptions
     defaults: Defaults
     seed: int | None
     special_tokens: bool
@@ -81,8 +76,8 @@ class BatchRequest:
 
     def __post_init__(self) -> None:
         StopMatcher(self.defaults.stops)  # which refuses empty ones
-        if self.file is None and (self.resume or self.as_json):
-            option = "--resume" if self.resume else "--json"
+        if self.file is None and (self.options.resume or self.as_json):
+            option = "--resume" if self.options.resume else "--json"
             raise UsageError(
                 f"{option} needs --output FILE: the records of this batch go to stdout"
             )
@@ -90,7 +85,8 @@ class BatchRequest:
     @property
     def file(self) -> Path | None:
         """The output, if it is a file."""
-        return None if self.output is None or is_stdout(self.output) else self.output
+        output = self.options.output
+        return None if output is None or is_stdout(output) else output
 
 
 def run_batch(
@@ -132,7 +128,7 @@ def run_batch(
         )
         with progress.shown("Measuring the prompts"):
             count, longest = batch.demand()
-        slots = min(request.batch_size or DEFAULT_SLOTS, count)
+        slots = min(request.options.batch_size or DEFAULT_SLOTS, count)
         runner = model.start(slots=slots, max_length=longest) if slots else None
         if runner is not None and slots > 1 and not runner.batch_invariant:
             progress.notice(
@@ -146,7 +142,7 @@ def run_batch(
             alone=request.file is not None or not on_terminal(),
         )
         with noted() as interrupted, display as show:
-            for figures in batch.run(runner, output, ordered=request.ordered):
+            for figures in batch.run(runner, output, ordered=request.options.ordered):
                 show(figures)
                 if interrupted():
                     break
@@ -167,7 +163,7 @@ def run_batch(
 
 def _with_seed_of_manifest(request: BatchRequest) -> BatchRequest:
     """The request with the seed of the run that it goes on with, unless it asks for one."""
-    if not request.resume or request.seed is not None or request.file is None:
+    if not request.options.resume or request.seed is not None or request.file is None:
         return request
     seed: Any = (read_manifest(request.file) or {}).get("seed")
     try:
@@ -188,12 +184,12 @@ def _prompts(request: BatchRequest) -> Prompts:
 def _output(model: TextModel, request: BatchRequest, prompts: Prompts) -> Output:
     if request.file is not None:
         settings = _settings(model, request, prompts)
-        if request.resume:
+        if request.options.resume:
             return OutputFile.resume(request.file, settings, prompts.form, prompts.lines())
         return OutputFile.create(request.file, settings)
     if stdout_is_closed():
         raise BatchError("the records are to go to stdout, which is closed; add --output FILE")
-    if request.output is None and request.prompts_file is None and on_terminal():
+    if request.options.output is None and request.prompts_file is None and on_terminal():
         return TextDisplay()
     return OutputStream(binary_stdout())
 
@@ -216,7 +212,7 @@ def _settings(model: TextModel, request: BatchRequest, prompts: Prompts) -> dict
         "max_new_tokens": request.defaults.max_new_tokens,
         "stop": list(request.defaults.stops),
         "max_length": request.max_length,
-        "ordered": request.ordered,
+        "ordered": request.options.ordered,
     }
 
 

@@ -11,20 +11,11 @@ import typer
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_size
-from pipelines.common.cli.options import (
-    CustomOpsPath,
-    ModelPath,
-    PipelineName,
-    QuantizationEncoding,
-    Quiet,
-    TargetName,
-    TokenizerPath,
-    Verbose,
-    model_options,
-    path_of,
-)
+from pipelines.common.cli.grouping import Without, grouped_options
+from pipelines.common.cli.options import ModelToBuild, PipelineName, Quiet, Verbose, path_of
 
 
+@grouped_options
 def export(
     ctx: typer.Context,
     pipeline: PipelineName,
@@ -34,11 +25,8 @@ def export(
             parser=path_of("OUT"), metavar="OUT", help="A folder that is new, or empty."
         ),
     ],
-    model_path: ModelPath = None,
-    tokenizer_path: TokenizerPath = None,
-    quantization_encoding: QuantizationEncoding = "q4_0",
-    target: TargetName = "auto",
-    custom_ops_path: CustomOpsPath = None,
+    model: Annotated[ModelToBuild, Without("no_native_ops")],
+    *,
     reference_weights: Annotated[
         bool,
         typer.Option(
@@ -61,17 +49,10 @@ def export(
 
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet, verbose=verbose)
-    options = model_options(
-        model_path=model_path,
-        tokenizer_path=tokenizer_path,
-        encoding=quantization_encoding,
-        target=choose_to_build(registry, target, progress),
-        custom_ops=custom_ops_path,
-        no_native_ops=False,
-    )
+    options = model.options(choose_to_build(registry, model.target, progress))
     options = replace(options, registered_ops=False)
-    model = open_graph_model(registry, pipeline, options, progress, "export")
-    manifest = write(model, options.target, out, reference_weights=reference_weights)
+    opened = open_graph_model(registry, pipeline, options, progress, "export")
+    manifest = write(opened, options.target, out, reference_weights=reference_weights)
     nbytes = sum(file.nbytes for file in manifest.files.values())
     if lacks_native(manifest, options, registry):
         progress.notice(

@@ -12,18 +12,8 @@ import typer
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.graph_report import report
-from pipelines.common.cli.options import (
-    AsJson,
-    CustomOpsPath,
-    ModelPath,
-    NoNativeOps,
-    PipelineName,
-    QuantizationEncoding,
-    Quiet,
-    TargetName,
-    model_options,
-    path_of,
-)
+from pipelines.common.cli.grouping import Without, grouped_options
+from pipelines.common.cli.options import AsJson, ModelToBuild, PipelineName, Quiet, path_of
 from pipelines.common.cli.streams import binary_stdout, is_stdout, print_json, print_lines
 from pipelines.common.errors import UsageError
 from pipelines.common.files import write_output
@@ -39,14 +29,12 @@ _CONTEXT = 1024
 _BANDWIDTH = 100e9
 
 
+@grouped_options
 def show_graph(
     ctx: typer.Context,
     pipeline: PipelineName,
-    model_path: ModelPath = None,
-    quantization_encoding: QuantizationEncoding = "q4_0",
-    target: TargetName = "auto",
-    custom_ops_path: CustomOpsPath = None,
-    no_native_ops: NoNativeOps = False,
+    model: Annotated[ModelToBuild, Without("tokenizer_path")],
+    *,
     context: Annotated[
         int | None,
         typer.Option(
@@ -90,25 +78,17 @@ def show_graph(
 
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet)
-    options = model_options(
-        model_path=model_path,
-        tokenizer_path=None,
-        encoding=quantization_encoding,
-        target=choose_to_build(
-            registry, target_for(model_path, target, registry.targets), progress
-        ),
-        custom_ops=custom_ops_path,
-        no_native_ops=no_native_ops,
-    )
-    model = open_graph_model(registry, pipeline, options, progress, "show")
+    target = target_for(model.model_path, model.target, registry.targets)
+    options = model.options(choose_to_build(registry, target, progress))
+    opened = open_graph_model(registry, pipeline, options, progress, "show")
     if context is None:
-        context = min(_CONTEXT, model.context_length)
-    if context > model.context_length:
+        context = min(_CONTEXT, opened.context_length)
+    if context > opened.context_length:
         raise UsageError(
-            f"--context is {context}, but the model's context is {model.context_length} tokens"
+            f"--context is {context}, but the model's context is {opened.context_length} tokens"
         )
-    deployment = model.deployment(slots=1, max_length=context)
-    lowered = model.target.lower(deployment)
+    deployment = opened.deployment(slots=1, max_length=context)
+    lowered = opened.target.lower(deployment)
     neutral = _neutral(deployment)
     if neutral is None and neutral_onnx is not None:
         raise UsageError(

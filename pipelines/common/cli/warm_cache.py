@@ -11,19 +11,8 @@ from pipelines.common.cache import Cache
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_size
-from pipelines.common.cli.options import (
-    AsJson,
-    CustomOpsPath,
-    ModelPath,
-    NoNativeOps,
-    PipelineName,
-    QuantizationEncoding,
-    Quiet,
-    TargetName,
-    TokenizerPath,
-    Verbose,
-    model_options,
-)
+from pipelines.common.cli.grouping import grouped_options
+from pipelines.common.cli.options import AsJson, ModelToBuild, PipelineName, Quiet, Verbose
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.errors import CacheError, OfflineError, UsageError
 
@@ -33,15 +22,12 @@ if TYPE_CHECKING:
     from pipelines.common.text_generation import ModelOptions
 
 
+@grouped_options
 def warm_cache(
     ctx: typer.Context,
     pipeline: PipelineName,
-    model_path: ModelPath = None,
-    tokenizer_path: TokenizerPath = None,
-    quantization_encoding: QuantizationEncoding = "q4_0",
-    target: TargetName = "auto",
-    custom_ops_path: CustomOpsPath = None,
-    no_native_ops: NoNativeOps = False,
+    model: ModelToBuild,
+    *,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -57,14 +43,7 @@ def warm_cache(
     before = {entry.path: entry for entry in cache.entries()}
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet, verbose=verbose)
-    options = model_options(
-        model_path=model_path,
-        tokenizer_path=tokenizer_path,
-        encoding=quantization_encoding,
-        target=choose_to_build(registry, target, progress),
-        custom_ops=custom_ops_path,
-        no_native_ops=no_native_ops,
-    )
+    options = model.options(choose_to_build(registry, model.target, progress))
     _make(registry, pipeline, options, progress)
     try:
         _make(registry, pipeline, replace(options, offline=True), progress)

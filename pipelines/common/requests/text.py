@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipelines.common.engine.request import Request
 from pipelines.common.engine.sampling import SamplingParams
@@ -26,6 +26,11 @@ class Defaults:
     sampling: SamplingParams
     max_new_tokens: int
     stops: tuple[str, ...] = ()
+
+    def request(self, prompt: str, index: int = 0) -> TextRequest:
+        """The request that says nothing but its prompt, after `index` others."""
+        sampling = replace(self.sampling, seed=self.sampling.seed + index)
+        return TextRequest(prompt, sampling, self.max_new_tokens, self.stops)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pipelines.common.batch.forms.rows import RowRecords
 from pipelines.common.batch.row import BadRow, Row
-from pipelines.common.requests.text import Defaults, TextRequest
+from pipelines.common.requests.text import Defaults
 from pipelines.common.utf8 import NUL
 
 
@@ -19,6 +17,4 @@ class PlainText(RowRecords):
         """Reads one line."""
         if "\0" in text:
             return BadRow(line, None, NUL)
-        sampling = replace(defaults.sampling, seed=defaults.sampling.seed + index)
-        request = TextRequest(text, sampling, defaults.max_new_tokens, defaults.stops)
-        return Row(line, None, request)
+        return Row(line, None, defaults.request(text, index))
