@@ -138,8 +138,9 @@ def one_line(error: BaseException) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text from a file as it may stand in a message: one line, of bounded length."""
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+    """Text from a file as it may stand in a message: one line, of bounded length, no backquotes."""
+    # Between those a front end would take it for a setting.
+    return repr(text if len(text) <= 80 else f"{text[:77]}...").replace("`", r"\x60")
 
 
 def listed(items: Iterable[str]) -> str:

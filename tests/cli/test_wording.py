@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import pipelines
 from pipelines.common.cli import generate
 from pipelines.common.cli.app import app
 from pipelines.common.cli.wording import OPTIONS, SETTING, worded
+from pipelines.common.errors import quoted
 from pipelines.common.registry.hookspecs import PipelineRecord
 
 PACKAGE = Path(pipelines.__path__[0])
@@ -92,8 +94,23 @@ def test_settings_are_told_by_options_that_exist(words: str) -> None:
         ("`strict=True` shows where", "--strict-plugins before the command shows where"),
     ],
 )
-def test_messages_are_worded_for_the_command_line(message: str, expected: str) -> None:
+def test_messages_are_worded_for_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, message: str, expected: str
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # has the parameters, as if a user had named them
     assert worded(message) == expected
+
+
+@pytest.mark.parametrize("setting", OPTIONS)
+@pytest.mark.parametrize("name", ["`{}`", "`{}`.gguf", "a `{}`'s\t.gguf", "`{}`/x"])
+def test_the_name_of_a_file_is_no_setting(cli, monkeypatch, tmp_path, setting, name):
+    monkeypatch.chdir(tmp_path)
+    named = name.format(setting)
+    assert f"`{setting}`" in cli("inspect", named).err
+    assert worded(f"there is no {named!r}") == f"there is no {named!r}"
+    unnamed = quoted(f"of a file: {named}")
+    monkeypatch.setattr(sys, "argv", ["run_pipeline.py"])
+    assert worded(unnamed) == unnamed
 
 
 def test_records_of_rows_name_no_option(cli, tmp_path):

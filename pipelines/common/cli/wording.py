@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -39,5 +41,12 @@ SETTING: Final = re.compile(r"`(\w+(?:=\w+)?)`")
 
 
 def worded(message: str) -> str:
-    """A message of the library, with options where it names settings."""
-    return SETTING.sub(lambda match: OPTIONS.get(match[1], match[0]), message)
+    """A message of the library, with options where it names settings.
+
+    What the user's own words have between backquotes stays: it may be the name of a file that the
+    message quotes. Text from files has none, see `quoted`.
+    """
+    typed = SETTING.findall(" ".join((*sys.argv[1:], *os.environ.values())))
+    return SETTING.sub(
+        lambda match: match[0] if match[1] in typed else OPTIONS.get(match[1], match[0]), message
+    )
