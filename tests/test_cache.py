@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from processes import exit_codes, spawn
 
 from pipelines.common.cache import Cache, digest
 from pipelines.common.cache.location import DEFAULT_LIMIT_BYTES
@@ -71,19 +70,6 @@ def test_the_first_of_two_writers_of_a_key_wins(tmp_path: Path) -> None:
     assert leftovers(cache) == []
 
 
-def exit_codes(writers: Sequence[BaseProcess]) -> list[int | None]:
-    """What processes end with; those that hang are ended, as the test's own end would wait."""
-    for writer in writers:
-        writer.start()
-    try:
-        for writer in writers:
-            writer.join(timeout=60)
-        return [writer.exitcode for writer in writers]
-    finally:
-        for writer in writers:
-            writer.kill()
-
-
 def _put_at_the_same_time(root: Path, barrier: Barrier, content: bytes) -> None:
     def write(folder: Path) -> None:
         _fill(folder, content)
@@ -96,7 +82,6 @@ def _put_at_the_same_time(root: Path, barrier: Barrier, content: bytes) -> None:
 
 
 def test_two_processes_fill_one_key(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(2)
     writers = [
         spawn.Process(target=_put_at_the_same_time, args=(tmp_path, barrier, letter * 100_000))
@@ -116,9 +101,7 @@ def _die_while_writing(root: Path) -> None:
 
 
 def test_a_killed_writer_leaves_nothing_for_long(tmp_path: Path) -> None:
-    writer = multiprocessing.get_context("spawn").Process(
-        target=_die_while_writing, args=(tmp_path,)
-    )
+    writer = spawn.Process(target=_die_while_writing, args=(tmp_path,))
     cache = Cache(tmp_path)
     assert exit_codes([writer]) == [-signal.SIGKILL]
     assert cache.get("graph", KEY) is None

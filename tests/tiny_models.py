@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ import torch
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFValueType, GGUFWriter, TokenType
 from numpy.typing import NDArray
+from torch import nn
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
+from pipelines.common.checkpoints.gguf.rope import frequencies as frequencies_of
+from pipelines.common.decoder import rope
 from pipelines.common.models.decoder import DecoderModel
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
+from pipelines.common.targets.torch import TorchRunner
 from pipelines.common.text.tokenizer import byte_alphabet
 from pipelines.common.text_generation import ModelOptions
 
@@ -239,6 +244,23 @@ def open_model(
         native_ops=native_ops,
     )
     return registry.load_pipeline(pipeline).open(options, registry, progress or Progress())
+
+
+def eager(model: DecoderModel) -> nn.Module:
+    """The network of a Llama, with its weights in float32."""
+    package, _, function = model.pipeline.network.partition(":")
+    with torch.device("meta"):
+        network: nn.Module = getattr(importlib.import_module(package), function)(model.config)
+    names = [name for name, _ in network.named_parameters()]
+    weights = {name: torch.tensor(model.weights.float32(name)) for name in names}
+    network.load_state_dict(weights, assign=True)
+    return network
+
+
+def eager_runner(model: DecoderModel, network: nn.Module, length: int) -> TorchRunner:
+    """Runs the network of a model, changed or not, in one slot."""
+    tables = rope.tables(frequencies_of(model.config, model.file, "llama"), length)
+    return TorchRunner(network, model.config, tables, 1, length)
 
 
 def _value_type(value: Any) -> GGUFValueType:

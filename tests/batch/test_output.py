@@ -6,7 +6,6 @@ import errno
 import fcntl
 import io
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import exit_codes, spawn
 
 from pipelines.common.batch import output as output_module
 from pipelines.common.batch.manifest import manifest_path, read_manifest, write_manifest
@@ -27,7 +27,6 @@ from pipelines.common.batch.output import Output, OutputFile, OutputStream
 from pipelines.common.errors import BatchError, OutputError, ReaderGoneError
 
 SETTINGS = {"model": "a.gguf", "temperature": 0.5}
-spawn = multiprocessing.get_context("spawn")
 
 
 class LineForm:
@@ -493,11 +492,7 @@ def test_of_several_runs_that_begin_an_output_one_does(path: Path) -> None:
         spawn.Process(target=_begin_at_the_same_time, args=(path, barrier, number))
         for number in range(3)
     ]
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join(timeout=60)
-    codes = [run.exitcode for run in runs]
+    codes = exit_codes(runs)
     assert sorted(codes, key=str) == [0, 0, 1]
     assert records(path) == [{"line": codes.index(1)}]
     assert read_manifest(path) == {"run": codes.index(1)}

@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from programs import SCRIPT, VARIABLES, Outcome
+from program_outcome import Outcome
+from programs import SCRIPT, VARIABLES
 
 from pipelines.common.cli import main
 

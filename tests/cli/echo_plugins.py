@@ -33,3 +33,28 @@ def with_model(name: str, model: str) -> str:
 def with_runner(name: str, runner: str) -> str:
     """A pipeline whose model starts a class ``Runner``."""
     return with_model(name, runner + _MODEL)
+
+
+def slow_to_start(name: str, seconds: float) -> str:
+    """A pipeline that takes its time to start, which is shown."""
+    return f"""
+import time
+from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
+from pipelines.echo.pipeline import EchoModel
+
+class Model(EchoModel):
+    def start(self, *, slots, max_length):
+        with self.progress.phase("build", "Building something"):
+            time.sleep({seconds})
+        return super().start(slots=slots, max_length=max_length)
+
+class Pipeline:
+    def open(self, options, registry, progress):
+        model = Model()
+        model.progress = progress
+        return model
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord("{name}", "Takes its time.", load=Pipeline)]
+"""

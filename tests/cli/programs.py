@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -18,21 +17,6 @@ COMMAND = [sys.executable, str(SCRIPT)]
 VARIABLES = ("RUN_PIPELINE_PLUGIN_PATH", "RUN_PIPELINE_STRICT_PLUGINS")
 
 _TIMEOUT_S = 60
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self):
-        """The one line that a failure writes."""
-        (line,) = self.err.splitlines()
-        assert line.startswith("run_pipeline: error: ")
-        assert self.out == ""
-        return line.removeprefix("run_pipeline: error: ")
 
 
 class Output:

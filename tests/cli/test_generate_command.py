@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from echo_plugins import with_runner
+from echo_plugins import slow_to_start, with_runner
 from programs import Program
 
 from pipelines.common.text.tokenizer import Tokenizer
@@ -32,29 +32,6 @@ class Runner(EchoRunner):
         return logits
 """,
 )
-
-# Takes its time to start.
-SLOW = """
-import time
-from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
-from pipelines.echo.pipeline import EchoModel
-
-class Model(EchoModel):
-    def start(self, *, slots, max_length):
-        with self.progress.phase("build", "Building something"):
-            time.sleep(0.8)
-        return super().start(slots=slots, max_length=max_length)
-
-class Pipeline:
-    def open(self, options, registry, progress):
-        model = Model()
-        model.progress = progress
-        return model
-
-@hookimpl
-def register_pipelines():
-    return [PipelineRecord("slow", "Slow.", load=Pipeline)]
-"""
 
 # Tells what the driver asked of it.
 TELLING = """
@@ -475,7 +452,7 @@ def test_on_a_terminal_the_text_ends_with_a_newline():
 
 
 def test_what_takes_long_is_shown_on_a_terminal(process, make_plugin):
-    path = make_plugin("slow", SLOW)
+    path = make_plugin("slow", slow_to_start("slow", 0.8))
     ours, theirs = os.openpty()
     command = [sys.executable, SCRIPT, "--plugin-path", path, "slow", "--prompt", "hi"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=True, timeout=60)

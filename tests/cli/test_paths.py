@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from programs import VARIABLES, Outcome
+from program_outcome import Outcome
+from programs import VARIABLES
 
 PROGRAM = Path(__file__).with_name("unprivileged_program.py")
 

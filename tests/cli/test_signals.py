@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from batch_files import records
-from echo_plugins import with_runner
+from echo_plugins import slow_to_start, with_runner
 from programs import SCRIPT, Program
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -69,28 +69,6 @@ class Pipeline:
 @hookimpl
 def register_pipelines():
     return [PipelineRecord("interrupted", "Interrupts itself.", load=Pipeline)]
-"""
-
-# Takes its time to start, which is shown.
-STARTING = """
-import time
-from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
-from pipelines.echo.pipeline import EchoModel
-
-class Model(EchoModel):
-    def start(self, *, slots, max_length):
-        with self.progress.phase("build", "Building something"):
-            time.sleep(60)
-
-class Pipeline:
-    def open(self, options, registry, progress):
-        model = Model()
-        model.progress = progress
-        return model
-
-@hookimpl
-def register_pipelines():
-    return [PipelineRecord("starting", "Starts.", load=Pipeline)]
 """
 
 # Tells of each part of a prompt, and computes it when there is a line on stdin.
@@ -154,7 +132,13 @@ def test_each_signal_has_its_exit_code(place, number, make_plugin):
 
 @numbers
 def test_the_cursor_is_shown_again_when_the_program_is_interrupted(number, make_plugin):
-    args = ["--plugin-path", make_plugin("starting", STARTING), "starting", "--prompt", "hi"]
+    args = [
+        "--plugin-path",
+        make_plugin("starting", slow_to_start("starting", 60)),
+        "starting",
+        "--prompt",
+        "hi",
+    ]
     program = Program(*args, terminal=["stderr"], env=os.environ | {"TERM": "xterm"})
     program.shown.wait_for("Building something")
     program.signal(number)

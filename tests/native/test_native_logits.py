@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,8 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 from tiny_models import (
     MIXED,
+    eager,
+    eager_runner,
     in_transformers,
     llama,
     logits,
@@ -19,10 +20,8 @@ from tiny_models import (
     random_tokens,
     write_gguf,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipelines.common.checkpoints.gguf.rope import frequencies as frequencies_of
-from pipelines.common.decoder import rope
 from pipelines.common.models.decoder import DecoderModel
 from pipelines.common.nn import Attention
 from pipelines.common.nn.step import Step
@@ -52,12 +51,7 @@ def reference(model: DecoderModel, length: int) -> TorchRunner:
     """The eager decoder with what goes into block-encoded matrices rounded to int8, and the KV
     state rounded to float16.
     """
-    package, _, function = model.pipeline.network.partition(":")
-    with torch.device("meta"):
-        network: nn.Module = getattr(importlib.import_module(package), function)(model.config)
-    names = [name for name, _ in network.named_parameters()]
-    weights = {name: torch.tensor(model.weights.float32(name)) for name in names}
-    network.load_state_dict(weights, assign=True)
+    network = eager(model)
     for name, module in network.named_modules():
         encoding = str(model.weights.encodings.get(f"{name}.weight"))
         if encoding.startswith("q") and name != "embedding":
@@ -65,9 +59,7 @@ def reference(model: DecoderModel, length: int) -> TorchRunner:
     for module in network.modules():
         if isinstance(module, Attention):
             round_state(module)
-    frequencies = frequencies_of(model.config, model.file, "llama")
-    tables = rope.tables(frequencies, length)
-    return TorchRunner(network, model.config, tables, 1, length)
+    return eager_runner(model, network, length)
 
 
 def round_state(attention: Attention) -> None:

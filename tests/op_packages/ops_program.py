@@ -6,11 +6,11 @@ import io
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from program_outcome import Outcome
 
 from pipelines.common.cli import main
 
@@ -22,21 +22,6 @@ needs_compiler = pytest.mark.skipif(
     shutil.which("cmake") is None or not any(map(shutil.which, COMPILERS)),
     reason="compiling kernels needs CMake and a C++ compiler",
 )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """The one line that a failure writes."""
-        (line,) = self.err.splitlines()
-        assert line.startswith("run_pipeline: error: ")
-        assert (self.code, self.out) == (1, "")
-        return line.removeprefix("run_pipeline: error: ")
 
 
 def program(*args: object) -> Outcome:

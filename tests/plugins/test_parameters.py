@@ -10,20 +10,15 @@ import numpy as np
 import pytest
 from every_target import every_target, float32_tolerance
 from gguf import GGMLQuantizationType as Type
+from on_cpu_provider import on_coreml, on_cuda
 from tiny_models import llama, logits, open_model, random_tokens, write_gguf
 from transformers import LlamaForCausalLM
 
 from pipelines.common.errors import PluginError
 from pipelines.common.export.write import export
 from pipelines.common.models.decoder import DecoderModel
-from pipelines.common.ort.layouts import LAYOUTS
-from pipelines.common.ort.session import CPU, make_session
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Deployment
-from pipelines.common.targets.coreml import CoreMLTarget
-from pipelines.common.targets.cuda import CudaTarget
-from pipelines.common.targets.cuda.memory import Memory, upload
-from pipelines.common.targets.cuda.runner import CudaRunner
 
 Files: TypeAlias = Callable[[Type], Path]
 
@@ -76,19 +71,6 @@ def test_matrices_in_blocks(files: Files, native_ops: bool) -> None:
     model = opened(path, encoding="auto", native_ops=native_ops)
     result = model.start(slots=1, max_length=64).score(TOKENS)
     np.testing.assert_allclose(result, exact.score(TOKENS), atol=0.25)
-
-
-def on_coreml(deployment: Deployment) -> Runner:
-    return CoreMLTarget(CPU).start(deployment)
-
-
-def on_cuda(deployment: Deployment) -> Runner:
-    memory = Memory("cpu", 0)
-    graph = CudaTarget().lower(deployment)
-    tensors = upload(deployment.program.tensors(graph, LAYOUTS), memory)
-    return CudaRunner(
-        make_session(graph, {}, CPU), deployment, graph, tensors, memory, graph_capture=False
-    )
 
 
 @pytest.mark.parametrize(

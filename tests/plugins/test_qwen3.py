@@ -10,18 +10,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from on_cpu_provider import on_coreml, on_cuda
 
 from pipelines.common.errors import ModelFileError
-from pipelines.common.ort.layouts import LAYOUTS
-from pipelines.common.ort.session import CPU, make_session
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Deployment
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
-from pipelines.common.targets.coreml import CoreMLTarget
-from pipelines.common.targets.cuda import CudaTarget
-from pipelines.common.targets.cuda.memory import Memory, upload
-from pipelines.common.targets.cuda.runner import CudaRunner
 from pipelines.common.text.tokenizer import byte_alphabet
 from pipelines.common.text_generation import GraphModel, ModelOptions
 
@@ -123,18 +118,6 @@ def test_logits_are_those_of_transformers(
 
     runner.prefill(0, tokens[:-1])
     np.testing.assert_allclose(runner.decode(tokens[-1:])[0], expected[-1], atol=1e-4, rtol=0)
-
-
-def on_coreml(deployment: Deployment) -> Runner:
-    return CoreMLTarget(CPU).start(deployment)
-
-
-def on_cuda(deployment: Deployment) -> Runner:
-    memory = Memory("cpu", 0)
-    graph = CudaTarget().lower(deployment)
-    tensors = upload(deployment.program.tensors(graph, LAYOUTS), memory)
-    session = make_session(graph, {}, CPU)
-    return CudaRunner(session, deployment, graph, tensors, memory, graph_capture=False)
 
 
 @pytest.mark.parametrize(

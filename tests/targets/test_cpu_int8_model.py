@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
 from pathlib import Path
 
@@ -11,11 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from operator_graphs import quantized_activations
-from tiny_models import llama, open_model, random_tokens, write_gguf
-from torch import Tensor, nn
+from tiny_models import eager, eager_runner, llama, open_model, random_tokens, write_gguf
+from torch import Tensor
 
-from pipelines.common.checkpoints.gguf.rope import frequencies as frequencies_of
-from pipelines.common.decoder import rope
 from pipelines.common.models.decoder import DecoderModel
 from pipelines.common.program.runner import Runner
 from pipelines.common.targets.torch import TorchRunner
@@ -31,19 +28,12 @@ def path(tmp_path: Path) -> Path:
 
 def reference(model: DecoderModel) -> TorchRunner:
     """The eager decoder, with what goes into block-encoded matrices rounded to int8."""
-    package, _, function = model.pipeline.network.partition(":")
-    with torch.device("meta"):
-        network: nn.Module = getattr(importlib.import_module(package), function)(model.config)
-    names = [name for name, _ in network.named_parameters()]
-    weights = {name: torch.tensor(model.weights.float32(name)) for name in names}
-    network.load_state_dict(weights, assign=True)
+    network = eager(model)
     for name, module in network.named_modules():
         block = BLOCKS.get(str(model.weights.encodings.get(f"{name}.weight")))
         if block is not None and name != "embedding":
             module.register_forward_pre_hook(lambda _, x, block=block: rounded(x[0], block))
-    frequencies = frequencies_of(model.config, model.file, "llama")
-    tables = rope.tables(frequencies, 8)
-    return TorchRunner(network, model.config, tables, 1, 8)
+    return eager_runner(model, network, 8)
 
 
 def rounded(x: Tensor, block: int) -> Tensor:
