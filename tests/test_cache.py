@@ -2,41 +2,19 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from cache_entries import KEY, fill, leftovers, store, used_at
 from processes import exit_codes, spawn
 
 from pipelines.common.cache import Cache, digest
 from pipelines.common.cache.location import DEFAULT_LIMIT_BYTES
 from pipelines.common.errors import CacheError, UsageError
-
-KEY = digest("a key")
-
-
-def store(cache: Cache, key: str, content: bytes = b"content", kind: str = "graph") -> Path:
-    return cache.put(kind, key, lambda folder: _fill(folder, content), f"entry {content[:8]!r}")
-
-
-def _fill(folder: Path, content: bytes) -> None:
-    (folder / "inner").mkdir()
-    (folder / "inner" / "data").write_bytes(content)
-
-
-def leftovers(cache: Cache) -> list[Path]:
-    return list((cache.root / "staging").iterdir())
-
-
-def used_at(cache: Cache, path: Path, seconds: float) -> None:
-    """Sets the time of last use, which the file system may keep too coarsely for a test."""
-    os.utime(path / "meta.json", (seconds, seconds))
-    assert seconds in [entry.last_used for entry in cache.entries()]
 
 
 def test_what_was_put_is_found_by_another_cache_object(tmp_path: Path) -> None:
@@ -63,7 +41,7 @@ def test_the_first_of_two_writers_of_a_key_wins(tmp_path: Path) -> None:
 
     def slow(folder: Path) -> None:
         store(cache, KEY, b"first")
-        _fill(folder, b"second")
+        fill(folder, b"second")
 
     path = cache.put("graph", KEY, slow, "slow")
     assert (path / "inner" / "data").read_bytes() == b"first"
@@ -72,7 +50,7 @@ def test_the_first_of_two_writers_of_a_key_wins(tmp_path: Path) -> None:
 
 def _put_at_the_same_time(root: Path, barrier: Barrier, content: bytes) -> None:
     def write(folder: Path) -> None:
-        _fill(folder, content)
+        fill(folder, content)
         barrier.wait(timeout=30)
 
     path = Cache(root).put("graph", KEY, write, "")
@@ -94,7 +72,7 @@ def test_two_processes_fill_one_key(tmp_path: Path) -> None:
 
 def _die_while_writing(root: Path) -> None:
     def write(folder: Path) -> None:
-        _fill(folder, b"half")
+        fill(folder, b"half")
         os.kill(os.getpid(), signal.SIGKILL)
 
     Cache(root).put("graph", KEY, write, "")
@@ -115,7 +93,7 @@ def test_an_entry_being_written_is_left_alone_by_others(tmp_path: Path) -> None:
     def write(folder: Path) -> None:
         store(Cache(tmp_path), digest("another"))
         Cache(tmp_path).clear()
-        _fill(folder, b"whole")
+        fill(folder, b"whole")
 
     path = Cache(tmp_path).put("graph", KEY, write, "")
     assert (path / "inner" / "data").read_bytes() == b"whole"
@@ -125,7 +103,7 @@ def test_a_failing_writer_leaves_nothing(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
 
     def write(folder: Path) -> None:
-        _fill(folder, b"half")
+        fill(folder, b"half")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -138,7 +116,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
 
     def write(folder: Path) -> None:
-        _fill(folder, b"half")
+        fill(folder, b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(CacheError, match=r"No space left on device.*RUN_PIPELINE_CACHE=") as caught:
@@ -197,156 +175,6 @@ def test_an_evicted_file_stays_mapped(tmp_path: Path) -> None:
         store(cache, digest("another"))
         assert cache.get("graph", KEY) is None
         assert file.read() == b"in use"
-
-
-def _truncate(entry: Path) -> None:
-    (entry / "inner" / "data").write_bytes(b"con")
-
-
-def _zeros(entry: Path) -> None:
-    file = entry / "inner" / "data"
-    file.write_bytes(bytes(file.stat().st_size))
-
-
-def _zeros_with_the_old_times(entry: Path) -> None:
-    status = (entry / "inner" / "data").stat()
-    _zeros(entry)
-    os.utime(entry / "inner" / "data", ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def _lose_file(entry: Path) -> None:
-    (entry / "inner" / "data").unlink()
-
-
-def _pipe(entry: Path) -> None:
-    _lose_file(entry)
-    os.mkfifo(entry / "inner" / "data")
-
-
-def _folder(entry: Path) -> None:
-    _lose_file(entry)
-    (entry / "inner" / "data").mkdir()
-
-
-def _dangling_link(entry: Path) -> None:
-    _lose_file(entry)
-    (entry / "inner" / "data").symlink_to("nowhere")
-
-
-def _link_to_other_content(entry: Path) -> None:
-    _zeros(entry)
-    other = entry.parents[1] / "other"
-    (entry / "inner" / "data").replace(other)
-    (entry / "inner" / "data").symlink_to(other)
-
-
-def _lose_meta(entry: Path) -> None:
-    (entry / "meta.json").unlink()
-
-
-def _cut_meta(entry: Path) -> None:
-    (entry / "meta.json").write_text('{"description": "x", "fi')
-
-
-def _foreign_meta(entry: Path) -> None:
-    (entry / "meta.json").write_text("[1, 2]")
-
-
-def _zero_meta(entry: Path) -> None:
-    (entry / "meta.json").write_bytes(bytes((entry / "meta.json").stat().st_size))
-
-
-def _pipe_as_meta(entry: Path) -> None:
-    _lose_meta(entry)
-    os.mkfifo(entry / "meta.json")
-
-
-def _file_in_its_place(entry: Path) -> None:
-    shutil.rmtree(entry)
-    entry.write_text("not a directory")
-
-
-def _dangling_link_in_its_place(entry: Path) -> None:
-    shutil.rmtree(entry)
-    entry.symlink_to("nowhere")
-
-
-def _loop_in_its_place(entry: Path) -> None:
-    shutil.rmtree(entry)
-    entry.symlink_to(entry)
-
-
-DAMAGES = [
-    _truncate,
-    _zeros,
-    _zeros_with_the_old_times,
-    _lose_file,
-    _pipe,
-    _folder,
-    _dangling_link,
-    _link_to_other_content,
-    _lose_meta,
-    _cut_meta,
-    _foreign_meta,
-    _zero_meta,
-    _pipe_as_meta,
-    _file_in_its_place,
-    _dangling_link_in_its_place,
-    _loop_in_its_place,
-]
-
-
-@pytest.mark.parametrize("size", [7, 3 << 20], ids=["small", "large"])
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_entry_is_a_miss(
-    tmp_path: Path, damage: Callable[[Path], None], size: int
-) -> None:
-    notices: list[str] = []
-    cache = Cache(tmp_path, notice=notices.append)
-    path = store(cache, KEY, b"x" * size)
-    damage(path)
-    assert cache.get("graph", KEY) is None
-    assert not os.path.lexists(path)
-    assert notices == [f"{path} in the cache is damaged, and is made again"]
-    damage(store(cache, KEY, b"x" * size))  # and without a look at it before the next write
-    store(cache, KEY, b"again")
-    assert (path / "inner" / "data").read_bytes() == b"again"
-    assert cache.get("graph", KEY) == path
-    assert leftovers(cache) == []
-
-
-def test_other_files_in_an_entry_do_no_harm(tmp_path: Path) -> None:
-    """Core ML puts what it compiles beside the weights."""
-    cache = Cache(tmp_path)
-    path = store(cache, KEY)
-    (path / "compiled").mkdir()
-    (path / "compiled" / "more").write_text("more")
-    assert cache.get("graph", KEY) == path
-
-
-def test_an_entry_that_cannot_be_dropped_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As another user's, in a folder that is shared."""
-    cache = Cache(tmp_path)
-    _zeros(store(cache, KEY))
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(os, "rename", refuse)
-    assert cache.get("graph", KEY) is None
-    with pytest.raises(CacheError, match="Permission denied"):
-        store(cache, KEY)
-
-
-def test_what_lies_among_unfinished_entries_does_no_harm(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    (tmp_path / "staging").mkdir()
-    (tmp_path / "staging" / "file").write_text("mine")
-    (tmp_path / "staging" / "link").symlink_to("nowhere")
-    path = store(cache, KEY)
-    assert cache.get("graph", KEY) == path
 
 
 def test_clear_by_kind_and_all(tmp_path: Path) -> None:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pipelines.common.checkpoints.gguf.reader import open_gguf
+from pipelines.common.errors import ModelFileError
 
 UINT8, UINT16, UINT32, FLOAT32, BOOL, STRING, ARRAY, UINT64 = 0, 2, 4, 6, 7, 8, 9, 10
 F32, Q4_0, Q5_K = 0, 2, 13
@@ -56,3 +62,25 @@ def gguf(
     )
     header += b"".join(pairs) + b"".join(tensors)
     return header + bytes(-len(header) % alignment) + data
+
+
+DATA = bytes(range(64))
+
+
+def write(folder: Path, data: bytes) -> Path:
+    path = folder / "model.gguf"
+    path.write_bytes(data)
+    return path
+
+
+def failure(path: Path) -> str:
+    """The message that opening `path` fails with."""
+    with pytest.raises(ModelFileError) as raised:
+        open_gguf(path)
+    message = str(raised.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+ONE = info("a", (8,))

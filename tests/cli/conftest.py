@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+from batch_files import write_rows
+from echo_plugins import with_model
 from program_outcome import Outcome
 from programs import SCRIPT, VARIABLES
 
@@ -62,3 +64,31 @@ def make_plugin(tmp_path):
         return path
 
     return make
+
+
+# Is opened by anybody, started only where a variable says so.
+UNSTARTABLE = with_model(
+    "unstartable",
+    """
+class Model(EchoModel):
+    def start(self, *, slots, max_length):
+        assert "MAY_START" in os.environ, "started"
+        return super().start(slots=slots, max_length=max_length)
+""",
+)
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    return lambda *rows: write_rows(tmp_path / "prompts.jsonl", *rows)
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "answers.jsonl"
+
+
+@pytest.fixture
+def unstartable(cli, make_plugin):
+    path = make_plugin("unstartable", UNSTARTABLE)
+    return lambda *args: cli("--plugin-path", path, "unstartable", *args)

@@ -38,11 +38,6 @@ ROWS = [
 
 
 @pytest.fixture
-def output(tmp_path):
-    return tmp_path / "answers.jsonl"
-
-
-@pytest.fixture
 def start(make_plugin, tmp_path):
     """Starts a batch of rows that take their time."""
     plugin = ["--plugin-path", make_plugin("slow", SLOW), "slow", "--batch-size", "3"]
