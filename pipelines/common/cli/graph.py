@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,51 @@ _CONTEXT = 1024
 _BANDWIDTH = 100e9
 
 
+@dataclass(frozen=True)
+class GraphFiles:
+    """Where the graph goes, beside what is printed."""
+
+    svg: Annotated[
+        Path | None,
+        typer.Option(parser=path_of("--svg"), metavar="FILE", help="Draw the graph."),
+    ] = None
+    onnx: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_of("--onnx"),
+            metavar="FILE",
+            help="Write the lowered graph for Netron, without weights.",
+        ),
+    ] = None
+    neutral_onnx: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_of("--neutral-onnx"),
+            metavar="FILE",
+            help="Write the graph before lowering, likewise.",
+        ),
+    ] = None
+
+    def write(
+        self,
+        title: str,
+        graphs: Mapping[str, Anatomy],
+        neutral: ir.Model | None,
+        lowered: LoweredGraph,
+    ) -> None:
+        """Writes what was asked for."""
+        if self.svg is not None:
+            from pipelines.common.view.drawing import draw
+
+            _write(self.svg, draw(title, graphs).encode())
+        if self.onnx is not None:
+            _write(self.onnx, lowered.model)
+        if neutral is not None and self.neutral_onnx is not None:
+            import onnx_ir as ir
+
+            _write(self.neutral_onnx, ir.to_proto(neutral).SerializeToString())
+
+
 @grouped_options
 def show_graph(
     ctx: typer.Context,
@@ -44,26 +90,7 @@ def show_graph(
             show_default=False,
         ),
     ] = None,
-    svg: Annotated[
-        Path | None,
-        typer.Option(parser=path_of("--svg"), metavar="FILE", help="Draw the graph."),
-    ] = None,
-    onnx: Annotated[
-        Path | None,
-        typer.Option(
-            parser=path_of("--onnx"),
-            metavar="FILE",
-            help="Write the lowered graph for Netron, without weights.",
-        ),
-    ] = None,
-    neutral_onnx: Annotated[
-        Path | None,
-        typer.Option(
-            parser=path_of("--neutral-onnx"),
-            metavar="FILE",
-            help="Write the graph before lowering, likewise.",
-        ),
-    ] = None,
+    files: GraphFiles,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -90,22 +117,12 @@ def show_graph(
     deployment = opened.deployment(slots=1, max_length=context)
     lowered = opened.target.lower(deployment)
     neutral = _neutral(deployment)
-    if neutral is None and neutral_onnx is not None:
+    if neutral is None and files.neutral_onnx is not None:
         raise UsageError(
             "--neutral-onnx: an exported folder has only the lowered graph; name a model file"
         )
     graphs = _graphs(deployment, neutral, lowered, context)
-    if svg is not None:
-        from pipelines.common.view.drawing import draw
-
-        _write(svg, draw(f"{pipeline} on {options.target}", graphs).encode())
-    if onnx is not None:
-        _write(onnx, lowered.model)
-    if neutral is not None and neutral_onnx is not None:
-        import onnx_ir as ir
-
-        _write(neutral_onnx, ir.to_proto(neutral).SerializeToString())
-
+    files.write(f"{pipeline} on {options.target}", graphs, neutral, lowered)
     record = {
         "pipeline": pipeline,
         "target": options.target,
