@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Annotated
 
 import typer
 
 from pipelines.common.cache import Cache
 from pipelines.common.cli.command import Command
 from pipelines.common.cli.formatting import human_size
+from pipelines.common.cli.options import AsJson
 from pipelines.common.cli.streams import print_json, print_lines
 
 app = typer.Typer(help="List or clear what is kept between runs.", no_args_is_help=True)
@@ -18,7 +18,7 @@ app = typer.Typer(help="List or clear what is kept between runs.", no_args_is_he
 
 @app.command("list", cls=Command)
 def list_entries(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List what the cache holds, the most recently used first."""
     cache = Cache.default()

@@ -15,7 +15,7 @@ from pipelines.common.cache import Cache
 from pipelines.common.cli.console import say
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_count, human_size
-from pipelines.common.cli.options import path_of
+from pipelines.common.cli.options import AsJson, path_of
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.cli.wording import worded
 from pipelines.common.errors import PipelineError
@@ -37,7 +37,7 @@ def inspect(
             parser=path_of("MODEL"), metavar="MODEL", help="Model file or exported folder."
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show a model file's metadata, tensors and tokenizer; check an exported folder's digests."""
     if is_folder(model):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.options import AsJson
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.registry.entries import Entry
 
 
 def list_all(
     ctx: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List pipelines, targets, weight formats and op packages, and where each came from."""
     registry = registry_of(ctx)

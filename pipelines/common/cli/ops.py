@@ -13,7 +13,7 @@ import typer
 from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
-from pipelines.common.cli.options import path_of
+from pipelines.common.cli.options import AsJson, path_of
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.cli.wording import worded
 from pipelines.common.errors import OpPackageError
@@ -31,7 +31,6 @@ Package = Annotated[
         help="Path of an op package, or the name of a registered one.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record.")]
 
 
 @app.command("list", cls=Command)

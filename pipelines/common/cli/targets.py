@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_size
+from pipelines.common.cli.options import AsJson
 from pipelines.common.cli.streams import print_json, print_lines
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def list_targets(
     ctx: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what models can run on here.
 

@@ -8,7 +8,7 @@ import typer
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
-from pipelines.common.cli.options import ModelPath, TokenizerPath
+from pipelines.common.cli.options import AsJson, ModelPath, TokenizerPath
 from pipelines.common.cli.prompt import read_stdin
 from pipelines.common.cli.streams import print_json, print_lines, write_text
 
@@ -23,7 +23,7 @@ def tokenize(
         bool, typer.Option("--no-special-tokens", help="Take control tokens in the text as text.")
     ] = False,
     ids: Annotated[bool, typer.Option("--ids", help="Print the ids alone, on one line.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the tokens of a text: ids and pieces."""
     from pipelines.common.text_generation import ModelOptions, TokenizerPipeline
