@@ -27,6 +27,7 @@ from pipelines.common.encodings import Encoding
 from pipelines.common.errors import LoweringError, NoRuleError
 from pipelines.common.graph.pattern_trace import trace
 from pipelines.common.graph.precision import calculate_in
+from pipelines.common.graph.records import flat
 from pipelines.common.graph.rules import (
     COMPUTED,
     KEPT,
@@ -329,9 +330,11 @@ class _NeutralBuilder:
 
 
 def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
-    @functools.wraps(rule.pattern)
+    find, make = flat(rule.pattern), flat(rule.emit)
+
+    @functools.wraps(find)
     def look_for(op: Any, *values: Any, **attributes: Any) -> Any:
-        return rule.pattern(_NeutralBuilder(op), *values, **attributes)
+        return find(_NeutralBuilder(op), *values, **attributes)
 
     def applies(_context: Any, **bound: Any) -> bool:
         return all(
@@ -340,7 +343,7 @@ def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
         )
 
     def emit(op: Any, **bound: Any) -> Any:
-        outputs = rule.emit(_Emitter(op, lowering, rule, bound), **bound)
+        outputs = make(_Emitter(op, lowering, rule, bound), **bound)
         _check_emitted(rule, outputs)
         if rule.package:
             # What the runtime says of a node that fails names it, and so the package.
