@@ -10,6 +10,7 @@ import numpy as np
 
 from pipelines.common.encodings import BLOCKS, ENCODINGS, FLOATS
 from pipelines.common.graph import patterns
+from pipelines.common.graph.patterns import AttentionInputs, Rotation
 from pipelines.common.graph.rules import Emitter, Rule
 from pipelines.common.op_check.examples import Examples
 from pipelines.common.program.package import OpPackage
@@ -114,71 +115,44 @@ def _emit_norm_gated(op: Emitter, x: Any, norm: Any, epsilon: Any, gate: Any, up
 
 
 def _norm_rope_attention(
-    op: Any,
-    x: Any,
-    norm: Any,
-    epsilon: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    past_key: Any,
-    past_value: Any,
-    past: Any,
-    total: Any,
-    cos: Any,
-    sin: Any,
-    head_dim: Any,
-    scale: Any,
-    interleaved: Any,
+    op: Any, x: Any, norm: Any, epsilon: Any, inputs: AttentionInputs, rotation: Rotation
 ) -> Any:
+    """Queries, keys and values are weights here, and products with them in what follows."""
     x = op.RMSNorm(x, norm, epsilon=epsilon)
-    heads = (op.Linear(x, query), op.Linear(x, key), op.Linear(x, value))
-    state = (past_key, past_value, past, total)
-    rotation = (cos, sin, head_dim, scale, interleaved)
-    return patterns.rope_attention(op, *heads, *state, *rotation)
+    query, key, value = (op.Linear(x, weight) for weight in _projections(inputs))
+    inputs = replace(inputs, query=query, key=key, value=value)
+    return patterns.rope_attention(op, inputs, rotation)
 
 
 def _emit_norm_rope_attention(
-    op: Emitter, x: Any, norm: Any, epsilon: Any, query: Any, key: Any, value: Any, **rest: Any
+    op: Emitter, x: Any, norm: Any, epsilon: Any, inputs: AttentionInputs, rotation: Rotation
 ) -> Any:
-    projected = _linear(op, x, [query, key, value], norm=norm, epsilon=epsilon)
-    return _emit_attention(op, *projected, **rest)
+    query, key, value = _linear(op, x, _projections(inputs), norm=norm, epsilon=epsilon)
+    return _emit_attention(op, replace(inputs, query=query, key=key, value=value), rotation)
 
 
-def _emit_attention(
-    op: Emitter,
-    query: Any,
-    key: Any,
-    value: Any,
-    past_key: Any,
-    past_value: Any,
-    past: Any,
-    total: Any,
-    head_dim: Any,
-    scale: Any,
-    cos: Any = None,
-    sin: Any = None,
-    interleaved: Any = None,
-) -> Any:
-    """Attention, with rotation if there are cosines and sines."""
+def _projections(inputs: AttentionInputs) -> tuple[Any, Any, Any]:
+    return inputs.query, inputs.key, inputs.value
+
+
+def _emit_attention(op: Emitter, inputs: AttentionInputs, rotation: Rotation | None = None) -> Any:
+    """Attention, with rotation before it if there is one."""
     # Where weights are rounded to blocks, a state in float16 costs nothing that could be noticed.
     # Where they are not, results are exact to float32, and so is the state.
     half = not op.encodings().isdisjoint(BLOCKS)
     dtype = np.float16 if half else np.float32
-    state = (op.keep_state_in(part, dtype) for part in (past_key, past_value))
-    tables = () if cos is None else (cos, sin)
-    name = ("RotaryAttention" if tables else "Attention") + "Float32" * (not half)
+    name = ("RotaryAttention" if rotation else "Attention") + "Float32" * (not half)
     return getattr(op, name)(
-        query,
-        key,
-        value,
-        *state,
-        past,
-        total,
-        *tables,
-        head_dim=head_dim.as_int(),
-        scale=scale.as_float(),
-        interleaved=interleaved.as_int() if tables else 0,
+        inputs.query,
+        inputs.key,
+        inputs.value,
+        *(op.keep_state_in(part, dtype) for part in (inputs.past_key, inputs.past_value)),
+        inputs.past,
+        inputs.total,
+        *((rotation.cos, rotation.sin) if rotation else ()),
+        head_dim=inputs.head_dim.as_int(),
+        scale=inputs.scale.as_float(),
+        interleaved=rotation.interleaved.as_int() if rotation else 0,
         _domain=DOMAIN,
         _outputs=3,
     )

@@ -117,6 +117,29 @@ def test_a_target_that_need_not_be_here(graph, target):
     assert not any(operator["operator"].startswith("pipelines:") for operator in lowered)
 
 
+PACKAGE = """
+from pipelines.common.graph import patterns
+from pipelines.common.graph.rules import Rule
+from pipelines.common.program.package import OpPackage
+
+def emit(op, x):
+    return op.Mul(x, op.Sign(x))
+
+PACKAGE = OpPackage("The amount.", {"coreml": [Rule("amount", patterns.silu, emit)]})
+"""
+
+
+def test_an_operator_that_the_target_has_no_kernel_for(graph, tmp_path):
+    path = tmp_path / "amounts.py"
+    path.write_text(PACKAGE)
+    outcome = graph("--custom-ops-path", path, target="coreml")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == (
+        "run_pipeline: error: target coreml has no kernel for Sign-13 (T float16), which rule"
+        " 'amount' of op package 'amounts' emits (2 such nodes)\n"
+    )
+
+
 def test_layers_that_differ_are_told_apart(cli, tmp_path):
     exceptions = {"blk.1.ffn_down.weight": Type.Q4_0}
     mixed = write_gguf(tmp_path / "mixed.gguf", llama(), Type.Q8_0, exceptions=exceptions)

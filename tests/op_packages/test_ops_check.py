@@ -14,6 +14,7 @@ import torch
 from ops_program import program, single_file
 
 from pipelines.common.graph import patterns
+from pipelines.common.graph.patterns import AttentionInputs
 from pipelines.common.graph.rules import Emitter, Rule
 from pipelines.common.op_check.check import Checked, check
 from pipelines.common.op_check.examples import EXAMPLES
@@ -202,8 +203,8 @@ def test_a_state_that_is_not_kept_shows() -> None:
     """Each single call is right; only the one after it can tell."""
     stock = of_the_target("GroupQueryAttention")
 
-    def emit(op: Emitter, **bound: Any) -> Any:
-        mixed, new_key, new_value = stock.emit(op, **bound)
+    def emit(op: Emitter, inputs: AttentionInputs) -> Any:
+        mixed, new_key, new_value = stock.emit(op, inputs)
         return mixed, new_key, op.Sub(new_value, new_value)
 
     (result,) = checked(Rule("forgets", patterns.attention, emit, examples=prompt_and_steps))
@@ -218,7 +219,8 @@ def test_a_state_in_another_type() -> None:
     def emit(op: Emitter, past_key: Any, past_value: Any, **bound: Any) -> Any:
         halves = [op.keep_state_in(half, np.float16) for half in (past_key, past_value)]
         past_key, past_value = (op.Cast(half, to=1) for half in halves)
-        mixed, *new = stock.emit(op, past_key=past_key, past_value=past_value, **bound)
+        inputs = AttentionInputs(past_key=past_key, past_value=past_value, **bound)
+        mixed, *new = stock.emit(op, inputs)
         return mixed, *(op.Cast(half, to=10) for half in new)
 
     (result,) = checked(

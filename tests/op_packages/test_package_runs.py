@@ -106,15 +106,19 @@ def test_a_package_whose_rules_fit_nothing(
 
 
 HALF_STATE = """
+from dataclasses import replace
+
 import numpy as np
+from pipelines.common.graph.patterns import AttentionInputs, Rotation
 from pipelines.common.targets.cpu.rules import RULES
 
 (stock,) = (rule for rule in RULES if rule.name == "GroupQueryAttention with rotation")
 
-def emit(op, past_key, past_value, **rest):
-    halves = [op.keep_state_in(half, np.float16) for half in (past_key, past_value)]
-    floats = [op.Cast(half, to=1) for half in halves]
-    mixed, *new = stock.emit(op, past_key=floats[0], past_value=floats[1], **rest)
+def emit(op, inputs: AttentionInputs, rotation: Rotation):
+    halves = [op.keep_state_in(half, np.float16) for half in (inputs.past_key, inputs.past_value)]
+    past_key, past_value = (op.Cast(half, to=1) for half in halves)
+    inputs = replace(inputs, past_key=past_key, past_value=past_value)
+    mixed, *new = stock.emit(op, inputs, rotation)
     return mixed, *(op.Cast(half, to=10) for half in new)
 
 PACKAGE = OpPackage("KV in float16.", {"cpu": [Rule("half", patterns.rope_attention, emit)]})

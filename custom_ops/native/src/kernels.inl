@@ -465,69 +465,74 @@ inline void mix(const float* weights, const Element* values, int count, int head
     for (int v = 0; v < vectors; ++v) sums[r][v].store(mixed + r * stride + v * kLanes);
 }
 
-// Some rows against all keys that they see (Milakov and Gimelshein 2018, arXiv:1805.02867).
+// Multiplies a row of `size` elements, a multiple of the lanes.
+inline void scale(float* row, int size, F32 factor) {
+  for (int i = 0; i < size; i += kLanes) (F32::load(row + i) * factor).store(row + i);
+}
+
+// Softmax of a row in chunks (Milakov and Gimelshein 2018, arXiv:1805.02867).
+struct Softmax {
+  float top = kNever;       // the highest score so far
+  F32 total = F32::zero();  // the sum of the weights, which are relative to it
+
+  // Makes weights of a chunk's scores, of which the row sees the first `visible`. Returns the factor
+  // for what has been made with the weights before.
+  F32 weigh(float* scores, int blocks, int64_t visible) {
+    F32 high = F32::all(kNever);
+    for (int b = 0; b < blocks; ++b) {
+      const F32 lanes = keep_first(F32::load(scores + b * kLanes), static_cast<int>(visible - b * kLanes), kNever);
+      lanes.store(scores + b * kLanes);
+      high = max(high, lanes);
+    }
+    const float before = top, highest = largest(high);
+    if (highest > before) top = highest;
+    const F32 correction = exp(F32::all(before - top));
+    total = total * correction;
+    for (int b = 0; b < blocks; ++b) {
+      const F32 weight = exp(F32::load(scores + b * kLanes) - F32::all(top));
+      weight.store(scores + b * kLanes);
+      total = total + weight;
+    }
+    return correction;
+  }
+};
+
+// Some rows against all keys that they see.
 template <int rows, class Element>
 void attend_rows(const AttentionJob& job, const Element* keys, const Element* values, int first) {
   const int head_dim = job.head_dim, stride = row_stride(head_dim);
   const float* queries = job.queries + first * stride;
   float* mixed = job.mixed + first * stride;
+  std::memset(mixed, 0, rows * stride * sizeof(float));
+  Softmax softmax[rows];
   int64_t seen[rows];  // keys of each row
   for (int r = 0; r < rows; ++r) seen[r] = job.position + (first + r) / job.heads + 1;
   const int64_t end = seen[rows - 1];
 
-  F32 total[rows];
-  float top[rows];
-  for (int r = 0; r < rows; ++r) {
-    total[r] = F32::zero();
-    top[r] = kNever;
-    for (int i = 0; i < stride; i += kLanes) F32::zero().store(mixed + r * stride + i);
-  }
   alignas(64) float scores[rows * kChunk];
   for (int64_t begin = 0; begin < end; begin += kChunk) {
     const int count = static_cast<int>(end - begin < kChunk ? end - begin : kChunk);
     const int blocks = (count + kLanes - 1) / kLanes;
+    const Element* chunk = keys + begin * head_dim;
     int block = 0;
     for (; block + 2 <= blocks; block += 2)
-      score<rows, 2>(queries, keys + (begin + block * kLanes) * head_dim, head_dim, scores + block * kLanes);
+      score<rows, 2>(queries, chunk + block * kLanes * head_dim, head_dim, scores + block * kLanes);
     if (block < blocks)
-      score<rows, 1>(queries, keys + (begin + block * kLanes) * head_dim, head_dim, scores + block * kLanes);
+      score<rows, 1>(queries, chunk + block * kLanes * head_dim, head_dim, scores + block * kLanes);
 
     for (int r = 0; r < rows; ++r) {
-      float* row = scores + r * kChunk;
-      const int64_t visible = seen[r] - begin;
-      F32 high = F32::all(kNever);
-      for (int b = 0; b < blocks; ++b) {
-        const F32 lanes = keep_first(F32::load(row + b * kLanes), static_cast<int>(visible - b * kLanes), kNever);
-        lanes.store(row + b * kLanes);
-        high = max(high, lanes);
-      }
-      const float before = top[r], highest = largest(high);
-      if (highest > before) top[r] = highest;
-      alignas(64) float correction[kLanes];
-      exp(F32::all(before - top[r])).store(correction);
-      total[r] = total[r] * F32::all(correction[0]);
-      for (int b = 0; b < blocks; ++b) {
-        const F32 weight = exp(F32::load(row + b * kLanes) - F32::all(top[r]));
-        weight.store(row + b * kLanes);
-        total[r] = total[r] + weight;
-      }
-      if (begin > 0)
-        for (int i = 0; i < stride; i += kLanes)
-          (F32::load(mixed + r * stride + i) * F32::all(correction[0])).store(mixed + r * stride + i);
+      const F32 correction = softmax[r].weigh(scores + r * kChunk, blocks, seen[r] - begin);
+      if (begin > 0) scale(mixed + r * stride, stride, correction);
     }
 
     constexpr int vectors = rows <= 4 ? 4 : 2;
-    const Element* chunk = values + begin * head_dim;
+    chunk = values + begin * head_dim;
     int i = 0;
     for (; i + vectors * kLanes <= head_dim; i += vectors * kLanes)
       mix<rows, vectors>(scores, chunk, count, head_dim, i, mixed);
     for (; i < head_dim; i += kLanes) mix<rows, 1>(scores, chunk, count, head_dim, i, mixed);
   }
-  for (int r = 0; r < rows; ++r) {
-    const F32 factor = F32::all(1.0f / sum(total[r]));
-    for (int i = 0; i < stride; i += kLanes)
-      (F32::load(mixed + r * stride + i) * factor).store(mixed + r * stride + i);
-  }
+  for (int r = 0; r < rows; ++r) scale(mixed + r * stride, stride, F32::all(1.0f / sum(softmax[r].total)));
 }
 
 template <class Element>

@@ -10,7 +10,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,10 @@ from pipelines.common.encodings import Encoding
 from pipelines.common.errors import LoweringError, NoRuleError
 from pipelines.common.graph.pattern_trace import trace
 from pipelines.common.graph.precision import calculate_in
+from pipelines.common.graph.records import flat
 from pipelines.common.graph.rules import (
     COMPUTED,
     KEPT,
-    LAYOUTS,
-    PLACEHOLDER,
     TYPED,
     LoweredGraph,
     LoweredWeight,
@@ -39,6 +38,7 @@ from pipelines.common.graph.rules import (
     Taken,
     element_type,
 )
+from pipelines.common.graph.weights import GraphWeights
 from pipelines.common.ops import DOMAIN, OPERATORS
 
 _STATE = re.compile(r"(key|value)\.\d+")
@@ -66,7 +66,8 @@ def lower(
     Raises:
         LoweringError: No rule takes an operator.
     """
-    lowering = _Lowering(model.graph, encodings, element_type(activations))
+    kind = element_type(activations)
+    lowering = _Lowering(model.graph, GraphWeights(model.graph, encodings), kind)
     taken = []
     for rule in rules:
         nodes = _rewrite_rule(rule, lowering).apply_to_model(model)
@@ -74,16 +75,16 @@ def lower(
             operators = trace(rule.pattern).operators
             taken.append(Taken(rule.package, rule.name, operators, nodes, rule.batch_invariant))
     _check_lowered(model.graph, encodings, target)
-    lowering.supply_values()
+    lowering.weights.supply_values(kind)
     if activations != "float32":
-        calculate_in(model.graph, ir.DataType.from_numpy(element_type(activations)))
+        calculate_in(model.graph, ir.DataType.from_numpy(kind))
     for clean in (
         CommonSubexpressionEliminationPass(),
         RemoveUnusedNodesPass(),
         ClearMetadataAndDocStringPass(),
     ):
         model = clean(model).model
-    lowered = lowering.install(model)
+    lowered = _install(lowering, model)
     return LoweredGraph(
         ir.to_proto(model).SerializeToString(),
         lowered,
@@ -93,129 +94,24 @@ def lower(
     )
 
 
+@dataclass(frozen=True)
 class _Lowering:
-    """The parameters of the neutral graph, the tensors that rules make of them, and functions."""
+    """A graph on its way.
 
-    def __init__(
-        self, graph: ir.Graph, encodings: Mapping[str, Encoding], activations: np.dtype[Any]
-    ) -> None:
-        self.graph = graph
-        self.encodings = encodings
-        self.activations = activations
-        self.parameters = {value for value in graph.inputs if value.name in encodings}
-        self.made: dict[str, tuple[ir.Value, LoweredWeight]] = {}
-        self.inputs: dict[str, ir.Value] = {}
-        # Not in the model before the end: later rules would look for their patterns inside.
-        self.functions: dict[ir.OperatorIdentifier, ir.Function] = {}
+    Attributes:
+        graph: The graph.
+        weights: Its weights.
+        activations: The type of its activations.
+        inputs: Those that rules have asked for, by name.
+        functions: Those that rules call. They are not in the model before the end: later rules
+            would look for their patterns inside.
+    """
 
-    def encoding(self, value: ir.Value) -> Encoding | None:
-        """What a weight runs in; None for a value that is none."""
-        if value not in self.parameters or value.name is None:
-            return None
-        return self.encodings[value.name]
-
-    def encoding_name(self, value: ir.Value) -> str:
-        """Its name; `COMPUTED` for a value that is no weight."""
-        encoding = self.encoding(value)
-        return COMPUTED if encoding is None else encoding.name
-
-    def make(
-        self,
-        value: ir.Value,
-        layout: str,
-        shape: tuple[int, ...],
-        dtype: DTypeLike,
-        *,
-        constant: bool,
-        package: str,
-        host: bool = False,
-    ) -> ir.Value:
-        """The tensor of that layout, the same one for every rule that asks.
-
-        Raises:
-            ValueError: The value is no weight.
-        """
-        encoding = self.encoding(value)
-        if encoding is None or value.name is None:
-            raise ValueError(
-                f"{value.name} is no weight; `encodings` of a rule has those of its pattern that"
-                " have to be"
-            )
-        kind = np.dtype(dtype)
-        if layout in LAYOUTS:
-            package = ""
-        name = ":".join(part for part in (value.name, package, layout) if part)
-        described = LoweredWeight(
-            name, value.name, layout, kind.name, shape, constant, encoding.name, package, host
-        )
-        tensor, first = self.made.setdefault(name, (_tensor(name, shape, kind), described))
-        if described != first:
-            raise LoweringError(
-                f"weight {value.name} is wanted as {layout} in two ways: {_form(first)} and"
-                f" {_form(described)}; the rules that take it have to agree"
-            )
-        return tensor
-
-    def supply_values(self) -> None:
-        """Gives standard operators the values of the parameters that they use, as activations.
-
-        They are inputs: what is computed of constants only, a runtime would compute when it
-        compiles the graph, and look for their values in it.
-        """
-        kind = self.activations
-        for value in self.graph.inputs:
-            if value in self.parameters and value.uses():
-                assert value.shape is not None
-                name = f"{value.name}:{kind.name}"
-                if name in self.made:  # a rule has asked for it, and may have taken a constant
-                    tensor, described = self.made[name]
-                    self.made[name] = tensor, replace(described, constant=False)
-                else:
-                    shape = tuple(value.shape.numpy())
-                    tensor = self.make(value, kind.name, shape, kind, constant=False, package="")
-                value.replace_all_uses_with(tensor)
-
-    def install(self, model: ir.Model) -> tuple[LoweredWeight, ...]:
-        """Puts what is used into the model: tensors in the place of the parameters, functions."""
-        graph = model.graph
-        for value in list(graph.inputs):
-            if value in self.parameters:
-                graph.inputs.remove(value)
-        graph.inputs.extend(value for value in self.inputs.values() if value.uses())
-        used = [made for made in self.made.values() if made[0].uses() or made[1].host]
-        for value, weight in used:
-            if weight.host:
-                continue
-            if weight.constant:
-                # Only declared: the runner supplies it, and nothing is ever read from that file.
-                assert value.dtype is not None and value.shape is not None and value.name
-                value.const_value = ir.ExternalTensor(
-                    PLACEHOLDER, 0, weight.nbytes, value.dtype, shape=value.shape, name=value.name
-                )
-                graph.initializers.add(value)
-            else:
-                graph.inputs.append(value)
-        kept = [node for node in graph if node.domain == KEPT]
-        for node in kept:
-            node.domain = DOMAIN
-        for node in graph:
-            if node.domain == TYPED:
-                node.domain = ""
-        for domain in (KEPT, TYPED):
-            graph.opset_imports.pop(domain, None)
-        if not kept:
-            graph.opset_imports.pop(DOMAIN, None)
-        model.functions.update(self.functions)
-        return tuple(weight for _, weight in used)
-
-
-def _tensor(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> ir.Value:
-    kind = ir.TensorType(ir.DataType.from_numpy(dtype))
-    return ir.Value(name=name, shape=ir.Shape(shape), type=kind)
-
-
-def _form(weight: LoweredWeight) -> str:
-    return f"{weight.dtype} {list(weight.shape)} {'constant' if weight.constant else 'input'}"
+    graph: ir.Graph
+    weights: GraphWeights
+    activations: np.dtype[Any]
+    inputs: dict[str, ir.Value] = field(default_factory=dict)
+    functions: dict[ir.OperatorIdentifier, ir.Function] = field(default_factory=dict)
 
 
 class _Emitter:
@@ -223,7 +119,7 @@ class _Emitter:
 
     Args:
         builder: The rewriter's.
-        lowering: Has the weights.
+        lowering: What the graph gets beside nodes.
         rule: The rule that emits.
         bound: What its pattern has found, by parameter.
     """
@@ -237,7 +133,7 @@ class _Emitter:
         self._computed = {
             bound[parameter]
             for parameter, encodings in rule.encodings.items()
-            if COMPUTED in encodings and lowering.encoding(bound[parameter]) is None
+            if COMPUTED in encodings and lowering.weights.encoding(bound[parameter]) is None
         }
 
     def __getattr__(self, operator: str) -> Any:
@@ -254,14 +150,14 @@ class _Emitter:
     ) -> ir.Value:
         if value in self._computed:
             return value
-        return self._lowering.make(
+        return self._lowering.weights.make(
             value, layout, shape, dtype, constant=constant, package=self._package
         )
 
     def host_weight(
         self, value: ir.Value, layout: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32
     ) -> None:
-        self._lowering.make(
+        self._lowering.weights.make(
             value, layout, shape, dtype, constant=False, package=self._package, host=True
         )
 
@@ -300,10 +196,10 @@ class _Emitter:
         return self._lowering.activations
 
     def encodings(self) -> frozenset[str]:
-        return frozenset(encoding.name for encoding in self._lowering.encodings.values())
+        return frozenset(encoding.name for encoding in self._lowering.weights.encodings.values())
 
     def encoding(self, value: ir.Value) -> str:
-        return self._lowering.encoding_name(value)
+        return self._lowering.weights.encoding_name(value)
 
     def shape(self, value: ir.Value) -> tuple[int, int]:
         assert value.shape is not None
@@ -329,18 +225,20 @@ class _NeutralBuilder:
 
 
 def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
-    @functools.wraps(rule.pattern)
+    find, make = flat(rule.pattern), flat(rule.emit)
+
+    @functools.wraps(find)
     def look_for(op: Any, *values: Any, **attributes: Any) -> Any:
-        return rule.pattern(_NeutralBuilder(op), *values, **attributes)
+        return find(_NeutralBuilder(op), *values, **attributes)
 
     def applies(_context: Any, **bound: Any) -> bool:
         return all(
-            lowering.encoding_name(bound[parameter]) in encodings
+            lowering.weights.encoding_name(bound[parameter]) in encodings
             for parameter, encodings in rule.encodings.items()
         )
 
     def emit(op: Any, **bound: Any) -> Any:
-        outputs = rule.emit(_Emitter(op, lowering, rule, bound), **bound)
+        outputs = make(_Emitter(op, lowering, rule, bound), **bound)
         _check_emitted(rule, outputs)
         if rule.package:
             # What the runtime says of a node that fails names it, and so the package.
@@ -366,6 +264,22 @@ def _check_emitted(rule: Rule, outputs: Any) -> None:
         f"rule '{rule.name}' of op package '{rule.package}' emits {kinds or 'nothing'}; expected"
         f" {wanted} of the graph's values, as its pattern has outputs"
     )
+
+
+def _install(lowering: _Lowering, model: ir.Model) -> tuple[LoweredWeight, ...]:
+    """Puts what rules have asked for into the model: inputs, tensors, functions; the tensors."""
+    graph = lowering.graph
+    lowering.weights.remove_parameters()
+    graph.inputs.extend(value for value in lowering.inputs.values() if value.uses())
+    weights = lowering.weights.install()
+    model.functions.update(lowering.functions)
+    for node in graph:
+        node.domain = {KEPT: DOMAIN, TYPED: ""}.get(node.domain, node.domain)
+    for domain in (KEPT, TYPED):
+        graph.opset_imports.pop(domain, None)
+    if not any(node.domain == DOMAIN for node in graph):
+        graph.opset_imports.pop(DOMAIN, None)
+    return weights
 
 
 def _state_bytes(graph: ir.Graph) -> int:

@@ -9,6 +9,7 @@ from functools import cached_property, partialmethod
 from typing import Any
 
 from pipelines.common.encodings import ENCODINGS
+from pipelines.common.graph.records import flat
 from pipelines.common.graph.rules import Rule
 
 
@@ -134,6 +135,7 @@ class Traced:
 
 def trace(pattern: Callable[..., Any]) -> Traced:
     """Calls a pattern and records what it asks for."""
+    pattern = flat(pattern)
     names = list(inspect.signature(pattern).parameters)[1:]
     outputs = pattern(_Recorder(), *map(Value, names))
     return Traced(tuple(outputs) if isinstance(outputs, Sequence) else (outputs,))

@@ -1,11 +1,55 @@
 """The patterns of neutral operators that rules look for: one for each operator, and the fusions.
 
-A target's rule, or an op package's, takes one of these or writes its own in the same way.
+A target's rule, or an op package's, takes one of these or writes its own in the same way. What
+binds many values has them in a record, see `records`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
+
+
+@dataclass(frozen=True)
+class AttentionInputs:
+    """What `Attention` takes, in its order; `pipelines.common.ops.attention` says what it means.
+
+    Attributes:
+        query: ``[batch, sequence, heads * head_dim]``.
+        key: ``[batch, sequence, kv_heads * head_dim]``.
+        value: Like `key`.
+        past_key: One half of the KV state, ``[slots, kv_heads, capacity, head_dim]``.
+        past_value: The other.
+        past: Tokens in the state before the call, ``[batch]``.
+        total: Tokens in it afterwards, ``[batch]``.
+        head_dim: Elements of one head, an attribute.
+        scale: Factor on the scores, an attribute.
+    """
+
+    query: Any
+    key: Any
+    value: Any
+    past_key: Any
+    past_value: Any
+    past: Any
+    total: Any
+    head_dim: Any
+    scale: Any
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """How `RoPE` turns heads.
+
+    Attributes:
+        cos: Cosines of the angles, ``[positions, head_dim / 2]``.
+        sin: Their sines, likewise.
+        interleaved: Whether pairs are neighbours and not halves, an attribute.
+    """
+
+    cos: Any
+    sin: Any
+    interleaved: Any
 
 
 def linear(op: Any, x: Any, weight: Any) -> Any:
@@ -33,44 +77,21 @@ def select(op: Any, x: Any, wanted: Any) -> Any:
     return op.Select(x, wanted)
 
 
-def rope(op: Any, x: Any, past: Any, cos: Any, sin: Any, head_dim: Any, interleaved: Any) -> Any:
+def rope(op: Any, x: Any, past: Any, head_dim: Any, rotation: Rotation) -> Any:
     """One `RoPE`."""
-    return op.RoPE(x, past, cos, sin, head_dim=head_dim, interleaved=interleaved)
+    tables = (rotation.cos, rotation.sin)
+    return op.RoPE(x, past, *tables, head_dim=head_dim, interleaved=rotation.interleaved)
 
 
-def attention(
-    op: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    past_key: Any,
-    past_value: Any,
-    past: Any,
-    total: Any,
-    head_dim: Any,
-    scale: Any,
-) -> Any:
+def attention(op: Any, inputs: AttentionInputs) -> Any:
     """One `Attention`, with its three outputs."""
-    state = (past_key, past_value, past, total)
-    return op.Attention(query, key, value, *state, head_dim=head_dim, scale=scale, _outputs=3)
+    bound = dict(vars(inputs))
+    attributes = {name: bound.pop(name) for name in ("head_dim", "scale")}
+    return op.Attention(*bound.values(), **attributes, _outputs=3)
 
 
-def rope_attention(
-    op: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    past_key: Any,
-    past_value: Any,
-    past: Any,
-    total: Any,
-    cos: Any,
-    sin: Any,
-    head_dim: Any,
-    scale: Any,
-    interleaved: Any,
-) -> Any:
+def rope_attention(op: Any, inputs: AttentionInputs, rotation: Rotation) -> Any:
     """`Attention` over queries and keys that `RoPE` has just rotated."""
-    query = rope(op, query, past, cos, sin, head_dim, interleaved)
-    key = rope(op, key, past, cos, sin, head_dim, interleaved)
-    return attention(op, query, key, value, past_key, past_value, past, total, head_dim, scale)
+    past, head_dim = inputs.past, inputs.head_dim
+    query, key = (rope(op, x, past, head_dim, rotation) for x in (inputs.query, inputs.key))
+    return attention(op, replace(inputs, query=query, key=key))

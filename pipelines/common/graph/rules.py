@@ -135,7 +135,8 @@ class Rule:
         name: Says what it emits, for people.
         pattern: ``(op, x, weight, ...)`` returns the outputs of the operators it looks for:
             ``op.Linear(x, weight)``. Neutral operators go by their plain names, and everything that
-            is not one of them is a standard ONNX operator. Its parameters are what it binds.
+            is not one of them is a standard ONNX operator. Its parameters are what it binds; one
+            that is annotated with a dataclass, here or in `emit`, binds the fields of it.
         emit: ``(emitter, x, weight, ...)`` returns the outputs that replace the pattern's, or None
             to leave what was found as it is.
         encodings: For parameters that are weights, the names of the encodings the rule takes, and

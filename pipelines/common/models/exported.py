@@ -33,7 +33,7 @@ from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, elem
 from pipelines.common.program.external import Place
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Deployment, Target
+from pipelines.common.program.target import Check, Deployment, Target
 from pipelines.common.program.tensors import Made, make_tensors
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
@@ -180,6 +180,7 @@ class Exported:
         target: str,
         rules: Sequence[Rule],  # noqa: ARG002 - they have been applied
         activations: str,
+        check: Check | None = None,  # noqa: ARG002 - it was asked when the graph was made
     ) -> LoweredGraph:
         """See `Program.lowered`; the graph as it was exported."""
         wanted = target, activations

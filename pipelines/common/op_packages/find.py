@@ -5,16 +5,12 @@ A name that a file holds is compared with the names of these. It is never taken 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.files import resolved
-
-if TYPE_CHECKING:
-    from pipelines.common.registry.hookspecs import OpPackageRecord
 
 
 @dataclass(frozen=True)
@@ -32,11 +28,9 @@ class FoundPackage:
     typed: bool
 
 
-def registered(records: Iterable[OpPackageRecord]) -> tuple[FoundPackage, ...]:
-    """The op packages of some records."""
-    return tuple(
-        FoundPackage(record.name, resolved(record.path), typed=False) for record in records
-    )
+def registered(paths: Mapping[str, Path]) -> tuple[FoundPackage, ...]:
+    """The op packages that are registered, by their names."""
+    return tuple(FoundPackage(name, resolved(path), typed=False) for name, path in paths.items())
 
 
 def typed(references: Iterable[str], known: Collection[FoundPackage]) -> tuple[FoundPackage, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,15 +12,7 @@ from pipelines.common.ops.neutral import neutral_operator
 
 
 def _shape(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    past_key: Tensor,
-    past_value: Tensor,
-    past: Tensor,
-    total: Tensor,
-    head_dim: int,
-    scale: float,
+    query: Tensor, _key: Tensor, _value: Tensor, past_key: Tensor, past_value: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(query), torch.empty_like(past_key), torch.empty_like(past_value)
 

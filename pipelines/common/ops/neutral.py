@@ -62,7 +62,7 @@ OPERATORS: dict[str, NeutralOperator] = {}
 
 
 def neutral_operator(
-    name: str, shape: Callable[P, R]
+    name: str, shape: Callable[..., R]
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declares the decorated torch function as the reference of the neutral operator `name`.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from pipelines.common.graph.patterns import AttentionInputs, Rotation
 from pipelines.common.graph.rules import TYPED, Emitter
 from pipelines.common.ort.emit import FLOAT, ONNX_TYPES
 
@@ -47,16 +48,14 @@ def rope(
     op: Emitter,
     x: Any,
     past: Any,  # noqa: ARG001 - cosines and sines come in by token
-    cos: Any,  # noqa: ARG001
-    sin: Any,  # noqa: ARG001
     head_dim: Any,
-    interleaved: Any,
+    rotation: Rotation,
 ) -> Any:
     """`RoPE`: ``x cos + (x R) sin``, where R swaps the elements of each pair and negates one."""
     import onnx_ir as ir
 
     size = head_dim.as_int()
-    pairing = "interleaved" if interleaved.as_int() else "halves"
+    pairing = "interleaved" if rotation.interleaved.as_int() else "halves"
     shape = ("batch", "sequence", 1, size)
     cosines = op.input(f"cos_{pairing}", op.activations, shape)
     sines = op.input(f"sin_{pairing}", op.activations, shape)
@@ -66,26 +65,19 @@ def rope(
     return op.Reshape(turned, op.Constant(value_ints=[0, 0, op.width(x)]))
 
 
-def attention(
-    op: Emitter,
-    query: Any,
-    key: Any,
-    value: Any,
-    past_key: Any,
-    past_value: Any,
-    past: Any,  # noqa: ARG001 - what is written and seen comes in as `place` and `mask`
-    total: Any,  # noqa: ARG001
-    head_dim: Any,
-    scale: Any,
-) -> tuple[Any, Any, Any]:
-    """`Attention`; the queries that share a head of keys are rows of one product."""
-    size = head_dim.as_int()
-    heads, kv_heads = op.width(query) // size, op.width(key) // size
-    new_key = _written(op, past_key, key, size)
-    new_value = _written(op, past_value, value, size)
+def attention(op: Emitter, inputs: AttentionInputs) -> tuple[Any, Any, Any]:
+    """`Attention`; the queries that share a head of keys are rows of one product.
+
+    What a call writes and sees comes in as ``place`` and ``mask``.
+    """
+    size = inputs.head_dim.as_int()
+    heads, kv_heads = op.width(inputs.query) // size, op.width(inputs.key) // size
+    new_key = _written(op, inputs.past_key, inputs.key, size)
+    new_value = _written(op, inputs.past_value, inputs.value, size)
 
     # Scaled before the product: scores may be beyond what float16 holds.
-    queries = op.Mul(_by_head(op, query, size), op.Constant(value_float=scale.as_float()))
+    scale = op.Constant(value_float=inputs.scale.as_float())
+    queries = op.Mul(_by_head(op, inputs.query, size), scale)
     queries = op.Reshape(queries, op.Constant(value_ints=[0, kv_heads, -1, size]))
     scores = op.MatMul(queries, op.Transpose(new_key, perm=[0, 1, 3, 2]))
     mask = op.input("mask", op.activations, ("batch", 1, "sequence", "capacity"))

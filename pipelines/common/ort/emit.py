@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.encodings.encoding import Coded
+from pipelines.common.graph.patterns import AttentionInputs, Rotation
 from pipelines.common.graph.rules import Emitter
 
 MICROSOFT = "com.microsoft"
@@ -133,9 +134,7 @@ def select(op: Emitter, x: Any, wanted: Any) -> Any:
     return op.GatherND(x, op.Unsqueeze(wanted, op.Constant(value_ints=[-1])), batch_dims=1)
 
 
-def rope(
-    op: Emitter, x: Any, past: Any, cos: Any, sin: Any, head_dim: Any, interleaved: Any
-) -> Any:
+def rope(op: Emitter, x: Any, past: Any, head_dim: Any, rotation: Rotation) -> Any:
     """`RoPE`."""
     length = op.Shape(x, start=1, end=2)
     offsets = op.Range(op.Constant(value_int=0), op.Squeeze(length), op.Constant(value_int=1))
@@ -143,9 +142,8 @@ def rope(
     return op.RotaryEmbedding(
         x,
         positions,
-        op.supply_in(cos, op.activations),
-        op.supply_in(sin, op.activations),
-        interleaved=interleaved.as_int(),
+        *_tables(op, rotation),
+        interleaved=rotation.interleaved.as_int(),
         num_heads=op.width(x) // head_dim.as_int(),
         _domain=MICROSOFT,
     )
@@ -153,45 +151,41 @@ def rope(
 
 def attention(
     op: Emitter,
-    query: Any,
-    key: Any,
-    value: Any,
-    past_key: Any,
-    past_value: Any,
-    past: Any,  # noqa: ARG001 - bound by the pattern; the operator works it out from `total`
-    total: Any,
-    head_dim: Any,
-    scale: Any,
-    cos: Any = None,
-    sin: Any = None,
-    interleaved: Any = None,
+    inputs: AttentionInputs,
+    rotation: Rotation | None = None,
     *,
     lengths: Lengths,
 ) -> Any:
-    """`Attention`, with `RoPE` before it if there are cosines; None if the operator cannot.
+    """`Attention`, with `RoPE` before it if there is a rotation; None if the operator cannot.
 
-    The arguments are what `patterns.rope_attention` binds, and what makes the lengths that the
-    operator wants. The state has the type of the activations.
+    The state has the type of the activations; `lengths` makes what the operator wants of a call's.
     """
     # Source: onnxruntime/contrib_ops/cpu/bert/group_query_attention_helper.h
-    if head_dim.as_int() % (8 if cos is None else 16):
+    size = inputs.head_dim.as_int()
+    if size % (8 if rotation is None else 16):
         return None
     rotary: tuple[Any, ...] = ()
     attributes = {"do_rotary": 0}
-    if cos is not None:
-        rotary = tuple(op.supply_in(table, op.activations) for table in (cos, sin))
-        attributes = {"do_rotary": 1, "rotary_interleaved": interleaved.as_int()}
+    if rotation is not None:
+        rotary = _tables(op, rotation)
+        attributes = {"do_rotary": 1, "rotary_interleaved": rotation.interleaved.as_int()}
+    halves = (inputs.past_key, inputs.past_value)
     return op.GroupQueryAttention(
-        query,
-        key,
-        value,
-        *(op.keep_state_in(half, op.activations) for half in (past_key, past_value)),
-        *lengths(op, total, past_key),
+        inputs.query,
+        inputs.key,
+        inputs.value,
+        *(op.keep_state_in(half, op.activations) for half in halves),
+        *lengths(op, inputs.total, inputs.past_key),
         *rotary,
-        num_heads=op.width(query) // head_dim.as_int(),
-        kv_num_heads=op.width(key) // head_dim.as_int(),
-        scale=scale.as_float(),
+        num_heads=op.width(inputs.query) // size,
+        kv_num_heads=op.width(inputs.key) // size,
+        scale=inputs.scale.as_float(),
         **attributes,
         _domain=MICROSOFT,
         _outputs=3,
     )
+
+
+def _tables(op: Emitter, rotation: Rotation) -> tuple[Any, ...]:
+    """Cosines and sines in the type of the activations."""
+    return tuple(op.supply_in(table, op.activations) for table in (rotation.cos, rotation.sin))

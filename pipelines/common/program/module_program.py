@@ -13,7 +13,7 @@ from pipelines.common.errors import LoweringError, NoRuleError, PluginError, Usa
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.store import lowered_graph
-from pipelines.common.program.target import Deployment
+from pipelines.common.program.target import Check, Deployment
 from pipelines.common.program.tensors import Made, make_tensors
 from pipelines.common.program.weights import WeightSource
 
@@ -57,15 +57,21 @@ class ModuleProgram:
         return self.weights.fingerprint
 
     def lowered(
-        self, deployment: Deployment, target: str, rules: Sequence[Rule], activations: str
+        self,
+        deployment: Deployment,
+        target: str,
+        rules: Sequence[Rule],
+        activations: str,
+        check: Check | None = None,
     ) -> LoweredGraph:
         """See `Program.lowered`; the graph comes from the cache or is newly made.
 
         Raises:
-            LoweringError: No rule takes an operator; it names the packages that have one.
+            LoweringError: No rule takes an operator; it names the packages that have one. Or the
+                check refuses the graph.
         """
         try:
-            return lowered_graph(self, deployment, target, rules, activations)
+            return lowered_graph(self, deployment, target, rules, activations, check)
         except NoRuleError as error:
             with_one = self.packages_with(error.operator)
             listed = [f"'{name}' (for {', '.join(on)})" for name, on in with_one.items()]

@@ -31,7 +31,7 @@ from pipelines.common.program.sources import (
     versions,
     without_file,
 )
-from pipelines.common.program.target import Deployment
+from pipelines.common.program.target import Check, Deployment
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -73,6 +73,7 @@ def lowered_graph(
     target: str,
     rules: Sequence[Rule],
     activations: str = "float32",
+    check: Check | None = None,
 ) -> LoweredGraph:
     """The graph of a deployment for a target, from the cache or newly made.
 
@@ -82,6 +83,7 @@ def lowered_graph(
         target: Name of the target.
         rules: The target's own; those of the deployment's op packages come before them.
         activations: The type of the activations.
+        check: Asked about a graph that is newly made.
     """
     rules = [*(rule for package in deployment.packages for rule in package.rules(target)), *rules]
     key = digest(
@@ -112,6 +114,8 @@ def lowered_graph(
             from pipelines.common.graph.lower import lower
 
             graph = lower(model, rules, network.weights.encodings, target, activations)
+            if check is not None:
+                check(graph)
     makers = [module for rule in rules for module in _modules(rule)]
     description = f"{deployment.pipeline} for {target}"
     _keep(network, deployment, key, graph.model, describe(graph), before, makers, description)

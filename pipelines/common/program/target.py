@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.runner import Runner
 from pipelines.common.progress import Progress
 from pipelines.common.system import available_memory
+
+Check: TypeAlias = Callable[[LoweredGraph], None]
+"""Raises `LoweringError` for a graph that the target would not run."""
 
 
 class Program(Protocol):
@@ -44,7 +47,12 @@ class Program(Protocol):
         """The exported folder that the graph is read from; None if it is made here."""
 
     def lowered(
-        self, deployment: Deployment, target: str, rules: Sequence[Rule], activations: str
+        self,
+        deployment: Deployment,
+        target: str,
+        rules: Sequence[Rule],
+        activations: str,
+        check: Check | None = None,
     ) -> LoweredGraph:
         """The graph for a target.
 
@@ -53,9 +61,10 @@ class Program(Protocol):
             target: Name of the target.
             rules: The target's own; those of the deployment's op packages come before them.
             activations: The type of the activations.
+            check: Asked about a graph that is newly made, before it is kept.
 
         Raises:
-            LoweringError: It has an operator that no rule takes.
+            LoweringError: It has an operator that no rule takes, or `check` refuses it.
             ModelFileError: There is only a graph for another target.
         """
 

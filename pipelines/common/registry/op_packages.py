@@ -71,7 +71,7 @@ class OpPackages:
         return load_package(package, targets=self._targets, target=target, strict=self._strict)
 
     def _registered(self) -> tuple[FoundPackage, ...]:
-        return find.registered(entry.record for entry in self._entries.values())
+        return find.registered({name: entry.record.path for name, entry in self._entries.items()})
 
     def with_rule_for(self, operator: str) -> dict[str, list[str]]:
         """The registered op packages with a rule for an operator: their names, and the targets."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from pipelines.common.encodings import ENCODINGS
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import onnxruntime
+from pipelines.common.ort.operator_list import check_operators
 from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.placement import RECORDED, require_placement
 from pipelines.common.ort.session import Provider, make_session
@@ -37,6 +39,9 @@ COREML = Provider(
     "CoreMLExecutionProvider",
     {"ModelFormat": "MLProgram", "MLComputeUnits": "ALL", "RequireStaticInputShapes": "1"},
 )
+
+CHECK = partial(check_operators, Path(__file__).with_name("operators.json"), "coreml")
+"""Refuses a graph with nodes that the provider has no kernels for."""
 
 MACOS = 14
 """The first version of macOS that ONNX Runtime is built for; Core ML has float16 inputs from 13."""
@@ -89,7 +94,7 @@ class CoreMLTarget:
             TargetError: A dimension is larger than Core ML takes.
         """
         _check_dimensions(deployment.config, deployment.pipeline)
-        return deployment.program.lowered(deployment, "coreml", RULES, "float16")
+        return deployment.program.lowered(deployment, "coreml", RULES, "float16", CHECK)
 
     def prepare(self, deployment: Deployment) -> None:
         """See `Target.prepare`; what Core ML compiles is left to the first run."""

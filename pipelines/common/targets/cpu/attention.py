@@ -4,51 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines.common.graph.patterns import AttentionInputs
 from pipelines.common.graph.rules import Emitter
 from pipelines.common.ort.emit import INT64, MICROSOFT
 
 
-def attention(
-    op: Emitter,
-    query: Any,
-    key: Any,
-    value: Any,
-    past_key: Any,
-    past_value: Any,
-    past: Any,
-    total: Any,
-    head_dim: Any,
-    scale: Any,
-) -> tuple[Any, Any, Any]:
+def attention(op: Emitter, inputs: AttentionInputs) -> tuple[Any, Any, Any]:
     """`Attention`; the queries that share a head of keys are rows of one product."""
-    size = head_dim.as_int()
-    heads, kv_heads = op.width(query) // size, op.width(key) // size
+    size = inputs.head_dim.as_int()
+    heads, kv_heads = op.width(inputs.query) // size, op.width(inputs.key) // size
     group = heads // kv_heads
 
     # Padding stands for the last token of its row once more, so that nothing is written beyond.
-    start, end = op.Cast(past, to=INT64), op.Cast(total, to=INT64)
-    length = op.Shape(query, start=1, end=2)
+    start, end = op.Cast(inputs.past, to=INT64), op.Cast(inputs.total, to=INT64)
+    length = op.Shape(inputs.query, start=1, end=2)
     tokens = op.Range(op.Constant(value_int=0), op.Squeeze(length), op.Constant(value_int=1))
     last = op.Sub(op.Sub(end, start), op.Constant(value_int=1))
     tokens = op.Min(tokens, _column(op, last))
     places = op.Add(_column(op, start), tokens)
-    indices = _indices(op, past, places, length, kv_heads)
+    indices = _indices(op, inputs.past, places, length, kv_heads)
 
     def appended(half: Any, new: Any) -> Any:
         rows = op.GatherND(new, op.Unsqueeze(tokens, op.Constant(value_ints=[-1])), batch_dims=1)
         state = op.keep_state_in(half, op.activations)
         return op.ScatterND(state, indices, _by_head(op, rows, kv_heads, size))
 
-    new_key, new_value = appended(past_key, key), appended(past_value, value)
+    new_key = appended(inputs.past_key, inputs.key)
+    new_value = appended(inputs.past_value, inputs.value)
     longest = op.ReduceMax(end, keepdims=1)
 
     def used(half: Any) -> Any:
         return op.Slice(half, op.Constant(value_ints=[0]), longest, op.Constant(value_ints=[2]))
 
-    queries = _by_head(op, query, heads, size)
+    queries = _by_head(op, inputs.query, heads, size)
     queries = op.Reshape(queries, op.Constant(value_ints=[0, kv_heads, -1, size]))
     scores = op.FusedMatMul(
-        queries, used(new_key), transB=1, alpha=scale.as_float(), _domain=MICROSOFT
+        queries, used(new_key), transB=1, alpha=inputs.scale.as_float(), _domain=MICROSOFT
     )
     slots = op.Range(op.Constant(value_int=0), op.Squeeze(longest), op.Constant(value_int=1))
     seen = op.LessOrEqual(slots, op.Unsqueeze(places, op.Constant(value_ints=[1, 3])))

@@ -13,6 +13,8 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import failures, onnxruntime, said
 from pipelines.common.ort.layouts import LAYOUTS
+from pipelines.common.ort.operator_list import check_operators
 from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.placement import RECORDED, require_placement, shape_nodes
 from pipelines.common.ort.session import Provider, make_session
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from pipelines.common.targets.cuda.runner import CudaRunner
 
 PROVIDER = "CUDAExecutionProvider"
+
+CHECK = partial(check_operators, Path(__file__).with_name("operators.json"), "cuda")
+"""Refuses a graph with nodes that the provider has no kernels for."""
 
 CUDA = 13
 """The major version of CUDA that ``onnxruntime-gpu`` is built for."""
@@ -101,7 +107,7 @@ class CudaTarget:
 
         activations = activation_type(deployment.program.encodings)
         own = rules(activations, packed=self._fpa_intb_gemm)
-        return deployment.program.lowered(deployment, "cuda", own, activations)
+        return deployment.program.lowered(deployment, "cuda", own, activations, CHECK)
 
     def prepare(self, deployment: Deployment) -> None:
         """See `Target.prepare`."""
