@@ -13,7 +13,7 @@ from benchmarks.engine import Setup, Worker, read_setup, serve
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.engine.engine import Engine
 from pipelines.common.engine.request import Request
-from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.models.model import Model
 from pipelines.common.program.runner import Runner
 from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions
@@ -48,7 +48,7 @@ class TimedRunner:
 class OwnWorker(Worker):
     """Generates through the engine: tokens are chosen and turned to text."""
 
-    def __init__(self, model: DecoderModel, setup: Setup) -> None:
+    def __init__(self, model: Model, setup: Setup) -> None:
         runner = TimedRunner(model.start(slots=setup.slots, max_length=setup.max_length))
         super().__init__(runner, model.config.vocabulary, setup.slots)
         self._timed = runner
@@ -87,7 +87,7 @@ def main() -> None:
         native_ops=setup.native_ops,
     )
     model = registry.load_pipeline("llama3").open(options, registry, ConsoleProgress())
-    assert isinstance(model, DecoderModel)
+    assert isinstance(model, Model)
     operators = "native operators" if model.describe()["op_packages"] else "stock operators"
     serve({operators: lambda: OwnWorker(model, setup)})
 

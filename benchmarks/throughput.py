@@ -24,8 +24,9 @@ import numpy as np
 
 from benchmarks.bandwidth import read_bandwidth
 from benchmarks.report import machine, median, print_machine, print_table
-from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.models.model import Model
 from pipelines.common.program.runner import Runner
+from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
 from pipelines.common.system import peak_memory
@@ -94,7 +95,7 @@ def start(work: Work) -> Start:
     begin = time.perf_counter()
     model = registry.load_pipeline(work.pipeline).open(work.options, registry, progress)
     open_s = time.perf_counter() - begin
-    assert isinstance(model, DecoderModel)
+    assert isinstance(model, Model)
     # A token more than is measured: decoding warms up with one.
     runner = model.start(slots=1, max_length=work.prompt_tokens + 1 + work.tokens)
 
@@ -130,8 +131,9 @@ def _generate(runner: Runner, prompt: Any, work: Work) -> tuple[float, float]:
     return len(prompt) / prefill_s, work.tokens / (time.perf_counter() - begin)
 
 
-def _bytes_per_token(model: DecoderModel) -> int:
-    weights, config = model.weights, model.config
+def _bytes_per_token(model: Model) -> int:
+    weights, config = model.program.weights, model.config
+    assert isinstance(weights, WeightSource)
     if weights.identity(_EMBEDDING) == weights.identity(_HEAD):
         return weights.total_bytes
     row_bytes = weights.encodings[_EMBEDDING].row_bytes(config.hidden_size)

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
-from pipelines.common.checkpoints.gguf.rope import frequencies as frequencies_of
 from pipelines.common.decoder import rope
-from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.models.model import Model
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
 from pipelines.common.targets.torch import TorchRunner
@@ -222,7 +221,7 @@ def open_model(
     plugins: Iterable[Path] = (),
     custom_ops: Iterable[Path] = (),
     native_ops: bool = False,
-) -> DecoderModel:
+) -> Model:
     """Opens a file as the driver does, but with the stock operators where no others are named.
 
     Args:
@@ -246,20 +245,20 @@ def open_model(
     return registry.load_pipeline(pipeline).open(options, registry, progress or Progress())
 
 
-def eager(model: DecoderModel) -> nn.Module:
+def eager(model: Model) -> nn.Module:
     """The network of a Llama, with its weights in float32."""
-    package, _, function = model.pipeline.network.partition(":")
+    package, _, function = model.program.function.partition(":")
     with torch.device("meta"):
         network: nn.Module = getattr(importlib.import_module(package), function)(model.config)
     names = [name for name, _ in network.named_parameters()]
-    weights = {name: torch.tensor(model.weights.float32(name)) for name in names}
+    weights = {name: torch.tensor(model.program.weights.float32(name)) for name in names}
     network.load_state_dict(weights, assign=True)
     return network
 
 
-def eager_runner(model: DecoderModel, network: nn.Module, length: int) -> TorchRunner:
+def eager_runner(model: Model, network: nn.Module, length: int) -> TorchRunner:
     """Runs the network of a model, changed or not, in one slot."""
-    tables = rope.tables(frequencies_of(model.config, model.file, "llama"), length)
+    tables = rope.tables(model.frequencies, length)
     return TorchRunner(network, model.config, tables, 1, length)
 
 

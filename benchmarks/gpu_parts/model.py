@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.gpu_parts.part import Part, Recorder, Settings
 from benchmarks.models import Model
-from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.models.model import Model as OpenedModel
 from pipelines.common.program.runner import CandidateRunner, Runner
 from pipelines.common.program.target import Target
 from pipelines.common.progress import Progress
@@ -44,7 +44,7 @@ def make(part: Part, settings: Settings, recorder: Recorder) -> None:
         )
 
 
-def open_model(part: Part, settings: Settings) -> DecoderModel:
+def open_model(part: Part, settings: Settings) -> OpenedModel:
     """Opens a model whose file is there; it runs as stored, with the stock operators."""
     options = ModelOptions(
         model_path=Model.at(settings.folder, part.shape, part.encoding).path,
@@ -54,7 +54,7 @@ def open_model(part: Part, settings: Settings) -> DecoderModel:
     )
     registry = Registry.discover()
     model = registry.load_pipeline("llama3").open(options, registry, Progress())
-    assert isinstance(model, DecoderModel)
+    assert isinstance(model, OpenedModel)
     return model
 
 
@@ -67,12 +67,12 @@ def make_target(settings: Settings, options: Mapping[str, bool]) -> Target:
     return Registry.discover().load_target(settings.target)
 
 
-def random_tokens(model: DecoderModel, count: int, seed: int = 0) -> list[int]:
+def random_tokens(model: OpenedModel, count: int, seed: int = 0) -> list[int]:
     """Tokens to feed."""
     return np.random.default_rng(seed).integers(model.config.vocabulary, size=count).tolist()
 
 
-def start(part: Part, settings: Settings, slots: int) -> tuple[DecoderModel, Runner]:
+def start(part: Part, settings: Settings, slots: int) -> tuple[OpenedModel, Runner]:
     """A runner of the part's model, with room for the longest of its tasks."""
     model = open_model(part, settings)
     deployment = model.deployment(slots=slots, max_length=settings.max_length)
@@ -89,7 +89,7 @@ class Steps:
         context: Tokens of each before the first step.
     """
 
-    def __init__(self, model: DecoderModel, runner: Runner, batch: int, context: int) -> None:
+    def __init__(self, model: OpenedModel, runner: Runner, batch: int, context: int) -> None:
         self._runner = runner
         self._tokens = random_tokens(model, batch)
         for slot in range(batch):

@@ -14,7 +14,7 @@ from benchmarks.gpu_parts.profile import record_kernels
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.engine.engine import Engine
 from pipelines.common.engine.request import Request
-from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.models.model import Model as OpenedModel
 from pipelines.common.program.runner import Runner
 from pipelines.common.view.anatomy import of_lowered
 
@@ -98,14 +98,14 @@ def _decode(steps: Steps, batch: int, settings: Settings) -> dict[str, Any]:
     return {"batch": batch, "context": (first + steps.context) / 2, "rates": rates}
 
 
-def _prefill(model: DecoderModel, runner: Runner, tokens: int) -> float:
+def _prefill(model: OpenedModel, runner: Runner, tokens: int) -> float:
     prompt = random_tokens(model, tokens)
     begin = time.perf_counter()
     runner.prefill(0, prompt)
     return tokens / (time.perf_counter() - begin)
 
 
-def _schedule(model: DecoderModel, runner: Runner, batch: int, settings: Settings) -> float:
+def _schedule(model: OpenedModel, runner: Runner, batch: int, settings: Settings) -> float:
     """Tokens a second of sequences that the engine continues greedily, prompts not counted."""
     # Random weights may choose an end token at any time.
     tokenizer = copy.copy(model.tokenizer)

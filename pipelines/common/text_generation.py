@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pipelines.common.cache import Cache
-from pipelines.common.checkpoints.model_file import ModelFile
+from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.errors import ParameterError, UsageError
 from pipelines.common.files import typed_path
 from pipelines.common.op_packages.find import FoundPackage
@@ -140,7 +140,7 @@ class Lookup(Protocol):
     def load_target(self, name: str) -> Target:
         """The target of that name, see `Registry.load_target`."""
 
-    def opener(self, path: Path) -> Callable[[Path], ModelFile]:
+    def opener(self, path: Path) -> Callable[[Path], Checkpoint]:
         """What opens a model file, see `Registry.opener`."""
 
     def pipelines_for(self, architecture: str) -> list[str]:

@@ -27,7 +27,7 @@ def block(config: DecoderConfig) -> Block:
             config.kv_heads,
             config.head_dim,
             scale=config.attention_scale,
-            interleaved=True,  # GGUF keeps Meta's order of the rows of Q and K
+            interleaved=config.interleaved,
             biases=config.biases_of("attention"),
         ),
         feed_forward=SwiGLU(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.common.checkpoints.gguf.decoder_weights import decoder_weights
-from pipelines.common.models.decoder import DecoderPipeline
+from pipelines.common.decoder.weights import decoder_weights
+from pipelines.common.models.pipeline import DecoderPipeline
 
 BUNDLED = Path(__file__).parent / "bundled" / "tiny-llama3-stories-f16.gguf"
 

@@ -13,7 +13,7 @@ from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.table import Weight
     from pipelines.common.decoder.config import DecoderConfig
-    from pipelines.common.models.decoder import DecoderPipeline
+    from pipelines.common.models.pipeline import DecoderPipeline
 
 
 @hookimpl
@@ -24,7 +24,7 @@ def register_pipelines() -> list[PipelineRecord]:
 
 def load() -> DecoderPipeline:
     """Ties together what the file calls the architecture, the network and the weight table."""
-    from pipelines.common.models.decoder import DecoderPipeline
+    from pipelines.common.models.pipeline import DecoderPipeline
 
     return DecoderPipeline(
         name="qwen3",
@@ -36,8 +36,8 @@ def load() -> DecoderPipeline:
 
 def weights(config: DecoderConfig, tensors: Collection[str]) -> list[Weight]:
     """Where each parameter of `model.py` stands: Llama's table and two norms a layer."""
-    from pipelines.common.checkpoints.gguf.decoder_weights import decoder_weights
     from pipelines.common.checkpoints.table import Weight
+    from pipelines.common.decoder.weights import decoder_weights
 
     return [
         *decoder_weights(config, tensors),

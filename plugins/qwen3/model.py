@@ -22,7 +22,7 @@ class QKNormAttention(Attention):
             config.kv_heads,
             config.head_dim,
             scale=config.attention_scale,
-            interleaved=False,
+            interleaved=config.interleaved,
             biases=config.biases_of("attention"),
         )
         self.query_norm = RMSNorm(config.head_dim, config.norm_epsilon)

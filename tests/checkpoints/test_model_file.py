@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.common.checkpoints.model_file import Metadata, MetadataArray
+from pipelines.common.checkpoints.checkpoint import Metadata, MetadataArray
 from pipelines.common.errors import ModelFileError, quoted
 
 VALUES: dict[str, Any] = {

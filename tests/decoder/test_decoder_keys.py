@@ -12,10 +12,9 @@ import pytest
 from notices import Notices
 from tiny_models import llama, open_model, write_gguf
 
-from pipelines.common.checkpoints.gguf import rope
-from pipelines.common.checkpoints.gguf.keys import KEYS, Use, check_keys
-from pipelines.common.checkpoints.model_file import Metadata, MetadataArray, TensorInfo
+from pipelines.common.checkpoints.checkpoint import Metadata, MetadataArray, TensorInfo
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.decoder.keys import KEYS, Use, check_keys
 from pipelines.common.encodings import F32, Q4_0
 from pipelines.common.errors import ModelFileError
 
@@ -115,7 +114,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[DecoderConfig, list
 
 def read(path: Path) -> tuple[DecoderConfig, list[float]]:
     model = open_model(path)
-    return model.config, rope.frequencies(model.config, model.file, "llama").tolist()
+    return model.config, model.frequencies.tolist()
 
 
 APPLIED: Mapping[str, dict[str, Any]] = {
@@ -240,4 +239,4 @@ def test_a_model_that_says_all_neutral_things_runs_as_one_that_says_none(tmp_pat
     model = open_model(path, progress=progress)
     assert model.config == open_model(write_gguf(tmp_path / "n.gguf", llama())).config
     assert progress.messages == []
-    assert np.isfinite(rope.frequencies(model.config, model.file, "llama")).all()
+    assert np.isfinite(model.frequencies).all()

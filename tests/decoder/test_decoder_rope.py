@@ -13,9 +13,8 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from pipelines.common.checkpoints.gguf.rope import frequencies as frequencies_of
-from pipelines.common.checkpoints.gguf.rope_scaling import RopeScaling
 from pipelines.common.decoder import rope
+from pipelines.common.decoder.rope_scaling import RopeScaling
 from pipelines.common.errors import ModelFileError
 
 LINEAR = {"rope_type": "linear", "factor": 4.0}
@@ -49,7 +48,7 @@ def scaling_metadata(scaling: dict[str, Any]) -> dict[str, Any]:
 
 def frequencies(path: Path) -> Any:
     model = open_model(path)
-    return frequencies_of(model.config, model.file, "llama")
+    return model.frequencies
 
 
 @pytest.mark.parametrize(("head_dim", "scaling"), PUBLISHED)

@@ -35,6 +35,7 @@ def config() -> DecoderConfig:
         head_dim=16,
         norm_epsilon=1e-5,
         rope_base=500000.0,
+        interleaved=True,
     )
 
 

@@ -214,8 +214,8 @@ def register_pipelines():
     return [PipelineRecord("copied", "Llama 3, copied.", load=load)]
 
 def load():
-    from pipelines.common.models.decoder import DecoderPipeline
-    from pipelines.common.checkpoints.gguf.decoder_weights import decoder_weights
+    from pipelines.common.models.pipeline import DecoderPipeline
+    from pipelines.common.decoder.weights import decoder_weights
     return DecoderPipeline(
         name="copied",
         architecture="llama",
@@ -253,7 +253,7 @@ def test_plugin_whose_table_is_edited(tmp_path: Path) -> None:
     library.mkdir()
     (plugin / "__init__.py").write_text(PLUGIN)
     source = Path(llama3_model.__file__).read_text()
-    by_table = source.replace("interleaved=True", "interleaved=helper.interleaved()")
+    by_table = source.replace("interleaved=config.interleaved", "interleaved=helper.interleaved()")
     assert by_table != source
     (plugin / "model.py").write_text(
         by_table.replace("import annotations\n", "import annotations\nimport helper\n")

@@ -22,7 +22,7 @@ from tiny_models import (
 )
 from torch import Tensor
 
-from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.models.model import Model
 from pipelines.common.nn import Attention
 from pipelines.common.nn.step import Step
 from pipelines.common.targets.torch import TorchRunner
@@ -47,13 +47,13 @@ def test_half_precision_weights_are_computed_with_exactly(tmp_path: Path, kind: 
     np.testing.assert_allclose(scored(path), logits(in_transformers(path), TOKENS), atol=1e-4)
 
 
-def reference(model: DecoderModel, length: int) -> TorchRunner:
+def reference(model: Model, length: int) -> TorchRunner:
     """The eager decoder with what goes into block-encoded matrices rounded to int8, and the KV
     state rounded to float16.
     """
     network = eager(model)
     for name, module in network.named_modules():
-        encoding = str(model.weights.encodings.get(f"{name}.weight"))
+        encoding = str(model.program.weights.encodings.get(f"{name}.weight"))
         if encoding.startswith("q") and name != "embedding":
             module.register_forward_pre_hook(lambda _, x: rounded(x[0]))
     for module in network.modules():

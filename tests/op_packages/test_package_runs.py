@@ -239,8 +239,8 @@ def register_pipelines():
     return [PipelineRecord("leaky", "Llama with another gate.", load=load)]
 
 def load():
-    from pipelines.common.models.decoder import DecoderPipeline
-    from pipelines.common.checkpoints.gguf.decoder_weights import decoder_weights
+    from pipelines.common.models.pipeline import DecoderPipeline
+    from pipelines.common.decoder.weights import decoder_weights
     return DecoderPipeline("leaky", "llama", f"{__name__}:build", decoder_weights)
 
 def build(config):

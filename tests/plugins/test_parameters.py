@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM
 
 from pipelines.common.errors import PluginError
 from pipelines.common.export.write import export
-from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.models.model import Model
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Deployment
 
@@ -48,7 +48,7 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return write
 
 
-def opened(path: Path, **options: Any) -> DecoderModel:
+def opened(path: Path, **options: Any) -> Model:
     pipeline = "shifted" if path.name.startswith("shifted") else "llama3"
     return open_model(path, pipeline=pipeline, plugins=[PLUGIN], **options)
 
@@ -90,7 +90,7 @@ def test_an_exported_folder_runs(files: Files, tmp_path: Path, kind: Type) -> No
     model = opened(files(kind), encoding="auto")
     export(model, "cpu", tmp_path / "out", reference_weights=False)
     expected = model.start(slots=1, max_length=64).score(TOKENS)
-    pipeline = model.pipeline.name
+    pipeline = model.pipeline
     folder = open_model(tmp_path / "out", pipeline=pipeline, plugins=[PLUGIN], encoding="auto")
     np.testing.assert_array_equal(folder.start(slots=1, max_length=64).score(TOKENS), expected)
 

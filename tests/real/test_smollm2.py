@@ -24,7 +24,7 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.real_models import smollm2
 from pipelines.common.errors import ModelFileError
-from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.models.model import Model
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
@@ -44,7 +44,7 @@ def notices() -> Notices:
 
 
 @pytest.fixture(scope="module")
-def model(path: Path, notices: Notices) -> DecoderModel:
+def model(path: Path, notices: Notices) -> Model:
     return open_model(path, progress=notices, native_ops=True)
 
 
@@ -101,13 +101,11 @@ def test_it_is_opened_with_a_notice(notices: Notices) -> None:
         ("<reponame>x<|endoftext|>", [4, 104, 0]),
     ],
 )
-def test_tokens_are_those_of_llama_cpp(text: str, ids: list[int], model: DecoderModel) -> None:
+def test_tokens_are_those_of_llama_cpp(text: str, ids: list[int], model: Model) -> None:
     assert model.tokenizer.encode(text) == ids
 
 
-def test_tokens_are_those_of_the_library(
-    model: DecoderModel, library: tokenizers.Tokenizer
-) -> None:
+def test_tokens_are_those_of_the_library(model: Model, library: tokenizers.Tokenizer) -> None:
     generator = random.Random(0)
     pool = [*"abcXYZ 0123456789'\"!?.,;-_()[]{}<>|\n\t\r\x04\x06\x16\x1d", *"éßñ中文字日本語한국어"]
     pool += [
@@ -128,13 +126,13 @@ def test_tokens_are_those_of_the_library(
         assert model.tokenizer.decode(expected) == library.decode(expected)
 
 
-def test_it_ends_where_llama_cpp_does(model: DecoderModel) -> None:
+def test_it_ends_where_llama_cpp_does(model: Model) -> None:
     ends = {model.tokenizer.piece(id) for id in model.tokenizer.end_ids}
     assert ends == {"<|endoftext|>", "<|im_end|>", "<reponame>"}
 
 
 def test_the_text_is_that_of_transformers(
-    path: Path, model: DecoderModel, outside: LlamaForCausalLM
+    path: Path, model: Model, outside: LlamaForCausalLM
 ) -> None:
     command = [
         *(sys.executable, ROOT / "run_pipeline.py", "llama3", "--model-path", path, "--quiet"),
@@ -149,7 +147,7 @@ def test_the_text_is_that_of_transformers(
     assert done.stdout.rstrip("\n") == model.tokenizer.decode(expected)
 
 
-def test_logits_are_those_of_transformers(model: DecoderModel, outside: LlamaForCausalLM) -> None:
+def test_logits_are_those_of_transformers(model: Model, outside: LlamaForCausalLM) -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     ids = model.tokenizer.encode(text)[:300]
     found = model.start(slots=1, max_length=300).score(ids)

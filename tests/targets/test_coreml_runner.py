@@ -182,7 +182,12 @@ def test_user_is_told_that_weights_become_float16(model_file: Path, provider: Pr
     assert not [message for message in progress.messages if "float16" in message]
 
 
-def test_weights_are_written_once(model_file: Path, provider: Provider) -> None:
+def test_weights_are_written_once(
+    model_file: Path, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the cache that tests share, others come and go.
+    monkeypatch.setenv("RUN_PIPELINE_CACHE", str(tmp_path / "cache"))
+
     def written() -> set[str]:
         return {entry.key for entry in Cache.default().entries() if entry.kind == "weights"}
 

@@ -13,7 +13,7 @@ from operator_graphs import quantized_activations
 from tiny_models import eager, eager_runner, llama, open_model, random_tokens, write_gguf
 from torch import Tensor
 
-from pipelines.common.models.decoder import DecoderModel
+from pipelines.common.models.model import Model
 from pipelines.common.program.runner import Runner
 from pipelines.common.targets.torch import TorchRunner
 
@@ -26,11 +26,11 @@ def path(tmp_path: Path) -> Path:
     return write_gguf(tmp_path / "model.gguf", llama())
 
 
-def reference(model: DecoderModel) -> TorchRunner:
+def reference(model: Model) -> TorchRunner:
     """The eager decoder, with what goes into block-encoded matrices rounded to int8."""
     network = eager(model)
     for name, module in network.named_modules():
-        block = BLOCKS.get(str(model.weights.encodings.get(f"{name}.weight")))
+        block = BLOCKS.get(str(model.program.weights.encodings.get(f"{name}.weight")))
         if block is not None and name != "embedding":
             module.register_forward_pre_hook(lambda _, x, block=block: rounded(x[0], block))
     return eager_runner(model, network, 8)

@@ -12,9 +12,9 @@ from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast, 
 from vocabularies import HARD_TEXTS, Vocabulary, load_gguf, train, write_gguf
 
 from pipelines.common.cache import Cache
+from pipelines.common.checkpoints.checkpoint import Metadata
 from pipelines.common.checkpoints.gguf import tokenizer as gguf_tokenizer
 from pipelines.common.checkpoints.gguf.reader import open_gguf
-from pipelines.common.checkpoints.model_file import Metadata
 from pipelines.common.errors import ModelFileError, PipelineError, TokenizerError
 from pipelines.common.text import bounds
 from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Literal, TypeAlias
 
-from pipelines.common.checkpoints.model_file import ModelFile
+from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.encodings import Encoding, advice
 from pipelines.common.errors import ModelFileError, listed, quoted
 
@@ -33,7 +33,9 @@ class Weight:
     kind: Kind
 
 
-def check_table(file: ModelFile, table: Sequence[Weight], *, ignored: Collection[str] = ()) -> None:
+def check_table(
+    file: Checkpoint, table: Sequence[Weight], *, ignored: Collection[str] = ()
+) -> None:
     """Checks that a file holds exactly the tensors of a table, in their shapes.
 
     Args:

@@ -23,7 +23,7 @@ from pipelines.common.escapes import printable
 from pipelines.common.files import is_folder
 
 if TYPE_CHECKING:
-    from pipelines.common.checkpoints.model_file import ModelFile
+    from pipelines.common.checkpoints.checkpoint import Checkpoint
 
 _SHOWN_ELEMENTS = 4
 _SHOWN_CHARACTERS = 160
@@ -77,7 +77,7 @@ def _inspect_folder(folder: Path, as_json: bool) -> None:
     print_lines(*lines)
 
 
-def _describe(file: ModelFile) -> dict[str, Any]:
+def _describe(file: Checkpoint) -> dict[str, Any]:
     """Everything that is shown, as JSON values; long arrays are cut short."""
     elements: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
@@ -113,20 +113,12 @@ def _describe(file: ModelFile) -> dict[str, Any]:
     }
 
 
-def _tokenizer(file: ModelFile) -> dict[str, Any] | None:
+def _tokenizer(file: Checkpoint) -> dict[str, Any] | None:
     """The tokenizer in short, or why it cannot be used; None when there is none."""
-    from pipelines.common.checkpoints.gguf import tokenizer as gguf_tokenizer
-
-    if "tokenizer.ggml.model" not in file.metadata:
+    if not file.has_tokenizer:
         return None
     try:
-        return gguf_tokenizer.load(
-            file.metadata,
-            Cache.default(notice=say),
-            file.metadata_digest,
-            source=file.path.name,
-            notice=say,
-        ).describe()
+        return file.tokenizer(Cache.default(notice=say), say).describe()
     except PipelineError as error:
         return {"unusable": worded(str(error))}
 

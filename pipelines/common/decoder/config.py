@@ -22,6 +22,8 @@ class DecoderConfig:
         head_dim: Elements of one head.
         norm_epsilon: Of every RMS normalization.
         rope_base: Base of the rotary frequencies (theta).
+        interleaved: Which elements a rotation pairs, see `pipelines.common.ops.rope`; that is in
+            the order of the rows of queries and keys, and so depends on who has written them.
         attention_factor: What attention scores are multiplied by beside ``head_dim ** -0.5``.
         biases: Modules of a block that have a bias, as ``attention.query``.
     """
@@ -36,6 +38,7 @@ class DecoderConfig:
     head_dim: int
     norm_epsilon: float
     rope_base: float
+    interleaved: bool = False
     attention_factor: float = 1.0
     biases: tuple[str, ...] = ()
 

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError, quoted
-from pipelines.common.export.records import record
 from pipelines.common.files import exists
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.program.external import ALIGNMENT, Place
+from pipelines.common.program.origin import Origin
 from pipelines.common.program.weights import REQUESTS
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the folders that this module reads and writes."""
 
 MANIFEST: Final = "manifest.json"
@@ -49,23 +51,6 @@ class StoredFile:
 
     nbytes: int
     blake2b: str
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The model file that a folder was made of.
-
-    Attributes:
-        path: Where it was; the weights are read from there if the folder has none.
-        fingerprint: Its `ModelFile.fingerprint`.
-        name: What it calls itself, if it does.
-        encoding: The quantization encoding that was asked for.
-    """
-
-    path: str
-    fingerprint: str
-    name: str | None
-    encoding: str
 
 
 @dataclass(frozen=True)
@@ -183,7 +168,9 @@ def read_manifest(folder: Path) -> Manifest:
                 f"its format is {quoted(str(version))}, this version of the driver reads {FORMAT};"
                 " export the model again"
             )
-        manifest = record(Manifest, document)
+        manifest = msgspec.convert(document, Manifest)
+        if json.loads(json.dumps(dataclasses.asdict(manifest))) != document:
+            raise ValueError("it has more in it than this version of the driver knows")
         for problem in _problems(manifest):
             raise ValueError(problem)
     except FileNotFoundError as error:
@@ -191,7 +178,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is no exported folder: it has no {MANIFEST}; name a model file, or a folder"
             " that 'run-pipeline export' wrote"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's are ValueErrors
         raise ModelFileError(f"{path} cannot be used: {_reason(error)}") from error
     for name, stored in manifest.files.items():
         _check_size(folder / name, stored)

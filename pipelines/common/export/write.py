@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pipelines
@@ -19,7 +20,6 @@ from pipelines.common.export.manifest import (
     TOKENIZER,
     WEIGHTS,
     Manifest,
-    Origin,
     describe_file,
 )
 from pipelines.common.export.packages import package_digest
@@ -61,6 +61,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
     if not isinstance(deployment.program, ModuleProgram):
         raise UsageError("an exported folder cannot be exported again; name its model file")
     graph = model.target.lower(deployment)
+    origin = deployment.program.origin(deployment.progress)
     with deployment.progress.phase("write", f"writing {folder.name}"), _written(folder) as staging:
         (staging / GRAPH).write_bytes(graph.model)
         places = (
@@ -80,7 +81,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
             places=places,
             taken=graph.taken,
             op_packages=_packages(deployment, graph),
-            origin=_origin(model),
+            origin=replace(origin, path=str(resolved(Path(origin.path)))),
             versions=_versions(model.target),
             files={path.name: describe_file(path) for path in sorted(staging.iterdir())},
         )
@@ -162,16 +163,6 @@ def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 def _packages(deployment: Deployment, graph: LoweredGraph) -> dict[str, str]:
     """Digests of the op packages whose rules took a part of the graph."""
     return {package.name: package_digest(package.path) for package in at_work(deployment, graph)}
-
-
-def _origin(model: GraphModel) -> Origin:
-    described = model.describe()
-    return Origin(
-        path=str(Path(described["model"]).resolve()),
-        fingerprint=described["model_fingerprint"],
-        name=described["model_name"],
-        encoding=described["quantization_encoding"],
-    )
 
 
 def _versions(target: Target) -> dict[str, str]:

@@ -125,7 +125,9 @@ class _Search:
         versions = {opset.domain: opset.version for opset in opsets}
         for node in nodes:
             inputs = {name for name in node.input if name}
-            if node.op_type in ("Constant", "Shape") or (inputs and inputs <= early):
+            if node.op_type == "CastLike":  # of its second input it takes nothing but the type
+                inputs.discard(node.input[1])
+            if node.op_type in ("Constant", "Shape", "Size") or (inputs and inputs <= early):
                 early.update(node.output)
             if function := self._functions.get((node.domain, node.op_type)):
                 pairs = list(zip(function.input, node.input, strict=False))

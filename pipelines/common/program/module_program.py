@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from pipelines.common.cache import Cache
 from pipelines.common.errors import LoweringError, NoRuleError, PluginError, UsageError, listed
 from pipelines.common.graph.rules import LoweredGraph, Rule
+from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.store import lowered_graph
 from pipelines.common.program.target import Check, Deployment
 from pipelines.common.program.tensors import Made, make_tensors
 from pipelines.common.program.weights import WeightSource
+from pipelines.common.progress import Progress
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,19 +44,13 @@ class ModuleProgram:
     folder: None = field(default=None, init=False)
 
     @property
-    def encodings(self) -> Collection[str]:
+    def encodings(self) -> Mapping[str, str]:
         """See `Program.encodings`."""
-        return {encoding.name for encoding in self.weights.encodings.values()}
+        return {name: encoding.name for name, encoding in self.weights.encodings.items()}
 
-    @property
-    def weight_bytes(self) -> int:
-        """See `Program.weight_bytes`."""
-        return self.weights.total_bytes
-
-    @property
-    def fingerprint(self) -> str:
-        """See `Program.fingerprint`."""
-        return self.weights.fingerprint
+    def origin(self, progress: Progress) -> Origin:
+        """See `Program.origin`."""
+        return self.weights.origin(progress)
 
     def lowered(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -14,6 +14,7 @@ from pipelines.common.cache import Cache
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import MemoryLimitError, ParameterError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
+from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.runner import Runner
 from pipelines.common.progress import Progress
@@ -23,28 +24,43 @@ Check: TypeAlias = Callable[[LoweredGraph], None]
 """Raises `LoweringError` for a graph that the target would not run."""
 
 
+class Weights(Protocol):
+    """All weights of a program, in the encodings that they run in."""
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all, shared ones counted once."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all; finding it may read the whole checkpoint."""
+
+
 class Program(Protocol):
     """A network with its weights, as targets take it: a graph, and the tensors of that graph."""
 
     @property
-    def encodings(self) -> Collection[str]:
-        """Names of the encodings that the weights run in."""
+    def encodings(self) -> Mapping[str, str]:
+        """Names of the encodings that the weights run in, by parameter."""
 
     @property
-    def weight_bytes(self) -> int:
-        """Bytes of all weights in those encodings, a shared one counted once."""
+    def weights(self) -> Weights:
+        """The weights in those encodings."""
 
     @property
     def cache(self) -> Cache:
         """Where a target keeps what it makes of it."""
 
     @property
-    def fingerprint(self) -> str:
-        """Digest of the weights in those encodings."""
-
-    @property
     def folder(self) -> Path | None:
         """The exported folder that the graph is read from; None if it is made here."""
+
+    def origin(self, progress: Progress) -> Origin:
+        """What it was made of; finding the fingerprint may take reading it.
+
+        Args:
+            progress: Told while that takes long.
+        """
 
     def lowered(
         self,

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from pipelines.common import encodings
 from pipelines.common.cache import Cache, digest
 from pipelines.common.checkpoints import pages
+from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.mapped import map_file
-from pipelines.common.checkpoints.model_file import ModelFile
 from pipelines.common.checkpoints.table import Kind, Weight
 from pipelines.common.encodings import F32, Q4_0, Q8_0, Encoding
 from pipelines.common.encodings.convert import convert_rows, dequantize
 from pipelines.common.errors import CacheError, ModelFileError, UsageError, quoted
 from pipelines.common.parallel import for_row_chunks
+from pipelines.common.program.origin import Origin
+from pipelines.common.progress import Progress
 
 REQUESTS: Final = ("q4_0", "q8_0", "float32", "auto")
 """What a user can ask the big matrices to run in."""
@@ -78,7 +80,7 @@ class WeightSource:
 
     def __init__(
         self,
-        file: ModelFile,
+        file: Checkpoint,
         table: Sequence[Weight],
         encoding: str,
         cache: Cache,
@@ -104,6 +106,7 @@ class WeightSource:
             )
         self._file = file
         self._weights = {weight.parameter: weight for weight in table}
+        self._requested = encoding
         self._cache = cache
         self._warn = warn
         self._decoded: WeakValueDictionary[_Run, NDArray[np.float32]] = WeakValueDictionary()
@@ -133,6 +136,13 @@ class WeightSource:
         """Digest of all weights in the encodings that they run in."""
         runs = {name: [*map(str, self._run(name))] for name in self._weights}
         return digest(self._origin, {"runs": runs})
+
+    def origin(self, progress: Progress) -> Origin:
+        """See `pipelines.common.program.target.Program.origin`."""
+        with progress.shown(f"reading all of {self._file.path.name}"):
+            fingerprint = self._file.fingerprint(self._cache.digests)
+        name = self._file.metadata.string("general.name", None)
+        return Origin(str(self._file.path), fingerprint, name, self._requested)
 
     def stored(self, parameter: str) -> Encoding:
         """What the file holds a weight in."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import pluggy
 
 if TYPE_CHECKING:
-    from pipelines.common.checkpoints.model_file import ModelFile
+    from pipelines.common.checkpoints.checkpoint import Checkpoint
     from pipelines.common.program.target import Target
     from pipelines.common.text_generation import TextPipeline
 
@@ -96,7 +96,7 @@ class WeightFormatRecord:
     name: str
     summary: str
     suffixes: tuple[str, ...]
-    open: Lazy[Callable[[Path], ModelFile]]
+    open: Lazy[Callable[[Path], Checkpoint]]
     magic: tuple[bytes, ...] = ()
 
 

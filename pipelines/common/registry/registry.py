@@ -47,7 +47,7 @@ from pipelines.common.registry.plugins import (
 )
 
 if TYPE_CHECKING:
-    from pipelines.common.checkpoints.model_file import ModelFile
+    from pipelines.common.checkpoints.checkpoint import Checkpoint
     from pipelines.common.program.target import Availability, Target
     from pipelines.common.text_generation import TextPipeline
 
@@ -206,14 +206,14 @@ class Registry:
             return dict(self.load_target(name).versions())
         return {}
 
-    def opener(self, path: Path) -> Callable[[Path], ModelFile]:
+    def opener(self, path: Path) -> Callable[[Path], Checkpoint]:
         """What opens the model file `path`, told by its first bytes or the ending of its name.
 
         Raises:
             ModelFileError: There is no such file, it cannot be read, or is of no known format.
             PluginError: The format cannot be loaded.
         """
-        from pipelines.common.checkpoints.model_file import open_file
+        from pipelines.common.checkpoints.checkpoint import open_file
 
         formats = self.weight_formats.values()
         magics = [magic for entry in formats for magic in entry.record.magic]

@@ -11,8 +11,8 @@ def register_pipelines() -> list[PipelineRecord]:
 
 
 def load():
-    from pipelines.common.checkpoints.gguf.decoder_weights import decoder_weights
-    from pipelines.common.models.decoder import DecoderPipeline
+    from pipelines.common.decoder.weights import decoder_weights
+    from pipelines.common.models.pipeline import DecoderPipeline
 
     return DecoderPipeline(
         name="shifted",

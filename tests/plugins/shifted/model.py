@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -44,6 +46,7 @@ class BiasFirst(Linear):
 
 def build(config: DecoderConfig) -> Decoder:
     """The network with empty weights."""
+    config = replace(config, interleaved=True)  # its files are written as Llama's are
     blocks = [block(config) for _ in range(config.layers)]
     for layer in blocks:
         layer.attention_norm = ShiftedNorm(config.hidden_size, config.norm_epsilon)

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from pipelines.common.checkpoints.model_file import (
+from pipelines.common.checkpoints.checkpoint import (
     FOREIGN,
     Metadata,
     MetadataArray,

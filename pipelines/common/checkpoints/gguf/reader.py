@@ -9,27 +9,31 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.cache import Cache
 from pipelines.common.cache.digests import Digests, OpenFile
 from pipelines.common.checkpoints import pages
+from pipelines.common.checkpoints.checkpoint import Metadata, TensorInfo, open_file
+from pipelines.common.checkpoints.gguf import tokenizer
 from pipelines.common.checkpoints.gguf.header import read_header
+from pipelines.common.checkpoints.gguf.rotation import INTERLEAVED
 from pipelines.common.checkpoints.mapped import map_file
-from pipelines.common.checkpoints.model_file import Metadata, TensorInfo, open_file
 from pipelines.common.encodings import advice
 from pipelines.common.errors import ModelFileError, quoted
+from pipelines.common.text.tokenizer import Tokenizer
 
 _WORD: Final = 8
 """Tensors are handed out at multiples of it, as most files have them."""
 
 
 class GGUFFile:
-    """An opened GGUF file; implements `model_file.ModelFile`. Make one with `open_gguf`."""
+    """An opened GGUF file; implements `Checkpoint`. Make one with `open_gguf`."""
 
     def __init__(
         self,
@@ -52,11 +56,27 @@ class GGUFFile:
 
     @property
     def metadata_digest(self) -> str:
-        """See `ModelFile.metadata_digest`."""
+        """A digest of all metadata."""
         return hashlib.blake2b(self._data[self._metadata_bytes].data, digest_size=16).hexdigest()
 
+    @property
+    def interleaved(self) -> bool:
+        """See `Checkpoint.interleaved`."""
+        return self.metadata.string("general.architecture", "") in INTERLEAVED
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """See `Checkpoint.has_tokenizer`."""
+        return tokenizer.MODEL in self.metadata
+
+    def tokenizer(self, cache: Cache, notice: Callable[[str], None]) -> Tokenizer:
+        """See `Checkpoint.tokenizer`."""
+        return tokenizer.load(
+            self.metadata, cache, self.metadata_digest, source=str(self.path), notice=notice
+        )
+
     def fingerprint(self, digests: Digests) -> str:
-        """See `ModelFile.fingerprint`; a digest of the file's bytes."""
+        """See `Checkpoint.fingerprint`; a digest of the file's bytes."""
         try:
             return digests.of(self._file.descriptor)
         except OSError as error:

@@ -13,15 +13,18 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
 from pipelines.common.cache import Cache, digest
+from pipelines.common.checkpoints.checkpoint import Metadata
 from pipelines.common.checkpoints.gguf.vocabulary import (
     BuiltVocabulary,
     Vocabulary,
     load_vocabulary,
 )
-from pipelines.common.checkpoints.model_file import Metadata
 from pipelines.common.errors import CacheError, TokenizerError, quoted
 from pipelines.common.text.pre_tokenizers import LLAMA3, PRE_TOKENIZERS, PreTokenizer
 from pipelines.common.text.tokenizer import Tokenizer
+
+MODEL: Final = "tokenizer.ggml.model"
+"""Key that names the kind of the tokenizer; a file without it has none."""
 
 _PRE: Final = "tokenizer.ggml.pre"
 _END_KEYS: Final = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
@@ -82,7 +85,7 @@ def load(
 
 def _check_kind(metadata: Metadata, source: str) -> None:
     """Refuses what cannot be built, before anything is."""
-    kind = metadata.string("tokenizer.ggml.model")
+    kind = metadata.string(MODEL)
     if kind != "gpt2":
         raise TokenizerError(
             f"{source}: the tokenizer is of the kind {quoted(kind)}, supported is 'gpt2' "

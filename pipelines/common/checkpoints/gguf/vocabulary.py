@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tokenizers import models
 
-from pipelines.common.checkpoints.model_file import Metadata
+from pipelines.common.checkpoints.checkpoint import Metadata
 from pipelines.common.errors import TokenizerError, quoted
 from pipelines.common.text import bounds
 from pipelines.common.text.tokenizer import byte_alphabet

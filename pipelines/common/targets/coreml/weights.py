@@ -41,7 +41,7 @@ def stored(deployment: Deployment, graph: LoweredGraph) -> Path:
         OfflineError: They are not in a cache that has to hold them.
     """
     cache = deployment.program.cache
-    key = digest(deployment.program.fingerprint, describe(graph), {"versions": versions()})
+    key = digest(deployment.program.weights.fingerprint, describe(graph), {"versions": versions()})
 
     def write(folder: Path) -> None:
         from pipelines.common.program.external import placed, write_tensors  # imports onnx

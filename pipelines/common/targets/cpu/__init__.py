@@ -43,9 +43,8 @@ class CpuTarget:
         # What is too large at the least is refused before a graph is built for it. Rules of op
         # packages may keep the state in halves of float32.
         least = 2 if deployment.packages else 4
-        deployment.require_memory(
-            "cpu", deployment.program.weight_bytes, least * deployment.state_elements, slots=1
-        )
+        nbytes = deployment.program.weights.total_bytes
+        deployment.require_memory("cpu", nbytes, least * deployment.state_elements, slots=1)
         graph = self.lower(deployment)
         deployment.require_memory(
             "cpu",

@@ -105,7 +105,7 @@ class CudaTarget:
         """See `Target.lower`."""
         from pipelines.common.targets.cuda.rules import activation_type, rules
 
-        activations = activation_type(deployment.program.encodings)
+        activations = activation_type(deployment.program.encodings.values())
         own = rules(activations, packed=self._fpa_intb_gemm)
         return deployment.program.lowered(deployment, "cuda", own, activations, CHECK)
 
@@ -122,12 +122,11 @@ class CudaTarget:
         free = self._free_memory(deployment.device)
         # What is too large at the least is refused before a graph is built for it. Rules of op
         # packages may keep the state in halves of float32.
-        exact = (
-            activation_type(deployment.program.encodings) == "float32" and not deployment.packages
-        )
+        activations = activation_type(deployment.program.encodings.values())
+        exact = activations == "float32" and not deployment.packages
         least = (4 if exact else 2) * deployment.state_elements
         deployment.require_memory(
-            "cuda", deployment.program.weight_bytes, least, slots=1, available=free
+            "cuda", deployment.program.weights.total_bytes, least, slots=1, available=free
         )
         graph = self.lower(deployment)
         deployment.require_memory(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-from pipelines.common.checkpoints.model_file import Metadata, ModelFile
+from pipelines.common.checkpoints.checkpoint import Checkpoint, Metadata
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.encodings import BF16, F16, F32
 from pipelines.common.errors import ModelFileError, listed, quoted
@@ -140,7 +140,7 @@ _QUANTIZATION_VERSION: Final = 2
 """Of ggml's block formats; GGUF has known no other."""
 
 
-def check_kind(file: ModelFile, architecture: str) -> None:
+def check_kind(file: Checkpoint, architecture: str) -> None:
     """Checks that a file is a model, and a dense one, before its dimensions are read.
 
     Raises:
@@ -159,7 +159,7 @@ def check_kind(file: ModelFile, architecture: str) -> None:
 
 
 def check_keys(
-    file: ModelFile, architecture: str, config: DecoderConfig, notice: Callable[[str], None]
+    file: Checkpoint, architecture: str, config: DecoderConfig, notice: Callable[[str], None]
 ) -> None:
     """Checks that nothing in the metadata changes results without being applied.
 
@@ -205,7 +205,7 @@ def _is_neutral(neutral: Neutral, metadata: Metadata, key: str, config: DecoderC
 
 
 def _tell_of_contradictions(
-    file: ModelFile, architecture: str, config: DecoderConfig, notice: Callable[[str], None]
+    file: Checkpoint, architecture: str, config: DecoderConfig, notice: Callable[[str], None]
 ) -> None:
     """Tells of keys that say something else than the tensors, which are what counts."""
     key = f"{architecture}.vocab_size"

@@ -1,10 +1,10 @@
-"""The numbers of a decoder, read from the metadata of a GGUF file."""
+"""The numbers of a decoder, read from the metadata of a checkpoint."""
 
 from __future__ import annotations
 
-from pipelines.common.checkpoints.gguf.rope_scaling import RopeScaling
-from pipelines.common.checkpoints.model_file import ModelFile
+from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.decoder.rope_scaling import RopeScaling
 from pipelines.common.errors import ModelFileError
 
 EMBEDDING = "token_embd.weight"
@@ -26,7 +26,7 @@ _TENSORS_A_BLOCK = 6
 """Fewer than any decoder's block has."""
 
 
-def decoder_config(file: ModelFile, architecture: str) -> DecoderConfig:
+def decoder_config(file: Checkpoint, architecture: str) -> DecoderConfig:
     """Reads the keys that GGUF specifies for `architecture`.
 
     Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -94,6 +94,7 @@ def decoder_config(file: ModelFile, architecture: str) -> DecoderConfig:
         head_dim=head_dim,
         norm_epsilon=epsilon,
         rope_base=base,
+        interleaved=file.interleaved,
         attention_factor=scaling.magnitude**2 * (scale * head_dim**0.5 if scale else 1.0),
         biases=tuple(
             module
@@ -106,7 +107,7 @@ def decoder_config(file: ModelFile, architecture: str) -> DecoderConfig:
 class _Sizes:
     """Reads keys of an architecture that have to be positive 32-bit numbers."""
 
-    def __init__(self, file: ModelFile, architecture: str) -> None:
+    def __init__(self, file: Checkpoint, architecture: str) -> None:
         self._file = file
         self._architecture = architecture
 

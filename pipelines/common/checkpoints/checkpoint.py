@@ -1,4 +1,9 @@
-"""What a model file gives, whatever its format: metadata and tensors, checked when opened."""
+"""What a model on the disk gives, whatever its format: numbers, tensors and a tokenizer.
+
+All formats speak one vocabulary, that of GGUF: its metadata keys and its tensors' names, for which
+tables exist for every family of models (the `gguf` package has them). A format that has names of
+its own translates them when it is opened, so that nobody above knows where a model came from.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipelines.common.cache import Cache
     from pipelines.common.cache.digests import Digests
+    from pipelines.common.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 Scalar: TypeAlias = bool | int | float | str
@@ -183,8 +190,8 @@ class Metadata(Mapping[str, Any]):
         )
 
 
-class ModelFile(Protocol):
-    """A model file that has been opened and checked."""
+class Checkpoint(Protocol):
+    """A model on the disk that has been opened and checked."""
 
     @property
     def path(self) -> Path:
@@ -203,8 +210,28 @@ class ModelFile(Protocol):
         """Every tensor by name, in file order, also those in encodings that cannot be run."""
 
     @property
-    def metadata_digest(self) -> str:
-        """A digest of all metadata."""
+    def interleaved(self) -> bool:
+        """Whether a rotation pairs neighbouring rows of a head's queries and keys, and not halves.
+
+        Which of them depends on who has written the rows, not on the network.
+        """
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there is a tokenizer, usable or not."""
+
+    def tokenizer(self, cache: Cache, notice: Callable[[str], None]) -> Tokenizer:
+        """Makes its tokenizer, or takes what has been made of it before.
+
+        Args:
+            cache: Where that is kept.
+            notice: Told, in one line each, what is wrong and does not keep it from being used.
+
+        Raises:
+            ModelFileError: A key is missing or of the wrong type.
+            TokenizerError: It is missing, damaged, or of a kind that is not supported.
+            OfflineError: It is not in a cache that has to hold it.
+        """
 
     def fingerprint(self, digests: Digests) -> str:
         """A digest of all that the file holds; finding it reads the file, where it is not known.

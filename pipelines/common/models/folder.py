@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-import pipelines
 from pipelines.common.cache import Cache
-from pipelines.common.checkpoints.gguf import rope
 from pipelines.common.checkpoints.mapped import map_file
 from pipelines.common.checkpoints.table import Weight, check_table
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.decoder.frequencies import FACTORS
 from pipelines.common.errors import ModelFileError
 from pipelines.common.export.manifest import (
     GRAPH,
@@ -30,15 +26,16 @@ from pipelines.common.export.manifest import (
 from pipelines.common.export.packages import lacks_native, load_packages
 from pipelines.common.files import exists, is_file
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, element_type
+from pipelines.common.models.model import Model
 from pipelines.common.program.external import Place
+from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
-from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Check, Deployment, Target
+from pipelines.common.program.target import Check, Deployment
 from pipelines.common.program.tensors import Made, make_tensors
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
 from pipelines.common.text import json_tokenizer
-from pipelines.common.text.tokenizer import Tokenizer, check_matches
+from pipelines.common.text.tokenizer import check_matches
 from pipelines.common.text_generation import Lookup, ModelOptions
 
 WeightTable = Callable[[DecoderConfig, Collection[str]], list[Weight]]
@@ -55,7 +52,7 @@ def open_folder(
     options: ModelOptions,
     registry: Lookup,
     progress: Progress,
-) -> ExportedModel:
+) -> Model:
     """Opens and validates an exported folder.
 
     The sizes of all files are checked, and the digests of all but the weights.
@@ -94,13 +91,24 @@ def open_folder(
         weights = StoredWeights(folder / WEIGHTS, manifest.places, stored)
     else:
         weights = _referenced(folder, manifest, table, registry, progress, cache)
-    program = Exported(folder, manifest, weights, cache)
-    return ExportedModel(folder, manifest, table, options, registry, progress, program, tokenizer)
+    return Model(
+        pipeline=manifest.pipeline,
+        config=manifest.config,
+        frequencies=np.asarray(manifest.frequencies, np.float32),
+        program=ExportedProgram(folder, manifest, weights, cache),
+        tokenizer=tokenizer,
+        options=options,
+        registry=registry,
+        progress=progress,
+        load_packages=lambda: _packages(folder, manifest, options, registry, progress),
+        reopen=lambda new: reopened(new, pipeline, table, options, registry),
+        versions={"exported-by": manifest.driver},
+    )
 
 
 def reopened(
     folder: Path, pipeline: str, table: WeightTable, options: ModelOptions, registry: Lookup
-) -> ExportedModel:
+) -> Model:
     """Opens a folder that was just exported of a model with those options, see `open_folder`."""
     options = replace(options, model_path=folder, tokenizer_path=None)
     return open_folder(folder, pipeline, table, options, registry, Progress())
@@ -144,7 +152,7 @@ class StoredWeights:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedProgram:
     """Implements `pipelines.common.program.target.Program` with a graph that is already lowered.
 
     Attributes:
@@ -160,19 +168,13 @@ class Exported:
     cache: Cache
 
     @property
-    def encodings(self) -> Collection[str]:
+    def encodings(self) -> Mapping[str, str]:
         """See `Program.encodings`."""
-        return {weight.encoding for weight in self.manifest.weights}
+        return {weight.parameter: weight.encoding for weight in self.manifest.weights}
 
-    @property
-    def weight_bytes(self) -> int:
-        """See `Program.weight_bytes`."""
-        return self.weights.total_bytes
-
-    @property
-    def fingerprint(self) -> str:
-        """See `Program.fingerprint`."""
-        return self.weights.fingerprint
+    def origin(self, progress: Progress) -> Origin:  # noqa: ARG002 - nothing is read
+        """See `Program.origin`."""
+        return self.manifest.origin
 
     def lowered(
         self,
@@ -214,80 +216,16 @@ class Exported:
             ) from error
 
 
-@dataclass(frozen=True)
-class ExportedModel:
-    """An opened folder: implements `pipelines.common.text_generation.GraphModel`."""
-
-    folder: Path
-    manifest: Manifest
-    table: WeightTable
-    options: ModelOptions
-    registry: Lookup
-    progress: Progress
-    program: Exported
-    tokenizer: Tokenizer
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens, prompt and output together, that the model was made for."""
-        return self.manifest.config.context_length
-
-    @cached_property
-    def packages(self) -> tuple[LoadedPackage, ...]:
-        """The op packages that its graph was made with."""
-        return load_packages(self.folder, self.manifest, self.options, self.registry)
-
-    def start(self, *, slots: int, max_length: int) -> Runner:
-        """Makes a runner on the folder's target, see `Target.start`."""
-        if lacks_native(self.manifest, self.options, self.registry):
-            self.progress.notice(
-                f"{self.folder} was exported without the native CPU kernels, so prompts take"
-                " longer; export it with `custom_ops` native"
-            )
-        return self.target.start(self.deployment(slots=slots, max_length=max_length))
-
-    def deployment(self, *, slots: int, max_length: int) -> Deployment:
-        """See `GraphModel.deployment`."""
-        return Deployment(
-            pipeline=self.manifest.pipeline,
-            config=self.manifest.config,
-            program=self.program,
-            frequencies=np.asarray(self.manifest.frequencies, np.float32),
-            slots=slots,
-            max_length=max_length,
-            progress=self.progress,
-            threads=self.options.threads_here(self.progress),
-            device=self.options.device,
-            packages=self.packages,
+def _packages(
+    folder: Path, manifest: Manifest, options: ModelOptions, registry: Lookup, progress: Progress
+) -> tuple[LoadedPackage, ...]:
+    """The op packages that a folder's graph was made with, see `load_packages`."""
+    if lacks_native(manifest, options, registry):
+        progress.notice(
+            f"{folder} was exported without the native CPU kernels, so prompts take longer; export"
+            " it with `custom_ops` native"
         )
-
-    def exported(self, folder: Path) -> ExportedModel:
-        """See `GraphModel.exported`."""
-        return reopened(folder, self.manifest.pipeline, self.table, self.options, self.registry)
-
-    def describe(self) -> dict[str, Any]:
-        """What runs: the folder, what it was made of, target, op packages."""
-        by_parameter = {w.parameter: w.encoding for w in self.manifest.weights}
-        return {
-            "pipeline": self.manifest.pipeline,
-            "model": str(self.folder),
-            "model_fingerprint": self.manifest.origin.fingerprint,
-            "model_name": self.manifest.origin.name,
-            "quantization_encoding": self.manifest.origin.encoding,
-            "encodings": dict(Counter(by_parameter.values())),
-            "target": self.options.target,
-            "op_packages": [package.name for package in self.packages],
-            "versions": {
-                "pipeline-driver": pipelines.__version__,
-                "exported-by": self.manifest.driver,
-                **self.target.versions(),
-            },
-        }
-
-    @property
-    def target(self) -> Target:
-        """The target asked for; `Exported.lowered` refuses all but the folder's."""
-        return self.registry.load_target(self.options.target)
+    return load_packages(folder, manifest, options, registry)
 
 
 def _check_weights(folder: Path, manifest: Manifest, table: Sequence[Weight]) -> None:
@@ -341,5 +279,5 @@ def _referenced(
     if fingerprint != manifest.origin.fingerprint:
         raise ModelFileError(f"{taken}, which has changed; export the model again")
     weights = table(manifest.config, file.tensors.keys())
-    check_table(file, weights, ignored=(rope.FACTORS,))
+    check_table(file, weights, ignored=(FACTORS,))
     return WeightSource(file, weights, manifest.origin.encoding, cache, warn=progress.notice)

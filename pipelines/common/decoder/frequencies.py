@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.checkpoints.gguf.rope_scaling import RopeScaling
-from pipelines.common.checkpoints.model_file import ModelFile
+from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.decoder.rope_scaling import RopeScaling
 from pipelines.common.elementary import power
 from pipelines.common.encodings import F32
 from pipelines.common.errors import ModelFileError
@@ -19,7 +19,7 @@ FACTORS = "rope_freqs.weight"
 """Tensor by which a file says that its frequencies are scaled: one divisor a frequency."""
 
 
-def frequencies(config: DecoderConfig, file: ModelFile, architecture: str) -> NDArray[np.float32]:
+def frequencies(config: DecoderConfig, file: Checkpoint, architecture: str) -> NDArray[np.float32]:
     """The angle a position, for each pair of a head's elements, scaled as the file says.
 
     Llama 3.1 and later stretch their context by dividing the low frequencies; a GGUF carries the
@@ -37,7 +37,7 @@ def frequencies(config: DecoderConfig, file: ModelFile, architecture: str) -> ND
 
 
 def _scaled(
-    plain: NDArray[np.float32], config: DecoderConfig, file: ModelFile, architecture: str
+    plain: NDArray[np.float32], config: DecoderConfig, file: Checkpoint, architecture: str
 ) -> NDArray[np.float32]:
     """Frequencies ``[head_dim / 2]`` scaled as a file says, see `frequencies`."""
     scaling = RopeScaling.from_file(file, architecture, config.context_length)
@@ -57,7 +57,7 @@ def _scaled(
     return result
 
 
-def _divisors(file: ModelFile, pairs: int) -> NDArray[np.float32]:
+def _divisors(file: Checkpoint, pairs: int) -> NDArray[np.float32]:
     """The tensor `FACTORS`."""
     info = file.tensors[FACTORS]
     if info.shape != (pairs,) or info.encoding != F32:

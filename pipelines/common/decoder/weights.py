@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pipelines.common.checkpoints.gguf.decoder_config import EMBEDDING, PROJECTIONS
 from pipelines.common.checkpoints.table import Kind, Weight
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.decoder.read import EMBEDDING, PROJECTIONS
 
 
 def decoder_weights(config: DecoderConfig, tensors: Collection[str]) -> list[Weight]:

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.checkpoints.model_file import ModelFile
+from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.errors import ModelFileError, quoted
 
 Kind: TypeAlias = Literal["none", "linear", "yarn", "llama3"]
@@ -42,7 +42,7 @@ class RopeScaling:
     magnitude: float = 1.0
 
     @classmethod
-    def from_file(cls, file: ModelFile, architecture: str, context_length: int) -> RopeScaling:
+    def from_file(cls, file: Checkpoint, architecture: str, context_length: int) -> RopeScaling:
         """Reads what a file says.
 
         Args:
@@ -131,7 +131,7 @@ class RopeScaling:
         return 1.0 - np.clip((np.arange(pairs) - first) / max(last - first, 0.001), 0.0, 1.0)
 
 
-def _yarn_magnitude(file: ModelFile, scaling: str, factor: float) -> float:
+def _yarn_magnitude(file: Checkpoint, scaling: str, factor: float) -> float:
     """What YaRN multiplies queries and keys by, to keep the entropy of attention.
 
     Raises:

@@ -1,0 +1,110 @@
+"""An opened model, whether it is made from a checkpoint or read from an exported folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pipelines
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.program.package import LoadedPackage
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.target import Deployment, Program, Target
+from pipelines.common.progress import Progress
+from pipelines.common.text.tokenizer import Tokenizer
+from pipelines.common.text_generation import Lookup, ModelOptions
+
+
+@dataclass(frozen=True)
+class Model:
+    """Implements `pipelines.common.text_generation.GraphModel`; builds nothing before `start`.
+
+    Attributes:
+        pipeline: Name of the pipeline that has opened it.
+        config: The decoder's dimensions.
+        frequencies: See `Deployment.frequencies`.
+        program: Network and weights.
+        tokenizer: The model's, or the one that the user named.
+        options: What the user asked for.
+        registry: Has the targets.
+        progress: Told of every phase, and of what the user should know.
+        load_packages: Loads the op packages that it runs with.
+        reopen: See `GraphModel.exported`.
+        versions: Versions of what took part in making it, beside those at work.
+    """
+
+    pipeline: str
+    config: DecoderConfig
+    frequencies: NDArray[np.float32]
+    program: Program
+    tokenizer: Tokenizer
+    options: ModelOptions
+    registry: Lookup
+    progress: Progress
+    load_packages: Callable[[], tuple[LoadedPackage, ...]]
+    reopen: Callable[[Path], Model]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens, prompt and output together, that the model was made for."""
+        return self.config.context_length
+
+    @cached_property
+    def packages(self) -> tuple[LoadedPackage, ...]:
+        """The op packages that it runs with; they are loaded when it is started."""
+        return self.load_packages()
+
+    @property
+    def target(self) -> Target:
+        """The target asked for."""
+        return self.registry.load_target(self.options.target)
+
+    def start(self, *, slots: int, max_length: int) -> Runner:
+        """Makes a runner on the target asked for, see `Target.start`."""
+        return self.target.start(self.deployment(slots=slots, max_length=max_length))
+
+    def deployment(self, *, slots: int, max_length: int) -> Deployment:
+        """See `GraphModel.deployment`."""
+        return Deployment(
+            pipeline=self.pipeline,
+            config=self.config,
+            program=self.program,
+            frequencies=self.frequencies,
+            slots=slots,
+            max_length=max_length,
+            progress=self.progress,
+            threads=self.options.threads_here(self.progress),
+            device=self.options.device,
+            packages=self.packages,
+        )
+
+    def exported(self, folder: Path) -> Model:
+        """See `GraphModel.exported`."""
+        return self.reopen(folder)
+
+    def describe(self) -> dict[str, Any]:
+        """What runs: pipeline, model, encodings by number of weights, target, op packages."""
+        origin = self.program.origin(self.progress)
+        return {
+            "pipeline": self.pipeline,
+            "model": str(self.program.folder or origin.path),
+            "model_fingerprint": origin.fingerprint,
+            "model_name": origin.name,
+            "quantization_encoding": origin.encoding,
+            "encodings": dict(Counter(self.program.encodings.values())),
+            "target": self.options.target,
+            "op_packages": [package.name for package in self.packages],
+            "versions": {
+                "pipeline-driver": pipelines.__version__,
+                **self.versions,
+                **self.target.versions(),
+            },
+        }
