@@ -13,11 +13,11 @@ import torch
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFValueType, GGUFWriter, TokenType
 from numpy.typing import NDArray
-from torch import nn
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 from pipelines.common.decoder import rope
 from pipelines.common.models.model import Model
+from pipelines.common.nn.module import Module
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
 from pipelines.common.targets.torch import TorchRunner
@@ -245,18 +245,15 @@ def open_model(
     return registry.load_pipeline(pipeline).open(options, registry, progress or Progress())
 
 
-def eager(model: Model) -> nn.Module:
+def eager(model: Model) -> Module:
     """The network of a Llama, with its weights in float32."""
     package, _, function = model.program.function.partition(":")
-    with torch.device("meta"):
-        network: nn.Module = getattr(importlib.import_module(package), function)(model.config)
-    names = [name for name, _ in network.named_parameters()]
-    weights = {name: torch.tensor(model.program.weights.float32(name)) for name in names}
-    network.load_state_dict(weights, assign=True)
-    return network
+    network: Module = getattr(importlib.import_module(package), function)(model.config)
+    weights = model.program.weights
+    return network.bind({n: torch.tensor(weights.float32(n)) for n in network.parameters()})
 
 
-def eager_runner(model: Model, network: nn.Module, length: int) -> TorchRunner:
+def eager_runner(model: Model, network: Module, length: int) -> TorchRunner:
     """Runs the network of a model, changed or not, in one slot."""
     tables = rope.tables(model.frequencies, length)
     return TorchRunner(network, model.config, tables, 1, length)

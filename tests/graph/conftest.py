@@ -42,7 +42,7 @@ def config() -> DecoderConfig:
 @pytest.fixture(scope="session")
 def neutral(config: DecoderConfig) -> ir.Model:
     """The neutral graph of Llama 3; lowering would use it up."""
-    return build(lambda: model.build(config), config)
+    return build(model.build(config), config)
 
 
 @pytest.fixture

@@ -144,8 +144,7 @@ def _neutral(deployment: Deployment) -> ir.Model | None:
         return None
     from pipelines.common.program.store import neutral_graph
 
-    model, _ = neutral_graph(deployment.program, deployment)
-    return model
+    return neutral_graph(deployment.program, deployment)
 
 
 def _graphs(

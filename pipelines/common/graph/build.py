@@ -1,151 +1,110 @@
-"""Stage 1: traces a decoder into the neutral graph.
+"""Stage 1: writes a decoder down as the neutral graph, by running it on values of a graph.
 
 The graph's inputs are the decoder's arguments followed by its parameters under their own names; no
-weight is read or made up. Its nodes are neutral operators and the standard ONNX operators that the
-exporter makes of the torch code between them.
+weight is read or made up. Its nodes are neutral operators and the standard ONNX operators of what
+the network calculates between them.
 """
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
-import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.ops import OPERATORS
+from pipelines.common.nn.module import Module
+from pipelines.common.ops import DOMAIN
+from pipelines.common.ops.value import Node, Recording, Spec, Value
+
+OPSET = 20
+"""Version of the standard operators."""
 
 
-def build(network: Callable[[], nn.Module], config: DecoderConfig) -> ir.Model:
-    """The neutral graph of the decoder that `network` makes.
+def build(network: Module, config: DecoderConfig) -> ir.Model:
+    """The neutral graph of a decoder.
 
     Batch, sequence, KV capacity and the number of wanted positions stay dynamic.
     """
-    batch, sequence, capacity, wanted = (
-        torch.export.Dim(name) for name in ("batch", "sequence", "capacity", "wanted")
-    )
-    positions = torch.export.Dim("positions")
-    state = {0: batch, 2: capacity}
-    dynamic = (
-        {0: batch, 1: sequence},
-        {0: batch},
-        {0: batch},
-        {0: batch, 1: wanted},
-        {0: positions},
-        {0: positions},
-        [state] * config.layers,
-        [state] * config.layers,
-    )
-    names = input_names(config)
-    # Fake tensors have shapes and no memory, so an 8B network costs no more than a small one.
-    with FakeTensorMode(shape_env=ShapeEnv()), torch.no_grad(), _quiet_exporter():
-        module = network()
-        program = torch.export.export(
-            module, _example(config), dynamic_shapes=dynamic, strict=False
-        )
-        program = program.run_decompositions(
-            {operator.overload: operator.emit for operator in OPERATORS.values()}
-        )
-        exported = torch.onnx.export(
-            program,
-            (),
-            input_names=names,
-            output_names=output_names(config),
-            dynamo=True,
-            optimize=False,
-            verbose=False,
-        )
-    assert exported is not None
-    return _weights_as_inputs(exported.model, names)
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Keeps back what the exporter says about itself: nothing that a user could act on."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def input_names(config: DecoderConfig) -> list[str]:
-    """The graph's inputs before its weights, in the order of the decoder's arguments."""
-    return [
-        *("tokens", "past", "total", "wanted", "cos", "sin"),
-        *(f"key.{layer}" for layer in range(config.layers)),
-        *(f"value.{layer}" for layer in range(config.layers)),
-    ]
-
-
-def output_names(config: DecoderConfig) -> list[str]:
-    """The graph's outputs, in the order of the decoder's results."""
-    return [
-        "logits",
-        *(f"new_key.{layer}" for layer in range(config.layers)),
-        *(f"new_value.{layer}" for layer in range(config.layers)),
-    ]
-
-
-def _example(config: DecoderConfig) -> tuple[Any, ...]:
-    """Arguments whose sizes all differ, so that no two dimensions are taken for one."""
-    batch, sequence, capacity, wanted, positions = 2, 3, 11, 5, 13
-    angles = (positions, config.head_dim // 2)
-    state = (batch, config.kv_heads, capacity, config.head_dim)
-    return (
-        torch.empty(batch, sequence, dtype=torch.int64),
-        torch.empty(batch, dtype=torch.int32),
-        torch.empty(batch, dtype=torch.int32),
-        torch.empty(batch, wanted, dtype=torch.int64),
-        torch.empty(angles),
-        torch.empty(angles),
-        [torch.empty(state) for _ in range(config.layers)],
-        [torch.empty(state) for _ in range(config.layers)],
-    )
-
-
-def _weights_as_inputs(model: ir.Model, names: list[str]) -> ir.Model:
-    """Turns the parameters' fake initializers into inputs of the same name."""
-    graph = model.graph
-    for name, value in list(graph.initializers.items()):
-        del graph.initializers[name]
-        value.const_value = None
-        graph.inputs.append(value)
-    dimensions = {
-        ("tokens", 0): "batch",
-        ("tokens", 1): "sequence",
-        ("wanted", 1): "wanted",
-        ("cos", 0): "positions",
-        ("key.0", 2): "capacity",
+    recording = Recording()
+    arguments = {name: recording.value(spec) for name, spec in inputs(config).items()}
+    parameters = {
+        name: recording.value(Spec(parameter.shape))
+        for name, parameter in network.parameters().items()
     }
-    by_name = {value.name: value for value in graph.inputs}
-    renamed = {}
-    for (name, axis), dimension in dimensions.items():
-        shape = by_name[name].shape
-        assert shape is not None
-        renamed[str(shape[axis])] = dimension
-    for value in _values(graph):
-        if value.shape is not None:
-            value.shape = ir.Shape(
-                [
-                    size if isinstance(size, int) else renamed.get(str(size), str(size))
-                    for size in value.shape
-                ]
-            )
-    assert [value.name for value in graph.inputs][: len(names)] == names
-    return model
+    keys, values = (
+        [arguments[f"{half}.{layer}"] for layer in range(config.layers)]
+        for half in ("key", "value")
+    )
+    others = (arguments[name] for name in ("tokens", "past", "total", "wanted", "cos", "sin"))
+    logits, new_keys, new_values = network.bind(parameters)(*others, keys, values)
+    results = {
+        "logits": logits,
+        **{f"new_key.{layer}": key for layer, key in enumerate(new_keys)},
+        **{f"new_value.{layer}": value for layer, value in enumerate(new_values)},
+    }
+    return _model(recording, {**arguments, **parameters}, results)
 
 
-def _values(graph: ir.Graph) -> list[ir.Value]:
-    return [*graph.inputs, *(output for node in graph for output in node.outputs)]
+def inputs(config: DecoderConfig) -> dict[str, Spec]:
+    """The graph's inputs before its weights, in the order of the decoder's arguments."""
+    angles = Spec(("positions", config.head_dim // 2))
+    state = Spec(("batch", config.kv_heads, "capacity", config.head_dim))
+    return {
+        "tokens": Spec(("batch", "sequence"), "int64"),
+        "past": Spec(("batch",), "int32"),
+        "total": Spec(("batch",), "int32"),
+        "wanted": Spec(("batch", "wanted"), "int64"),
+        "cos": angles,
+        "sin": angles,
+        **{f"key.{layer}": state for layer in range(config.layers)},
+        **{f"value.{layer}": state for layer in range(config.layers)},
+    }
+
+
+def _model(
+    recording: Recording, given: Mapping[str, Value], results: Mapping[str, Value]
+) -> ir.Model:
+    """The ONNX model of what was recorded, with inputs and outputs by name."""
+    made = {value: _made(value.spec, name) for name, value in given.items()}
+    nodes = [_node(node, made, number) for number, node in enumerate(recording.nodes)]
+    graph_inputs = list(made.values())[: len(given)]
+    outputs = []
+    for name, value in results.items():
+        output = made[value]
+        if output in graph_inputs or output in outputs:  # it has a name of its own already
+            nodes.append(ir.node("Identity", [output], outputs=[_made(value.spec)]))
+            output = nodes[-1].outputs[0]
+        output.name = name
+        outputs.append(output)
+    graph = ir.Graph(
+        graph_inputs,
+        outputs,
+        nodes=nodes,
+        opset_imports={"": OPSET, DOMAIN: 1},
+        name="network",
+    )
+    return ir.Model(graph, ir_version=10)
+
+
+def _node(node: Node, made: dict[Value, ir.Value], number: int) -> ir.Node:
+    outputs = [_made(value.spec) for value in node.outputs]
+    made.update(zip(node.outputs, outputs, strict=True))
+    return ir.node(
+        node.operator,
+        [None if value is None else made[value] for value in node.inputs],
+        {name: _attribute(value) for name, value in node.attributes.items()},
+        domain=node.domain,
+        outputs=outputs,
+        name=f"{node.operator}.{number}",
+    )
+
+
+def _attribute(value: Any) -> Any:
+    return ir.tensor(value) if isinstance(value, np.ndarray) else value
+
+
+def _made(spec: Spec, name: str | None = None) -> ir.Value:
+    kind = ir.TensorType(ir.DataType.from_numpy(np.dtype(spec.dtype)))
+    return ir.Value(name=name, shape=ir.Shape(spec.shape), type=kind)

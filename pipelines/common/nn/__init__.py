@@ -2,6 +2,7 @@
 
 from pipelines.common.nn.decoder import Block, Decoder
 from pipelines.common.nn.layers import Attention, Embedding, Linear, RMSNorm, SwiGLU
+from pipelines.common.nn.module import Module, Parameter, parameter
 from pipelines.common.nn.step import KVState, Step
 
 __all__ = [
@@ -11,7 +12,10 @@ __all__ = [
     "Embedding",
     "KVState",
     "Linear",
+    "Module",
+    "Parameter",
     "RMSNorm",
     "Step",
     "SwiGLU",
+    "parameter",
 ]

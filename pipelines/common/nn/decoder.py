@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from pipelines.common import ops
 from pipelines.common.nn.layers import Embedding, Linear, RMSNorm
+from pipelines.common.nn.module import Module
 from pipelines.common.nn.step import KVState, Step
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class Block(nn.Module):
+
+class Block(Module):
     """Attention and a feed-forward network, each behind a normalization and beside a residual.
 
     Args:
@@ -22,9 +25,8 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, hidden_size: int, epsilon: float, attention: nn.Module, feed_forward: nn.Module
+        self, hidden_size: int, epsilon: float, attention: Module, feed_forward: Module
     ) -> None:
-        super().__init__()
         self.attention_norm = RMSNorm(hidden_size, epsilon)
         self.attention = attention
         self.feed_forward_norm = RMSNorm(hidden_size, epsilon)
@@ -37,7 +39,7 @@ class Block(nn.Module):
         return x + self.feed_forward(self.feed_forward_norm(x)), state
 
 
-class Decoder(nn.Module):
+class Decoder(Module):
     """Token ids to logits, over a KV state a block.
 
     Args:
@@ -48,11 +50,10 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, vocabulary: int, hidden_size: int, epsilon: float, blocks: Iterable[nn.Module]
+        self, vocabulary: int, hidden_size: int, epsilon: float, blocks: Iterable[Module]
     ) -> None:
-        super().__init__()
         self.embedding = Embedding(vocabulary, hidden_size)
-        self.layers = nn.ModuleList(blocks)
+        self.layers = list(blocks)
         self.norm = RMSNorm(hidden_size, epsilon)
         self.head = Linear(hidden_size, vocabulary)
 

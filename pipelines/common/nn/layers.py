@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from pipelines.common import ops
+from pipelines.common.nn.module import Module, parameter
 from pipelines.common.nn.step import KVState, Step
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class Linear(nn.Module):
+
+class Linear(Module):
     """``y = x Wᵀ``, plus a bias if there is one: ``[..., inputs]`` to ``[..., outputs]``."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.weight = parameter(outputs, inputs)
+        self.bias = parameter(outputs) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiplies, and adds the bias."""
@@ -25,24 +26,22 @@ class Linear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-class Embedding(nn.Module):
+class Embedding(Module):
     """Token ids ``[batch, sequence]`` to vectors ``[batch, sequence, width]``."""
 
     def __init__(self, rows: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(rows, width))
+        self.weight = parameter(rows, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Looks up."""
         return ops.embedding(tokens, self.weight)
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(Module):
     """Scales vectors of `width` elements to a root mean square of one, then by a learned weight."""
 
     def __init__(self, width: int, epsilon: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width))
+        self.weight = parameter(width)
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,7 +49,7 @@ class RMSNorm(nn.Module):
         return ops.rms_norm(x, self.weight, self.epsilon)
 
 
-class Attention(nn.Module):
+class Attention(Module):
     """Grouped-query self-attention with rotary positions.
 
     A decoder that treats queries and keys before their rotation overrides `prepare`.
@@ -76,7 +75,6 @@ class Attention(nn.Module):
         interleaved: bool,
         biases: Collection[str] = (),
     ) -> None:
-        super().__init__()
         queries, keys = heads * head_dim, kv_heads * head_dim
         self.query = Linear(hidden_size, queries, bias="query" in biases)
         self.key = Linear(hidden_size, keys, bias="key" in biases)
@@ -110,7 +108,7 @@ class Attention(nn.Module):
         return ops.rope(x, step.past, step.cos, step.sin, self.head_dim, int(self.interleaved))
 
 
-class SwiGLU(nn.Module):
+class SwiGLU(Module):
     """Gated feed-forward network (Shazeer 2020, arXiv:2002.05202).
 
     Args:
@@ -122,7 +120,6 @@ class SwiGLU(nn.Module):
     def __init__(
         self, hidden_size: int, intermediate_size: int, *, biases: Collection[str] = ()
     ) -> None:
-        super().__init__()
         self.gate = Linear(hidden_size, intermediate_size, bias="gate" in biases)
         self.up = Linear(hidden_size, intermediate_size, bias="up" in biases)
         self.down = Linear(intermediate_size, hidden_size, bias="down" in biases)

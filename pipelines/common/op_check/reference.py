@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.graph.pattern_trace import Node, Traced, Value
-from pipelines.common.ops import DOMAIN, OPERATORS
+from pipelines.common.ops import DOMAIN, OPERATORS, Spec
 
 OPSET = 20
 """Version of the standard operators in the graph."""
@@ -227,19 +227,25 @@ def _neutral(
     """What the reference of a neutral operator makes of numbers."""
     operator = OPERATORS[name]
     tensors = [None if x is None else torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
-    parameters = [parameter.name for parameter in operator.overload._schema.arguments]
-    given = dict(zip((p for p in parameters if p not in attributes), tensors, strict=False))
-    arguments = [{**given, **attributes}[p] for p in parameters]
-    results, shapes = operator.overload(*arguments), operator.shape(*arguments)
+    free = (parameter for parameter in operator.parameters if parameter not in attributes)
+    given = dict(zip(free, tensors, strict=False))
+    results = operator.reference(**given, **attributes)
+    specs = operator.specs({n: _spec(tensor) for n, tensor in given.items()} | {**attributes})
     if isinstance(results, torch.Tensor):
-        results, shapes = (results,), (shapes,)
-    for result, shape in zip(results, shapes, strict=True):
-        if result.shape != shape.shape:
+        results = (results,)
+    for result, spec in zip(results, specs, strict=True):
+        if result.shape != spec.shape:
             raise OpPackageError(
-                f"the shape rule of operator {name} says {[*shape.shape]}, its reference makes"
+                f"the shape rule of operator {name} says {[*spec.shape]}, its reference makes"
                 f" {[*result.shape]}"
             )
     return [result.numpy() for result in results]
+
+
+def _spec(tensor: torch.Tensor | None) -> Spec | None:
+    if tensor is None:
+        return None
+    return Spec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
 
 
 def _standard(

@@ -20,13 +20,11 @@ from pipelines.common.op_packages.find import FoundPackage
 from pipelines.common.op_packages.guard import code_of, guarded, guarded_rule
 from pipelines.common.op_packages.library import check_library, registered
 from pipelines.common.op_packages.manifest import Manifest, read_manifest
+from pipelines.common.ops import DOMAIN
 from pipelines.common.program.package import LoadedPackage, OpPackage
 
 BARE_TARGET = "cpu"
 """Target that bare libraries are for."""
-
-_DOMAIN = "pipelines"
-"""ONNX domain of the neutral operators, spelled here because its own module imports torch."""
 
 
 def load_package(
@@ -199,11 +197,11 @@ _BARE_PATTERNS = (
 def _bare_rules(name: str, library: Path) -> tuple[Rule, ...]:
     """A rule for each neutral operator that a library has, which leaves the node as it is."""
     by_operator = {trace(pattern).operators: pattern for pattern in _BARE_PATTERNS}
-    found = registered(library, by_operator, _DOMAIN)
+    found = registered(library, by_operator, DOMAIN)
     if not found:
         raise OpPackageError(
             f"op package '{name}': {library} has none of the operators {', '.join(by_operator)} in"
-            f" domain '{_DOMAIN}'; expected one, or a folder with rules for what it has"
+            f" domain '{DOMAIN}'; expected one, or a folder with rules for what it has"
         )
     return tuple(_bare_rule(operator, by_operator[operator]) for operator in found)
 

@@ -1,7 +1,7 @@
 """The neutral operators: what models are written in and what targets lower.
 
-Each is a `torch.library.custom_op` whose reference implementation *is* its meaning, so a model made
-of them runs eagerly and is the oracle of every target. In a graph they are nodes of `DOMAIN`.
+Each has a reference on torch tensors that *is* its meaning, so a model made of them runs eagerly
+and is the oracle of every target. In a graph they are nodes of `DOMAIN`; that takes no torch.
 """
 
 from pipelines.common.ops.attention import attention
@@ -18,11 +18,13 @@ from pipelines.common.ops.pointwise import silu
 from pipelines.common.ops.rms_norm import rms_norm
 from pipelines.common.ops.rope import rope
 from pipelines.common.ops.select import select
+from pipelines.common.ops.value import Spec
 
 __all__ = [
     "DOMAIN",
     "OPERATORS",
     "NeutralOperator",
+    "Spec",
     "attention",
     "embedding",
     "linear",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pipelines.common.ops.neutral import neutral_operator
+from pipelines.common.ops.value import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _shape(
-    query: Tensor, _key: Tensor, _value: Tensor, past_key: Tensor, past_value: Tensor, *_: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(query), torch.empty_like(past_key), torch.empty_like(past_value)
+def _shape(query: Spec, past_key: Spec, past_value: Spec, **_: Any) -> tuple[Spec, Spec, Spec]:
+    return query, past_key, past_value
 
 
 @neutral_operator("Attention", _shape)
@@ -51,6 +49,9 @@ def attention(
     Returns:
         The mixed values, shaped like `query`, and the two new halves of the state.
     """
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
     queries = query.unflatten(-1, (-1, head_dim)).transpose(1, 2)
     keys = key.unflatten(-1, (-1, head_dim)).transpose(1, 2)
     values = value.unflatten(-1, (-1, head_dim)).transpose(1, 2)
@@ -63,7 +64,7 @@ def attention(
 
     position = past[:, None] + torch.arange(sequence, device=query.device)
     visible = torch.arange(capacity, device=query.device) <= position[:, :, None]
-    mixed = F.scaled_dot_product_attention(
+    mixed = scaled_dot_product_attention(
         queries, new_key, new_value, attn_mask=visible[:, None], scale=scale, enable_gqa=True
     )
     return mixed.transpose(1, 2).flatten(-2), new_key, new_value

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pipelines.common.ops.neutral import neutral_operator
+from pipelines.common.ops.value import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _shape(tokens: Tensor, weight: Tensor) -> Tensor:
-    return weight.new_empty((*tokens.shape, weight.shape[1]))
+def _shape(tokens: Spec, weight: Spec) -> Spec:
+    return weight.with_shape(*tokens.shape, weight.shape[1])
 
 
 @neutral_operator("Embedding", _shape)
@@ -23,4 +26,6 @@ def embedding(tokens: Tensor, weight: Tensor) -> Tensor:
     Returns:
         ``[batch, sequence, width]``.
     """
-    return F.embedding(tokens, weight)
+    from torch.nn import functional
+
+    return functional.embedding(tokens, weight)

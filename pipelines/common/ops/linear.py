@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pipelines.common.ops.neutral import neutral_operator
+from pipelines.common.ops.value import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _shape(x: Tensor, weight: Tensor) -> Tensor:
-    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+def _shape(x: Spec, weight: Spec) -> Spec:
+    return x.with_shape(*x.shape[:-1], weight.shape[0])
 
 
 @neutral_operator("Linear", _shape)
@@ -26,4 +29,6 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         ``[..., out]``.
     """
-    return F.linear(x, weight)
+    from torch.nn import functional
+
+    return functional.linear(x, weight)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-import torch
-
 from pipelines.common.errors import OpPackageError
+from pipelines.common.ops.value import Recording, Spec, Value
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 DOMAIN = "pipelines"
 """ONNX domain of the neutral operators."""
-
-VERSION = 1
-"""Opset version of `DOMAIN`."""
 
 
 @dataclass(frozen=True)
@@ -29,32 +27,36 @@ class NeutralOperator:
 
     Attributes:
         name: Operator type in the graph, such as ``RMSNorm``.
-        overload: The torch operator that a traced model calls.
-        shape: Makes empty outputs of the right shapes and types from the arguments.
+        reference: What it means, on torch tensors.
+        shape: What its outputs are, given its arguments: a `Spec` for each tensor.
+        parameters: Names of its arguments.
+        call: What a network calls: the reference, or in a graph a node.
     """
 
     name: str
-    overload: torch._ops.OpOverload
+    reference: Callable[..., Any]
     shape: Callable[..., Any]
+    parameters: tuple[str, ...]
+    call: Callable[..., Any]
 
-    def emit(self, *args: Any) -> Any:
-        """Stands in for the operator during export: adds its node to the traced graph."""
-        parameters = self.overload._schema.arguments
-        outputs = self.shape(*args)
-        single = isinstance(outputs, torch.Tensor)
-        results = torch.onnx.ops.symbolic_multi_out(
-            f"{DOMAIN}::{self.name}",
-            [value for value in args if isinstance(value, torch.Tensor)],
-            {
-                parameter.name: value
-                for parameter, value in zip(parameters, args, strict=False)
-                if not isinstance(value, torch.Tensor)
-            },
-            dtypes=[output.dtype for output in ([outputs] if single else outputs)],
-            shapes=[output.shape for output in ([outputs] if single else outputs)],
-            version=VERSION,
+    def specs(self, arguments: Mapping[str, Any]) -> Sequence[Spec]:
+        """What its outputs are.
+
+        Args:
+            arguments: By name: a `Spec` for each tensor, and the attributes.
+        """
+        outputs = self.shape(**arguments)
+        return (outputs,) if isinstance(outputs, Spec) else tuple(outputs)
+
+    def emit(self, recording: Recording, arguments: Mapping[str, Any]) -> Any:
+        """Notes its node; returns its outputs."""
+        tensors = {name: v for name, v in arguments.items() if isinstance(v, Value | None)}
+        attributes = {name: v for name, v in arguments.items() if name not in tensors}
+        specs = self.specs({n: v.spec if isinstance(v, Value) else v for n, v in arguments.items()})
+        values = recording.emit(
+            self.name, tuple(tensors.values()), attributes, specs, domain=DOMAIN
         )
-        return results[0] if single else tuple(results)
+        return values[0] if len(values) == 1 else values
 
 
 OPERATORS: dict[str, NeutralOperator] = {}
@@ -62,13 +64,14 @@ OPERATORS: dict[str, NeutralOperator] = {}
 
 
 def neutral_operator(
-    name: str, shape: Callable[..., R]
+    name: str, shape: Callable[..., Any]
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declares the decorated torch function as the reference of the neutral operator `name`.
 
     Args:
         name: Operator type in the graph.
-        shape: Takes the reference's arguments and returns empty tensors like its outputs.
+        shape: Takes the reference's arguments, with a `Spec` in the place of each tensor, and
+            returns that of the output, or of each: ``lambda x, slope: x`` for one that is like `x`.
 
     Raises:
         ValueError: An operator of that name is declared already.
@@ -77,18 +80,27 @@ def neutral_operator(
     def declare(reference: Callable[P, R]) -> Callable[P, R]:
         if name in OPERATORS:
             raise ValueError(f"neutral operator {name} is declared twice")
-        qualified = f"{DOMAIN}::{reference.__name__}"
-        operator = torch.library.custom_op(qualified, reference, mutates_args=())
-        operator.register_fake(shape)
-        overload = getattr(torch.ops.pipelines, reference.__name__).default
-        OPERATORS[name] = NeutralOperator(name, overload, shape)
-        return operator
+        signature = inspect.signature(reference)
+
+        @functools.wraps(reference)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            for argument in bound.arguments.values():
+                if isinstance(argument, Value):
+                    result: R = declared.emit(argument.recording, bound.arguments)
+                    return result
+            return reference(*args, **kwargs)
+
+        declared = NeutralOperator(name, reference, shape, tuple(signature.parameters), call)
+        OPERATORS[name] = declared
+        return call
 
     return declare
 
 
 def operator(name: str) -> Callable[..., Any]:
-    """The torch operator of a neutral operator that an op package declares.
+    """What calls a neutral operator that an op package declares.
 
     Raises:
         OpPackageError: No operator of that name is declared.
@@ -98,4 +110,4 @@ def operator(name: str) -> Callable[..., Any]:
             f"the model uses operator '{name}', and no op package that declares it was given;"
             " name one with `custom_ops`"
         )
-    return OPERATORS[name].overload
+    return OPERATORS[name].call

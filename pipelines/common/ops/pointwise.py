@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pipelines.common.ops.neutral import neutral_operator
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def _shape(x: Tensor) -> Tensor:
-    return torch.empty_like(x)
 
-
-@neutral_operator("SiLU", _shape)
+@neutral_operator("SiLU", lambda x: x)
 def silu(x: Tensor) -> Tensor:
     """``x * sigmoid(x)`` (Elfwing et al. 2017, arXiv:1702.03118)."""
-    return F.silu(x)
+    from torch.nn import functional
+
+    return functional.silu(x)

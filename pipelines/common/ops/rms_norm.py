@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pipelines.common.ops.neutral import neutral_operator
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def _shape(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    return torch.empty_like(x)
 
-
-@neutral_operator("RMSNorm", _shape)
+@neutral_operator("RMSNorm", lambda x, **_: x)
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """``x / sqrt(mean(x²) + epsilon) * weight`` over the last dimension.
 
@@ -23,4 +21,4 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         weight: ``[width]``.
         epsilon: Added to the mean square.
     """
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight
+    return x * (x.square().mean(-1, keepdim=True) + epsilon).rsqrt() * weight

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pipelines.common.ops.neutral import neutral_operator
+from pipelines.common.ops.value import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _shape(
-    x: Tensor, past: Tensor, cos: Tensor, sin: Tensor, head_dim: int, interleaved: int
-) -> Tensor:
-    return torch.empty_like(x)
+def _shape(x: Spec, **_: Any) -> Spec:
+    return x
 
 
 @neutral_operator("RoPE", _shape)
@@ -31,6 +32,8 @@ def rope(
         interleaved: 1 pairs elements ``2i`` and ``2i + 1`` (Meta, GGUF's `llama`), 0 pairs ``i``
             and ``i + head_dim / 2`` (GPT-NeoX, Hugging Face).
     """
+    import torch
+
     position = past[:, None] + torch.arange(x.shape[1], device=x.device)
     cos = cos[position][:, :, None]
     sin = sin[position][:, :, None]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pipelines.common.ops.neutral import neutral_operator
+from pipelines.common.ops.value import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _shape(x: Tensor, wanted: Tensor) -> Tensor:
-    return x.new_empty((*wanted.shape, x.shape[-1]))
+def _shape(x: Spec, wanted: Spec) -> Spec:
+    return x.with_shape(*wanted.shape, x.shape[-1])
 
 
 @neutral_operator("Select", _shape)
@@ -23,4 +26,4 @@ def select(x: Tensor, wanted: Tensor) -> Tensor:
     Returns:
         ``[batch, wanted, width]``.
     """
-    return torch.gather(x, 1, wanted.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    return x.gather(1, wanted.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

@@ -1,16 +1,15 @@
-"""A network in torch and the weights of a model file: what graphs are made of."""
+"""A network and the weights of a checkpoint: what graphs are made of."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipelines.common.cache import Cache
-from pipelines.common.errors import LoweringError, NoRuleError, PluginError, UsageError, listed
+from pipelines.common.errors import LoweringError, NoRuleError, PluginError, listed
 from pipelines.common.graph.rules import LoweredGraph, Rule
+from pipelines.common.nn.module import Module
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.store import lowered_graph
@@ -19,17 +18,13 @@ from pipelines.common.program.tensors import Made, make_tensors
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 @dataclass(frozen=True)
 class ModuleProgram:
     """Implements `pipelines.common.program.target.Program`.
 
     Attributes:
-        function: ``"package.module:function"``; the function makes the torch module of a config,
-            with empty weights.
+        function: ``"package.module:function"``; the function makes the network of a config.
         weights: The weights, each in the encoding that it is to run in.
         cache: Where lowered graphs are kept.
         packages_with: Names of the op packages that have a rule for an operator, with the targets
@@ -84,28 +79,19 @@ class ModuleProgram:
         """See `Program.tensors`."""
         return make_tensors(self.weights, graph.weights, layouts, packages)
 
-    def make(self, deployment: Deployment) -> nn.Module:
-        """The decoder's torch module; imports torch and whatever the module is made of.
+    def make(self, deployment: Deployment) -> Module:
+        """The decoder's network; imports whatever it is made of.
 
         Raises:
-            OpPackageError: An op package cannot declare its operators, or the module uses one that
+            OpPackageError: An op package cannot declare its operators, or the network uses one that
                 no package declares.
-            PluginError: The module has other parameters than there are weights.
-            UsageError: There is no working directory.
+            PluginError: The network has other parameters than there are weights.
         """
-        try:
-            Path.cwd()
-        except OSError as error:  # MKL, within torch, would end the process
-            raise UsageError(
-                f"the working directory cannot be used ({error.strerror}), and PyTorch needs one;"
-                " change to another"
-            ) from error
         for package in deployment.packages:
             package.declare_operators()
         module, _, function = self.function.partition(":")
-        network: nn.Module = getattr(importlib.import_module(module), function)(deployment.config)
-        parameters = {name for name, _ in network.named_parameters()}
-        if differing := sorted(parameters ^ self.weights.encodings.keys()):
+        network: Module = getattr(importlib.import_module(module), function)(deployment.config)
+        if differing := sorted(network.parameters().keys() ^ self.weights.encodings.keys()):
             raise PluginError(
                 f"the network of {self.function} and the weight table of pipeline"
                 f" {deployment.pipeline} do not agree about {listed(differing)}"

@@ -1,10 +1,9 @@
-"""Keeps graphs, so that later runs import neither torch nor the exporter.
+"""Keeps lowered graphs, so that later runs need not import what makes them.
 
-The neutral graph of a network is kept, and what has been made of it: a graph for a target. A key
-holds the decoder's dimensions and the versions of the libraries at work; that of a lowered graph
-also what every weight runs in, the target, its rules and those of op packages. The entry itself
-lists the code and data that it was made from, see `sources`: where one of them has changed since,
-a plugin's `model.py`, a rule or a table that it reads, the entry is stale.
+A key holds the decoder's dimensions, the versions of the libraries at work, what every weight runs
+in, the target, its rules and those of op packages. The entry itself lists the code and data that it
+was made from, see `sources`: where one of them has changed since, a plugin's `model.py`, a rule or
+a table that it reads, the entry is stale.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.common import dependencies, opened
 from pipelines.common.cache import digest
@@ -35,14 +33,12 @@ from pipelines.common.program.target import Check, Deployment
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-    from torch import nn
 
     from pipelines.common.cache import Cache
+    from pipelines.common.nn.module import Module
     from pipelines.common.program.weights import WeightSource
 
-T = TypeVar("T")
-
-PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript")
+PACKAGES = ("onnx", "onnx_ir", "onnxscript")
 """The libraries that a graph is built and lowered with, for those who want to know."""
 
 _MODEL, _INDEX = "graph.onnx", "graph.json"
@@ -53,7 +49,7 @@ class Buildable(Protocol):
 
     @property
     def function(self) -> str:
-        """``"package.module:function"``, which makes the torch module of a config."""
+        """``"package.module:function"``, which makes the network of a config."""
 
     @property
     def weights(self) -> WeightSource:
@@ -63,8 +59,8 @@ class Buildable(Protocol):
     def cache(self) -> Cache:
         """Where graphs are kept."""
 
-    def make(self, deployment: Deployment) -> nn.Module:
-        """The torch module."""
+    def make(self, deployment: Deployment) -> Module:
+        """The network."""
 
 
 def lowered_graph(
@@ -88,7 +84,12 @@ def lowered_graph(
     rules = [*(rule for package in deployment.packages for rule in package.rules(target)), *rules]
     key = digest(
         {
-            **_origin(network, deployment),
+            "pipeline": deployment.pipeline,
+            "network": network.function,
+            "config": dataclasses.asdict(deployment.config),
+            "driver": place("pipelines"),
+            "versions": versions(),
+            "python": sys.version,
             "encodings": {name: str(runs) for name, runs in network.weights.encodings.items()},
             "target": target,
             "activations": activations,
@@ -97,7 +98,7 @@ def lowered_graph(
         }
     )
     with deployment.progress.phase("lower", "reading the lowered graph"):
-        kept = _find(network, deployment, key, described)
+        kept = _find(network, deployment, key)
     if kept is not None:
         deployment.progress.from_cache |= {"build", "lower"}
         deployment.progress.seconds.setdefault("build", 0.0)
@@ -106,50 +107,29 @@ def lowered_graph(
     network.cache.check_may_make(f"the graph of {deployment.pipeline} for {target}")
     dependencies.check(*PACKAGES)
     with opened.making():
-        # Rules find new operators by their names, also in a neutral graph that was kept.
-        for package in deployment.packages:
-            package.declare_operators()
-        model, before = neutral_graph(network, deployment)
+        before = sources(network.cache)
+        model = neutral_graph(network, deployment)
         with deployment.progress.phase("lower", f"lowering the graph for {target}"):
             from pipelines.common.graph.lower import lower
 
             graph = lower(model, rules, network.weights.encodings, target, activations)
             if check is not None:
                 check(graph)
-    makers = [module for rule in rules for module in _modules(rule)]
+    makers = [
+        network.function.partition(":")[0],
+        *(module for rule in rules for module in _modules(rule)),
+    ]
     description = f"{deployment.pipeline} for {target}"
-    _keep(network, deployment, key, graph.model, describe(graph), before, makers, description)
+    _keep(network, deployment, key, graph, before, makers, description)
     return graph
 
 
-def neutral_graph(network: Buildable, deployment: Deployment) -> tuple[ir.Model, Sources]:
-    """The neutral graph of a network, from the cache or newly made.
-
-    Returns:
-        The graph, and what it was made from.
-    """
-    declaring = [
-        package for package in deployment.packages if package.contents.operators is not None
-    ]
-    packages = [[package.name, str(package.path)] for package in declaring]
-    key = digest({"neutral": True, **_origin(network, deployment), "packages": packages})
+def neutral_graph(network: Buildable, deployment: Deployment) -> ir.Model:
+    """The neutral graph of a network."""
     with deployment.progress.phase("build", "building the graph"):
-        kept = _find(network, deployment, key, _neutral)
-        if kept is not None:
-            deployment.progress.from_cache.add("build")
-            return kept
-        import onnx_ir as ir
-
         from pipelines.common.graph.build import build
 
-        before = sources(network.cache)
-        with opened.making():
-            model = build(partial(network.make, deployment), deployment.config)
-        content = ir.to_proto(model).SerializeToString()
-        makers = [network.function.partition(":")[0]]
-        description = f"{deployment.pipeline} before lowering"
-        index = {"model": _digest(content)}
-        return model, _keep(network, deployment, key, content, index, before, makers, description)
+        return build(network.make(deployment), deployment.config)
 
 
 def describe(graph: LoweredGraph) -> dict[str, Any]:
@@ -180,35 +160,8 @@ def described(model: bytes, index: Mapping[str, Any]) -> LoweredGraph:
     return LoweredGraph(model, weights, index["state_bytes"], taken, index["activations"])
 
 
-def _neutral(model: bytes, index: Mapping[str, Any]) -> tuple[ir.Model, Sources]:
-    """The neutral graph of an entry, and the sources it was made from; see `described`."""
-    import onnx
-    import onnx_ir as ir
-
-    if _digest(model) != index["model"]:
-        raise ValueError("the model is not the one that is described")
-    return ir.from_proto(onnx.load_from_string(model)), index["sources"]
-
-
-def _origin(network: Buildable, deployment: Deployment) -> dict[str, Any]:
-    """What a network's graph depends on, whatever it is lowered for."""
-    return {
-        "pipeline": deployment.pipeline,
-        "network": network.function,
-        "config": dataclasses.asdict(deployment.config),
-        "driver": place("pipelines"),
-        "versions": versions(),
-        "python": sys.version,
-    }
-
-
-def _find(
-    network: Buildable,
-    deployment: Deployment,
-    key: str,
-    read: Callable[[bytes, Mapping[str, Any]], T],
-) -> T | None:
-    """What an entry holds; None if there is none, it is damaged, or made from other sources."""
+def _find(network: Buildable, deployment: Deployment, key: str) -> LoweredGraph | None:
+    """The graph of an entry; None if there is none, it is damaged, or made from other sources."""
     folder = network.cache.get("graph", key)
     if folder is None:
         return None
@@ -217,7 +170,7 @@ def _find(
         if source := changed(index["sources"], network.cache):
             deployment.progress.detail(f"{source} has changed since the graph was cached")
             return None
-        return read((folder / _MODEL).read_bytes(), index)
+        return described((folder / _MODEL).read_bytes(), index)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         deployment.progress.notice(
             f"the cached graph {folder} is damaged and is made anew: {error!r}"
@@ -229,48 +182,42 @@ def _keep(
     network: Buildable,
     deployment: Deployment,
     key: str,
-    model: bytes,
-    index: Mapping[str, Any],
+    graph: LoweredGraph,
     before: Sources,
     makers: Iterable[str],
     description: str,
-) -> Sources:
+) -> None:
     """Stores an entry, in the place of one that is out of date.
 
     Args:
         network: What it is of.
         deployment: What it is for.
         key: Its key.
-        model: The graph.
-        index: What is to be known of it.
+        graph: The graph.
         before: What had been loaded before it was made.
         makers: The modules that made it.
         description: One line for people.
-
-    Returns:
-        What it was made from.
     """
-    made_from = together(before, sources(network.cache))
 
     def write(folder: Path) -> None:
-        (folder / _MODEL).write_bytes(model)
-        (folder / _INDEX).write_text(json.dumps({**index, "sources": made_from}), encoding="utf-8")
+        index = {**describe(graph), "sources": together(before, sources(network.cache))}
+        (folder / _MODEL).write_bytes(graph.model)
+        (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 
     # What was loaded need not be what is there now.
     if source := changed(before, network.cache):
         deployment.progress.notice(f"the graph is not kept: {source} changed while it was made")
-        return made_from
+        return
     if module := without_file(makers):
         deployment.progress.detail(
             f"the graph is not kept: changes of {module} would not be noticed"
         )
-        return made_from
+        return
     try:
         network.cache.discard("graph", key)
         network.cache.put("graph", key, write, description)
     except CacheError as error:
         deployment.progress.notice(str(error))
-    return made_from
 
 
 def _modules(rule: Rule) -> list[str]:

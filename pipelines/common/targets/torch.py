@@ -1,19 +1,20 @@
-"""The decoder's torch module, run eagerly: the reference that other targets are held to."""
+"""The network run eagerly on torch's tensors: the reference that other targets are held to."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.nn.module import Module
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
@@ -56,10 +57,10 @@ class TorchTarget:
             )
         # What torch chooses knows nothing of the time that a control group grants.
         torch.set_num_threads(deployment.threads or min(torch.get_num_threads(), cores()))
-        with deployment.progress.phase("build", "building the module"), torch.device("meta"):
-            module = deployment.program.make(deployment)
-        parameters = dict(module.named_parameters())
-        weight_bytes = 4 * sum(parameter.numel() for parameter in parameters.values())
+        with deployment.progress.phase("build", "building the network"):
+            network = deployment.program.make(deployment)
+        parameters = network.parameters()
+        weight_bytes = 4 * sum(math.prod(parameter.shape) for parameter in parameters.values())
         available = (
             torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else None
         )
@@ -74,10 +75,9 @@ class TorchTarget:
                 name: torch.from_numpy(weights.float32(name)).to(self._device)
                 for name in parameters
             }
-            module.load_state_dict(tensors, assign=True)
         rotary = rope.tables(deployment.frequencies, deployment.max_length)
         return TorchRunner(
-            module,
+            network.bind(tensors),
             deployment.config,
             rotary,
             deployment.slots,
@@ -94,7 +94,7 @@ class TorchRunner(SlotRunner):
     """Implements `pipelines.common.program.runner.Runner` around an eager decoder.
 
     Args:
-        module: The decoder with its weights, which are on `device`.
+        network: The decoder with its weights, which are on `device`.
         config: Its dimensions.
         rotary: Tables of cosines and sines, each ``[max_length, head_dim / 2]``.
         slots: Sequences side by side.
@@ -106,7 +106,7 @@ class TorchRunner(SlotRunner):
 
     def __init__(
         self,
-        module: nn.Module,
+        network: Module,
         config: DecoderConfig,
         rotary: tuple[NDArray[np.float32], NDArray[np.float32]],
         slots: int,
@@ -115,7 +115,7 @@ class TorchRunner(SlotRunner):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(slots, max_length, config.vocabulary)
-        self._module = module
+        self._network = network
         self._device = device
         self._rotary = tuple(torch.from_numpy(table).to(device) for table in rotary)
         shape = (slots, config.kv_heads, max_length, config.head_dim)
@@ -130,7 +130,7 @@ class TorchRunner(SlotRunner):
         count, sequence = tokens.shape
         rows = slice(first, first + count)
         past = torch.tensor(self._lengths[rows], device=self._device)
-        logits, keys, values = self._module(
+        logits, keys, values = self._network(
             torch.tensor(tokens, device=self._device),
             past,
             past + sequence,

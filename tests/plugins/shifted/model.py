@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from pipelines.common import ops
@@ -25,7 +25,7 @@ class SpelledNorm(RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         mean = (x * x).mean(-1, keepdim=True)
-        return x * torch.rsqrt(mean + self.epsilon) * (1 + self.weight)
+        return x * (mean + self.epsilon).rsqrt() * (1 + self.weight)
 
 
 class SplitNorm(RMSNorm):
@@ -33,7 +33,7 @@ class SplitNorm(RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         half = ops.rms_norm(x, self.weight, self.epsilon) / 2
-        ones = torch.ones_like(self.weight)
+        ones = np.ones(1, np.float32)
         return half + ops.rms_norm(x, ones + self.weight / 2, self.epsilon)
 
 

@@ -1,0 +1,84 @@
+"""What networks are put together from: modules with parameters, as those of PyTorch are.
+
+Nothing here needs PyTorch. A module is a plain object whose attributes are parameters, other
+modules, lists of them, and whatever else its author keeps in it; its `forward` runs on whatever its
+parameters are bound to: torch tensors, or the values of a graph.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+M = TypeVar("M", bound="Module")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A weight that has no values yet.
+
+    Attributes:
+        shape: Its dimensions, outermost first.
+    """
+
+    shape: tuple[int, ...]
+
+
+def parameter(*shape: int) -> Any:
+    """A `Parameter`, to be assigned to an attribute of a module, which is a tensor when it runs."""
+    return Parameter(shape)
+
+
+class Module:
+    """A part of a network, or all of it; `forward` says what it computes."""
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Calls `forward`."""
+        forward: Any = self.forward  # type: ignore[attr-defined]
+        return forward(*arguments, **keywords)
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Its parameters and those of the modules in it, by name: ``layers.0.attention.query``."""
+        return dict(_parameters(self, ""))
+
+    def bind(self: M, values: Mapping[str, Any]) -> M:
+        """A copy that computes with values.
+
+        Args:
+            values: One for each parameter, by name.
+
+        Raises:
+            KeyError: A parameter has none.
+        """
+        bound: M = _bound(self, "", values)
+        return bound
+
+
+def _parameters(item: Any, name: str) -> Iterator[tuple[str, Parameter]]:
+    if isinstance(item, Parameter):
+        yield name, item
+    prefix = f"{name}." if name else ""
+    for part, held in _parts(item):
+        yield from _parameters(held, prefix + part)
+
+
+def _bound(item: Any, name: str, values: Mapping[str, Any]) -> Any:
+    if isinstance(item, Parameter):
+        return values[name]
+    prefix = f"{name}." if name else ""
+    inner = {part: _bound(held, prefix + part, values) for part, held in _parts(item)}
+    if isinstance(item, Module):
+        made = copy.copy(item)
+        vars(made).update(inner)
+        return made
+    return list(inner.values()) if isinstance(item, list) else item
+
+
+def _parts(item: Any) -> Iterator[tuple[str, Any]]:
+    """The attributes of a module, or the elements of a list."""
+    if isinstance(item, Module):
+        yield from vars(item).items()
+    elif isinstance(item, list):
+        yield from ((str(place), inner) for place, inner in enumerate(item))
