@@ -1,6 +1,6 @@
 """How far a target's logits are from the reference's, for `benchmarks.gpu`.
 
-The reference is the network's torch module in float32, on the same device, with the exact values of
+The reference is the network on torch's tensors in float32, on the same device, with the exact values of
 the same weights. Both read the same random tokens.
 """
 

@@ -49,7 +49,7 @@ _GPU_BUILD = sys.platform != "darwin" and platform.machine() in ("x86_64", "AMD6
 _ONNXRUNTIME = ("onnxruntime-gpu", "onnxruntime") if _GPU_BUILD else ("onnxruntime",)
 
 DEPENDENCIES: Final[Mapping[str, Dependency]] = {
-    "torch": Dependency(("torch",), "2.13", "2.14"),
+    "torch": Dependency(("torch",), "2.13"),
     "numpy": Dependency(("numpy",), "2.0"),
     "onnx": Dependency(("onnx",), "1.20"),
     "onnx_ir": Dependency(("onnx-ir",), "1.0"),

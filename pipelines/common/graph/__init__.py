@@ -1,1 +1,1 @@
-"""From a torch module to a target's graph: build, lower, keep."""
+"""From a network to a target's graph: build and lower."""

@@ -1,4 +1,4 @@
-"""Runs an exported folder: nothing is built, and neither torch nor the exporter is needed."""
+"""Runs an exported folder: nothing is built."""
 
 from __future__ import annotations
 
