@@ -1,7 +1,7 @@
 """How far a target's logits are from the reference's, for `benchmarks.gpu`.
 
-The reference is the network on torch's tensors in float32, on the same device, with the exact values of
-the same weights. Both read the same random tokens.
+The reference is the network on torch's tensors in float32, on the same device, with the exact
+values of the same weights. Both read the same random tokens.
 """
 
 from __future__ import annotations

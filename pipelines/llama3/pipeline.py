@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.common.decoder.weights import decoder_weights
 from pipelines.common.models.pipeline import DecoderPipeline
 
 BUNDLED = Path(__file__).parent / "bundled" / "tiny-llama3-stories-f16.gguf"
@@ -14,8 +13,7 @@ def load() -> DecoderPipeline:
     """Llama 3, 3.1 and 3.2 from GGUF files."""
     return DecoderPipeline(
         name="llama3",
-        architecture="llama",
+        architectures=("llama",),
         network="pipelines.llama3.model:build",
-        weights=decoder_weights,
         bundled=BUNDLED,
     )

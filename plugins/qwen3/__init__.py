@@ -5,14 +5,11 @@ This file is imported at every start of the driver, so everything heavy is impor
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 
 if TYPE_CHECKING:
-    from pipelines.common.checkpoints.table import Weight
-    from pipelines.common.decoder.config import DecoderConfig
     from pipelines.common.models.pipeline import DecoderPipeline
 
 
@@ -23,32 +20,7 @@ def register_pipelines() -> list[PipelineRecord]:
 
 
 def load() -> DecoderPipeline:
-    """Ties together what the file calls the architecture, the network and the weight table."""
+    """What checkpoints call the architecture, and its network."""
     from pipelines.common.models.pipeline import DecoderPipeline
 
-    return DecoderPipeline(
-        name="qwen3",
-        architecture="qwen3",
-        network=f"{__name__}.model:build",
-        weights=weights,
-    )
-
-
-def weights(config: DecoderConfig, tensors: Collection[str]) -> list[Weight]:
-    """Where each parameter of `model.py` stands: Llama's table and two norms a layer."""
-    from pipelines.common.checkpoints.table import Weight
-    from pipelines.common.decoder.weights import decoder_weights
-
-    return [
-        *decoder_weights(config, tensors),
-        *(
-            Weight(
-                f"layers.{layer}.attention.{module}.weight",
-                f"blk.{layer}.{tensor}.weight",
-                (config.head_dim,),
-                "vector",
-            )
-            for layer in range(config.layers)
-            for module, tensor in (("query_norm", "attn_q_norm"), ("key_norm", "attn_k_norm"))
-        ),
-    ]
+    return DecoderPipeline("qwen3", ("qwen3",), network=f"{__name__}.model:build")

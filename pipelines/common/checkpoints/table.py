@@ -20,17 +20,20 @@ class Weight:
     """One row of a weight table.
 
     Attributes:
-        parameter: Name in the torch module.
+        parameter: Name in the network.
         tensor: Name in the model file; a tied output matrix names the embedding's tensor.
-        shape: Shape in the torch module, outermost dimension first.
+        shape: Shape in the network, outermost dimension first.
         kind: ``linear`` and ``head`` are ``[out, in]``, ``embedding`` is ``[vocab, hidden]``;
             a ``vector`` (norm weights, biases) always runs in float32.
+        rows: The rows of the tensor that it is, from the first to the one after the last; None for
+            all. Weights of one tensor have to take all of its rows together.
     """
 
     parameter: str
     tensor: str
     shape: tuple[int, ...]
     kind: Kind
+    rows: tuple[int, int] | None = None
 
 
 def check_table(
@@ -49,12 +52,14 @@ def check_table(
     missing: list[str] = []
     misshaped: list[str] = []
     unsupported: dict[Encoding, list[str]] = {}
+    shapes = _shapes(table)
     for weight in table:
         info = file.tensors.get(weight.tensor)
         if info is None:
             missing.append(weight.tensor)
-        elif _without_ones(info.shape) != _without_ones(weight.shape):
-            misshaped.append(f"{weight.tensor} is {[*info.shape]}, expected {[*weight.shape]}")
+        elif _without_ones(info.shape) != _without_ones(shapes[weight.tensor]):
+            expected = [*shapes[weight.tensor]]
+            misshaped.append(f"{weight.tensor} is {[*info.shape]}, expected {expected}")
         elif not info.encoding.supported:
             unsupported.setdefault(info.encoding, []).append(weight.tensor)
     known = {weight.tensor for weight in table} | set(ignored)
@@ -71,6 +76,27 @@ def check_table(
     problems += [f"{advice(of)} (here: {listed(items)})" for of, items in unsupported.items()]
     if problems:
         raise ModelFileError(f"{file.path}: does not fit the model: {'; '.join(problems)}")
+
+
+def _shapes(table: Sequence[Weight]) -> dict[str, tuple[int, ...]]:
+    """The shapes that tensors have to have: of one of which there are parts, that of all of them.
+
+    Raises:
+        ValueError: Parts of a tensor overlap, leave rows out, or are not of one width.
+    """
+    shapes = {weight.tensor: weight.shape for weight in table}
+    parts: dict[str, list[Weight]] = {}
+    for weight in table:
+        if weight.rows is not None:
+            parts.setdefault(weight.tensor, []).append(weight)
+    for tensor, weights in parts.items():
+        end = 0
+        for rows, shape in sorted((w.rows, w.shape) for w in weights if w.rows is not None):
+            if rows != (end, end + shape[0]) or shape[1:] != weights[0].shape[1:]:
+                raise ValueError(f"the weight table takes {tensor} apart, but not row after row")
+            end = rows[1]
+        shapes[tensor] = (end, *weights[0].shape[1:])
+    return shapes
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

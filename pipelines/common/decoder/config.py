@@ -25,7 +25,8 @@ class DecoderConfig:
         interleaved: Which elements a rotation pairs, see `pipelines.common.ops.rope`; that is in
             the order of the rows of queries and keys, and so depends on who has written them.
         attention_factor: What attention scores are multiplied by beside ``head_dim ** -0.5``.
-        biases: Modules of a block that have a bias, as ``attention.query``.
+        biases: Matrices of a layer that have a bias, by the names of their tensors: ``attn_q``.
+        tied: Whether the output matrix is the embedding.
     """
 
     vocabulary: int
@@ -41,16 +42,22 @@ class DecoderConfig:
     interleaved: bool = False
     attention_factor: float = 1.0
     biases: tuple[str, ...] = ()
+    tied: bool = False
 
     @property
     def attention_scale(self) -> float:
         """What the products of queries and keys are multiplied by."""
         return self.head_dim**-0.5 * self.attention_factor
 
-    def biases_of(self, module: str) -> frozenset[str]:
-        """The parts of a block's module that have a bias: ``query`` of ``attention``."""
-        parts = (bias.rpartition(".") for bias in self.biases)
-        return frozenset(part for owner, _, part in parts if owner == module)
+    @property
+    def query_size(self) -> int:
+        """Elements of all query heads."""
+        return self.heads * self.head_dim
+
+    @property
+    def key_size(self) -> int:
+        """Elements of all key heads, and of all value heads."""
+        return self.kv_heads * self.head_dim
 
     def problems(self) -> Iterator[str]:
         """What no decoder can have, wherever the dimensions were read from.

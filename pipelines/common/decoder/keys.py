@@ -8,12 +8,13 @@ https://github.com/ggml-org/llama.cpp/blob/master/src/llama-arch.cpp
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
 from pipelines.common.checkpoints.checkpoint import Checkpoint, Metadata
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.decoder.numbers import keys
 from pipelines.common.encodings import BF16, F16, F32
 from pipelines.common.errors import ModelFileError, listed, quoted
 
@@ -159,7 +160,11 @@ def check_kind(file: Checkpoint, architecture: str) -> None:
 
 
 def check_keys(
-    file: Checkpoint, architecture: str, config: DecoderConfig, notice: Callable[[str], None]
+    file: Checkpoint,
+    architecture: str,
+    config: DecoderConfig,
+    notice: Callable[[str], None],
+    ignored: Collection[str] = (),
 ) -> None:
     """Checks that nothing in the metadata changes results without being applied.
 
@@ -168,14 +173,16 @@ def check_keys(
         architecture: Prefix of its keys.
         config: What has been read of it.
         notice: Told, in one line each, what is not known and what is assumed.
+        ignored: Keys that the family knowingly leaves aside, without the architecture.
 
     Raises:
         ModelFileError: A key has a value that is not applied, and with which results differ.
     """
     unknown = []
+    known = {key.name for key in keys(type(config)).values()} | set(ignored)
     for key in file.metadata:
         prefix, _, name = key.partition(".")
-        if prefix != architecture:
+        if prefix != architecture or name in known:
             continue
         use = KEYS.get(name)
         if use is None:

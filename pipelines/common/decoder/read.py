@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from typing import TypeVar
+
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.decoder.numbers import own_numbers
 from pipelines.common.decoder.rope_scaling import RopeScaling
 from pipelines.common.errors import ModelFileError
+
+C = TypeVar("C", bound=DecoderConfig)
 
 EMBEDDING = "token_embd.weight"
 """Tensor of the token embedding, whose rows are the vocabulary."""
 
 
-PROJECTIONS = {
-    "attention.query": "attn_q",
-    "attention.key": "attn_k",
-    "attention.value": "attn_v",
-    "attention.output": "attn_output",
-    "feed_forward.gate": "ffn_gate",
-    "feed_forward.up": "ffn_up",
-    "feed_forward.down": "ffn_down",
-}
-"""The matrices of a block: their modules, and what their tensors are called in a file."""
+_BIAS = re.compile(r"blk\.0\.(\w+)\.bias")
 
 _TENSORS_A_BLOCK = 6
 """Fewer than any decoder's block has."""
 
 
-def decoder_config(file: Checkpoint, architecture: str) -> DecoderConfig:
-    """Reads the keys that GGUF specifies for `architecture`.
+def decoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
+    """Reads the keys that GGUF specifies for `architecture`, and those that `kind` adds.
 
     Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
@@ -83,7 +80,7 @@ def decoder_config(file: Checkpoint, architecture: str) -> DecoderConfig:
             f"{file.path}: metadata '{architecture}.attention.scale' is {scale}; expected a"
             " positive number"
         )
-    return DecoderConfig(
+    return kind(
         vocabulary=file.tensors[EMBEDDING].shape[0],
         context_length=context_length,
         hidden_size=hidden_size,
@@ -96,11 +93,9 @@ def decoder_config(file: Checkpoint, architecture: str) -> DecoderConfig:
         rope_base=base,
         interleaved=file.interleaved,
         attention_factor=scaling.magnitude**2 * (scale * head_dim**0.5 if scale else 1.0),
-        biases=tuple(
-            module
-            for module, tensor in PROJECTIONS.items()
-            if f"blk.0.{tensor}.bias" in file.tensors
-        ),
+        biases=tuple(sorted(m[1] for m in map(_BIAS.fullmatch, file.tensors) if m)),
+        tied="output.weight" not in file.tensors,
+        **own_numbers(file, architecture, kind),
     )
 
 

@@ -7,9 +7,9 @@ import hashlib
 import json
 import stat
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -20,6 +20,8 @@ from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.program.external import ALIGNMENT, Place
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.weights import REQUESTS
+
+C = TypeVar("C", bound=DecoderConfig)
 
 FORMAT: Final = 3
 """Version of the folders that this module reads and writes."""
@@ -62,7 +64,7 @@ class Manifest:
         driver: Version of the driver that wrote it.
         pipeline: Name of the pipeline.
         target: Name of the target that the graph is for.
-        config: The decoder's dimensions.
+        config: The decoder's dimensions, by name; a pipeline says which there are.
         frequencies: Rotary angle a position, for each pair of a head's elements.
         activations: See `LoweredGraph.activations`.
         state_bytes: See `LoweredGraph.state_bytes`.
@@ -80,7 +82,7 @@ class Manifest:
     driver: str
     pipeline: str
     target: str
-    config: DecoderConfig
+    config: dict[str, Any]
     frequencies: tuple[float, ...]
     activations: str
     state_bytes: int
@@ -95,6 +97,26 @@ class Manifest:
     def graph(self, model: bytes) -> LoweredGraph:
         """The graph that it describes, given the model itself."""
         return LoweredGraph(model, self.weights, self.state_bytes, self.taken, self.activations)
+
+    def numbers(self, folder: Path, kind: type[C]) -> C:
+        """The decoder's dimensions as a pipeline has them.
+
+        Args:
+            folder: Where the manifest is, for messages.
+            kind: The dataclass of the pipeline's numbers.
+
+        Raises:
+            ModelFileError: They are others than the pipeline's, or contradict something.
+        """
+        try:
+            config = msgspec.convert(self.config, kind)
+            if unknown := sorted(self.config.keys() - {field.name for field in fields(kind)}):
+                raise ValueError(f"config.{unknown[0]} is not known")
+            for problem in _problems_of_config(self, config):
+                raise ValueError(problem)
+        except ValueError as error:  # msgspec's are such
+            raise ModelFileError(f"{folder / MANIFEST} cannot be used: {error}") from error
+        return config
 
     def write(self, folder: Path) -> None:
         """Writes it into a folder.
@@ -209,19 +231,9 @@ def check_digests(folder: Path, manifest: Manifest, names: Collection[str]) -> N
 
 def _problems(manifest: Manifest) -> Iterator[str]:
     """What contradicts something else in a manifest whose types are right."""
-    yield from _problems_of_config(manifest)
     yield from _problems_of_files(manifest)
     if manifest.origin.encoding not in REQUESTS:
         yield f"origin.encoding is {quoted(manifest.origin.encoding)}, which nobody can ask for"
-    config = manifest.config
-    pairs = config.head_dim // 2
-    if len(manifest.frequencies) != pairs or not all(
-        0 < frequency < _LARGEST_FREQUENCY for frequency in manifest.frequencies
-    ):
-        yield f"frequencies are not {pairs} positive numbers below {_LARGEST_FREQUENCY:g}"
-    state = 2 * config.layers * config.kv_heads * config.head_dim
-    if manifest.state_bytes * 8 not in [state * bits for bits in _STATE_ITEM_BITS]:
-        yield f"state_bytes is {manifest.state_bytes}, which does not fit config"
     if len({weight.name for weight in manifest.weights}) != len(manifest.weights):
         yield "two weights have one name"
     for weight in manifest.weights:
@@ -233,13 +245,20 @@ def _problems(manifest: Manifest) -> Iterator[str]:
             yield from _problems_of_place(manifest, weight)
 
 
-def _problems_of_config(manifest: Manifest) -> Iterator[str]:
-    config = manifest.config
+def _problems_of_config(manifest: Manifest, config: DecoderConfig) -> Iterator[str]:
     for problem in config.problems():
         yield f"config: {problem}"
-    # Before a table of that many layers is made.
+    # Before a network of that many layers is made.
     if config.layers > len(manifest.weights):
         yield f"config.layers is {config.layers}, but there are {len(manifest.weights)} weights"
+    pairs = config.head_dim // 2
+    if len(manifest.frequencies) != pairs or not all(
+        0 < frequency < _LARGEST_FREQUENCY for frequency in manifest.frequencies
+    ):
+        yield f"frequencies are not {pairs} positive numbers below {_LARGEST_FREQUENCY:g}"
+    state = 2 * config.layers * config.kv_heads * config.head_dim
+    if manifest.state_bytes * 8 not in [state * bits for bits in _STATE_ITEM_BITS]:
+        yield f"state_bytes is {manifest.state_bytes}, which does not fit config"
 
 
 def _problems_of_files(manifest: Manifest) -> Iterator[str]:

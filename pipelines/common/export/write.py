@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pipelines
@@ -73,7 +73,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
             driver=pipelines.__version__,
             pipeline=deployment.pipeline,
             target=target,
-            config=deployment.config,
+            config=asdict(deployment.config),
             frequencies=tuple(map(float, deployment.frequencies)),
             activations=graph.activations,
             state_bytes=graph.state_bytes,

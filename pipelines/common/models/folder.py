@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from pipelines.common.export.packages import lacks_native, load_packages
 from pipelines.common.files import exists, is_file
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, element_type
 from pipelines.common.models.model import Model
+from pipelines.common.nn.module import Module
 from pipelines.common.program.external import Place
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
@@ -38,8 +40,21 @@ from pipelines.common.text import json_tokenizer
 from pipelines.common.text.tokenizer import check_matches
 from pipelines.common.text_generation import Lookup, ModelOptions
 
-WeightTable = Callable[[DecoderConfig, Collection[str]], list[Weight]]
-"""Makes a pipeline's weight table, see `DecoderPipeline.weights`."""
+
+class Family(Protocol):
+    """The pipeline that runs a folder, see `pipelines.common.models.pipeline.DecoderPipeline`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def numbers(self) -> type[DecoderConfig]:
+        """The dataclass of its networks' dimensions."""
+
+    def build(self, config: DecoderConfig) -> Module:
+        """The network of a config."""
+
 
 _SHAPED_AS_STORED = ("float32", "float16", "bfloat16")
 """Layouts whose tensors have the shape of the weight."""
@@ -47,8 +62,7 @@ _SHAPED_AS_STORED = ("float32", "float16", "bfloat16")
 
 def open_folder(
     folder: Path,
-    pipeline: str,
-    table: WeightTable,
+    family: Family,
     options: ModelOptions,
     registry: Lookup,
     progress: Progress,
@@ -59,8 +73,7 @@ def open_folder(
 
     Args:
         folder: The folder.
-        pipeline: Name of the pipeline that is to run it.
-        table: The weights that its network needs.
+        family: The pipeline that is to run it.
         options: What the user asked for.
         registry: Where targets, op packages and weight formats are looked up.
         progress: Told of what the user should know.
@@ -70,16 +83,19 @@ def open_folder(
         TokenizerError: Its tokenizer, or the one that the user named, cannot be used.
     """
     manifest = read_manifest(folder)
-    if manifest.pipeline != pipeline:
+    if manifest.pipeline != family.name:
         raise ModelFileError(
-            f"{folder} was exported from pipeline {manifest.pipeline!r}; {pipeline} cannot run it"
+            f"{folder} was exported from pipeline {manifest.pipeline!r}; {family.name} cannot run"
+            " it"
         )
+    config = manifest.numbers(folder, family.numbers)
     check_digests(folder, manifest, sorted(manifest.files.keys() - {WEIGHTS}))
-    _check_weights(folder, manifest, table(manifest.config, ()))
+    table = family.build(config).weights()
+    _check_weights(folder, manifest, table)
     tokenizer = json_tokenizer.load(
         options.tokenizer_path or folder / TOKENIZER[0], progress.notice
     )
-    check_matches(tokenizer, manifest.config.vocabulary)
+    check_matches(tokenizer, config.vocabulary)
     if options.encoding not in (manifest.origin.encoding, "auto"):
         progress.notice(
             f"{folder} keeps the encodings of its export, `encoding` {manifest.origin.encoding}"
@@ -93,7 +109,7 @@ def open_folder(
         weights = _referenced(folder, manifest, table, registry, progress, cache)
     return Model(
         pipeline=manifest.pipeline,
-        config=manifest.config,
+        config=config,
         frequencies=np.asarray(manifest.frequencies, np.float32),
         program=ExportedProgram(folder, manifest, weights, cache),
         tokenizer=tokenizer,
@@ -101,17 +117,15 @@ def open_folder(
         registry=registry,
         progress=progress,
         load_packages=lambda: _packages(folder, manifest, options, registry, progress),
-        reopen=lambda new: reopened(new, pipeline, table, options, registry),
+        reopen=lambda new: reopened(new, family, options, registry),
         versions={"exported-by": manifest.driver},
     )
 
 
-def reopened(
-    folder: Path, pipeline: str, table: WeightTable, options: ModelOptions, registry: Lookup
-) -> Model:
+def reopened(folder: Path, family: Family, options: ModelOptions, registry: Lookup) -> Model:
     """Opens a folder that was just exported of a model with those options, see `open_folder`."""
     options = replace(options, model_path=folder, tokenizer_path=None)
-    return open_folder(folder, pipeline, table, options, registry, Progress())
+    return open_folder(folder, family, options, registry, Progress())
 
 
 class StoredWeights:
@@ -256,7 +270,7 @@ def _check_weights(folder: Path, manifest: Manifest, table: Sequence[Weight]) ->
 def _referenced(
     folder: Path,
     manifest: Manifest,
-    table: WeightTable,
+    table: Sequence[Weight],
     registry: Lookup,
     progress: Progress,
     cache: Cache,
@@ -278,6 +292,5 @@ def _referenced(
         fingerprint = file.fingerprint(cache.digests)
     if fingerprint != manifest.origin.fingerprint:
         raise ModelFileError(f"{taken}, which has changed; export the model again")
-    weights = table(manifest.config, file.tensors.keys())
-    check_table(file, weights, ignored=(FACTORS,))
-    return WeightSource(file, weights, manifest.origin.encoding, cache, warn=progress.notice)
+    check_table(file, table, ignored=(FACTORS,))
+    return WeightSource(file, table, manifest.origin.encoding, cache, warn=progress.notice)

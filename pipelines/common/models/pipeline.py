@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
-from pipelines.common.checkpoints.table import Weight, check_table
+from pipelines.common.checkpoints.table import check_table
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.frequencies import FACTORS, frequencies
 from pipelines.common.decoder.keys import check_keys, check_kind
@@ -17,6 +17,7 @@ from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.files import is_folder
 from pipelines.common.models.folder import open_folder, reopened
 from pipelines.common.models.model import Model
+from pipelines.common.nn.module import Module
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
@@ -27,21 +28,24 @@ from pipelines.common.text_generation import Lookup, ModelOptions
 
 @dataclass(frozen=True)
 class DecoderPipeline:
-    """Runs the models of one architecture.
+    """Runs the models of one family.
 
     Attributes:
         name: The pipeline's name.
-        architecture: What the model file calls the architecture (``general.architecture``).
-        network: ``"package.module:function"``; the function makes the torch module of a config. It
-            is imported when a graph has to be built, and not at all when the cache holds it.
-        weights: Makes the weight table from a config and the names of the file's tensors.
+        architectures: What checkpoints call the architectures that it runs
+            (``general.architecture``); their metadata keys begin with that.
+        network: ``"package.module:function"``; the function makes the network of a config.
+        numbers: The dataclass of the network's dimensions: `DecoderConfig`, or one that adds fields
+            made with `pipelines.common.decoder.numbers.key`.
+        ignored: Metadata keys, without the architecture, that change nothing and are not told of.
         bundled: The model file that runs when the user names none.
     """
 
     name: str
-    architecture: str
+    architectures: tuple[str, ...]
     network: str
-    weights: Callable[[DecoderConfig, Collection[str]], list[Weight]]
+    numbers: type[DecoderConfig] = DecoderConfig
+    ignored: tuple[str, ...] = ()
     bundled: Path | None = None
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> Model:
@@ -60,20 +64,21 @@ class DecoderPipeline:
                 " `model_path` Meta-Llama-3-8B.Q4_0.gguf"
             )
         if is_folder(path):
-            return open_folder(path, self.name, self.weights, options, registry, progress)
+            return open_folder(path, self, options, registry, progress)
         file = registry.opener(path)(path)
         architecture = file.metadata.string("general.architecture")
-        if architecture != self.architecture:
+        if architecture not in self.architectures:
             others = registry.pipelines_for(architecture)
             advice = f"use pipeline {' or '.join(others)}" if others else "no pipeline here runs it"
             raise ModelFileError(
                 f"{path}: architecture {quoted(architecture)}; pipeline {self.name} runs"
-                f" {quoted(self.architecture)}; {advice}"
+                f" {', '.join(map(quoted, self.architectures))}; {advice}"
             )
         check_kind(file, architecture)
-        config = decoder_config(file, architecture)
-        check_keys(file, architecture, config, progress.notice)
-        table = self.weights(config, file.tensors.keys())
+        config = decoder_config(file, architecture, self.numbers)
+        check_keys(file, architecture, config, progress.notice, self.ignored)
+        network = self.build(config)
+        table = network.weights()
         check_table(file, table, ignored=(FACTORS,))
         cache = options.cache(progress.notice)
         weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
@@ -86,14 +91,20 @@ class DecoderPipeline:
             pipeline=self.name,
             config=config,
             frequencies=frequencies(config, file, architecture),
-            program=ModuleProgram(self.network, weights, cache, packages.with_rule_for),
+            program=ModuleProgram(self.network, network, weights, cache, packages.with_rule_for),
             tokenizer=tokenizer,
             options=options,
             registry=registry,
             progress=progress,
             load_packages=lambda: packages.of_model(options, progress),
-            reopen=lambda folder: reopened(folder, self.name, self.weights, options, registry),
+            reopen=lambda folder: reopened(folder, self, options, registry),
         )
+
+    def build(self, config: DecoderConfig) -> Module:
+        """The network of a config; imports what it is made of."""
+        module, _, function = self.network.partition(":")
+        network: Module = getattr(importlib.import_module(module), function)(config)
+        return network
 
     def open_tokenizer(
         self, options: ModelOptions, registry: Lookup, progress: Progress

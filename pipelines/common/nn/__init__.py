@@ -1,7 +1,7 @@
 """Layers on the neutral operators: what a decoder's `model.py` is put together from."""
 
 from pipelines.common.nn.decoder import Block, Decoder
-from pipelines.common.nn.layers import Attention, Embedding, Linear, RMSNorm, SwiGLU
+from pipelines.common.nn.layers import Attention, Embedding, Linear, RMSNorm, SwiGLU, projection
 from pipelines.common.nn.module import Module, Parameter, parameter
 from pipelines.common.nn.step import KVState, Step
 
@@ -18,4 +18,5 @@ __all__ = [
     "Step",
     "SwiGLU",
     "parameter",
+    "projection",
 ]

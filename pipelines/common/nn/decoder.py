@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pipelines.common import ops
-from pipelines.common.nn.layers import Embedding, Linear, RMSNorm
+from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.nn.layers import Attention, Embedding, Linear, RMSNorm, SwiGLU
 from pipelines.common.nn.module import Module
 from pipelines.common.nn.step import KVState, Step
 
@@ -18,19 +19,21 @@ class Block(Module):
     """Attention and a feed-forward network, each behind a normalization and beside a residual.
 
     Args:
-        hidden_size: Width of the residual stream.
-        epsilon: Of both normalizations.
-        attention: ``(x, step, state) -> (x, state)``.
-        feed_forward: ``x -> x``.
+        config: The decoder's dimensions.
+        attention: ``(x, step, state) -> (x, state)``; `Attention` if there is no other.
+        feed_forward: ``x -> x``; `SwiGLU` if there is no other.
     """
 
     def __init__(
-        self, hidden_size: int, epsilon: float, attention: Module, feed_forward: Module
+        self,
+        config: DecoderConfig,
+        attention: Module | None = None,
+        feed_forward: Module | None = None,
     ) -> None:
-        self.attention_norm = RMSNorm(hidden_size, epsilon)
-        self.attention = attention
-        self.feed_forward_norm = RMSNorm(hidden_size, epsilon)
-        self.feed_forward = feed_forward
+        self.attention_norm = RMSNorm(config.hidden_size, config.norm_epsilon, "attn_norm")
+        self.attention = attention or Attention(config)
+        self.feed_forward_norm = RMSNorm(config.hidden_size, config.norm_epsilon, "ffn_norm")
+        self.feed_forward = feed_forward or SwiGLU(config)
 
     def forward(self, x: Tensor, step: Step, state: KVState) -> tuple[Tensor, KVState]:
         """``[batch, sequence, hidden_size]`` in and out, with the layer's new KV state."""
@@ -43,19 +46,18 @@ class Decoder(Module):
     """Token ids to logits, over a KV state a block.
 
     Args:
-        vocabulary: Rows of the embedding and of the output matrix.
-        hidden_size: Width of the residual stream.
-        epsilon: Of the last normalization.
+        config: The decoder's dimensions.
         blocks: The layers, each like `Block`.
     """
 
-    def __init__(
-        self, vocabulary: int, hidden_size: int, epsilon: float, blocks: Iterable[Module]
-    ) -> None:
-        self.embedding = Embedding(vocabulary, hidden_size)
+    def __init__(self, config: DecoderConfig, blocks: Iterable[Module]) -> None:
+        self.embedding = Embedding(config.vocabulary, config.hidden_size)
         self.layers = list(blocks)
-        self.norm = RMSNorm(hidden_size, epsilon)
-        self.head = Linear(hidden_size, vocabulary)
+        for number, layer in enumerate(self.layers):
+            layer.prefix = f"blk.{number}."
+        self.norm = RMSNorm(config.hidden_size, config.norm_epsilon, "output_norm")
+        head = "token_embd" if config.tied else "output"
+        self.head = Linear(config.hidden_size, config.vocabulary, head, kind="head")
 
     def forward(
         self,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from pipelines.common import ops
+from pipelines.common.checkpoints.table import Kind
+from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.nn.module import Module, parameter
 from pipelines.common.nn.step import KVState, Step
 
@@ -14,11 +15,29 @@ if TYPE_CHECKING:
 
 
 class Linear(Module):
-    """``y = x Wᵀ``, plus a bias if there is one: ``[..., inputs]`` to ``[..., outputs]``."""
+    """``y = x Wᵀ``, plus a bias if there is one: ``[..., inputs]`` to ``[..., outputs]``.
 
-    def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
-        self.weight = parameter(outputs, inputs)
-        self.bias = parameter(outputs) if bias else None
+    Args:
+        inputs: Width of what comes in.
+        outputs: Width of what goes out.
+        tensor: Name of its tensors without ``.weight`` and ``.bias``.
+        bias: Whether it has a bias.
+        kind: ``head`` for the output matrix, which keeps more bits than others.
+        rows: The rows of the tensors that it is, where these are of several matrices.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        tensor: str,
+        *,
+        bias: bool = False,
+        kind: Kind = "linear",
+        rows: tuple[int, int] | None = None,
+    ) -> None:
+        self.weight = parameter(outputs, inputs, tensor=f"{tensor}.weight", kind=kind, rows=rows)
+        self.bias = parameter(outputs, tensor=f"{tensor}.bias", rows=rows) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiplies, and adds the bias."""
@@ -29,8 +48,8 @@ class Linear(Module):
 class Embedding(Module):
     """Token ids ``[batch, sequence]`` to vectors ``[batch, sequence, width]``."""
 
-    def __init__(self, rows: int, width: int) -> None:
-        self.weight = parameter(rows, width)
+    def __init__(self, rows: int, width: int, tensor: str = "token_embd") -> None:
+        self.weight = parameter(rows, width, tensor=f"{tensor}.weight", kind="embedding")
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Looks up."""
@@ -40,8 +59,8 @@ class Embedding(Module):
 class RMSNorm(Module):
     """Scales vectors of `width` elements to a root mean square of one, then by a learned weight."""
 
-    def __init__(self, width: int, epsilon: float) -> None:
-        self.weight = parameter(width)
+    def __init__(self, width: int, epsilon: float, tensor: str) -> None:
+        self.weight = parameter(width, tensor=f"{tensor}.weight")
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,37 +71,21 @@ class RMSNorm(Module):
 class Attention(Module):
     """Grouped-query self-attention with rotary positions.
 
-    A decoder that treats queries and keys before their rotation overrides `prepare`.
+    A decoder that treats queries and keys before their rotation overrides `prepare`; one whose
+    projections are parts of one tensor assigns others.
 
     Args:
-        hidden_size: Width of what comes in and goes out.
-        heads: Query heads.
-        kv_heads: Key and value heads; each serves ``heads / kv_heads`` query heads.
-        head_dim: Elements of one head.
-        scale: What the products of queries and keys are multiplied by.
-        interleaved: Which elements a rotation pairs, see `pipelines.common.ops.rope`.
-        biases: Which of ``query``, ``key``, ``value`` and ``output`` have a bias.
+        config: The decoder's dimensions.
     """
 
-    def __init__(
-        self,
-        hidden_size: int,
-        heads: int,
-        kv_heads: int,
-        head_dim: int,
-        *,
-        scale: float,
-        interleaved: bool,
-        biases: Collection[str] = (),
-    ) -> None:
-        queries, keys = heads * head_dim, kv_heads * head_dim
-        self.query = Linear(hidden_size, queries, bias="query" in biases)
-        self.key = Linear(hidden_size, keys, bias="key" in biases)
-        self.value = Linear(hidden_size, keys, bias="value" in biases)
-        self.output = Linear(queries, hidden_size, bias="output" in biases)
-        self.head_dim = head_dim
-        self.scale = scale
-        self.interleaved = interleaved
+    def __init__(self, config: DecoderConfig) -> None:
+        self.query = projection(config, "attn_q", config.hidden_size, config.query_size)
+        self.key = projection(config, "attn_k", config.hidden_size, config.key_size)
+        self.value = projection(config, "attn_v", config.hidden_size, config.key_size)
+        self.output = projection(config, "attn_output", config.query_size, config.hidden_size)
+        self.head_dim = config.head_dim
+        self.scale = config.attention_scale
+        self.interleaved = config.interleaved
 
     def prepare(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """What happens to queries and keys between projection and rotation: here, nothing."""
@@ -112,18 +115,33 @@ class SwiGLU(Module):
     """Gated feed-forward network (Shazeer 2020, arXiv:2002.05202).
 
     Args:
-        hidden_size: Width of what comes in and goes out.
-        intermediate_size: Width inside.
-        biases: Which of ``gate``, ``up`` and ``down`` have a bias.
+        config: The decoder's dimensions.
     """
 
-    def __init__(
-        self, hidden_size: int, intermediate_size: int, *, biases: Collection[str] = ()
-    ) -> None:
-        self.gate = Linear(hidden_size, intermediate_size, bias="gate" in biases)
-        self.up = Linear(hidden_size, intermediate_size, bias="up" in biases)
-        self.down = Linear(intermediate_size, hidden_size, bias="down" in biases)
+    def __init__(self, config: DecoderConfig) -> None:
+        self.gate = projection(config, "ffn_gate", config.hidden_size, config.intermediate_size)
+        self.up = projection(config, "ffn_up", config.hidden_size, config.intermediate_size)
+        self.down = projection(config, "ffn_down", config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transforms each vector of ``[..., hidden_size]`` by itself."""
         return self.down(ops.silu(self.gate(x)) * self.up(x))
+
+
+def projection(
+    config: DecoderConfig,
+    tensor: str,
+    inputs: int,
+    outputs: int,
+    rows: tuple[int, int] | None = None,
+) -> Linear:
+    """A matrix of a layer, with a bias if the checkpoint has one for it.
+
+    Args:
+        config: The decoder's dimensions.
+        tensor: See `Linear`.
+        inputs: See `Linear`.
+        outputs: See `Linear`.
+        rows: See `Linear`.
+    """
+    return Linear(inputs, outputs, tensor, bias=tensor in config.biases, rows=rows)

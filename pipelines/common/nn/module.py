@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+
+from pipelines.common.checkpoints.table import Kind, Weight
 
 M = TypeVar("M", bound="Module")
 
@@ -21,18 +23,33 @@ class Parameter:
 
     Attributes:
         shape: Its dimensions, outermost first.
+        tensor: What a checkpoint calls it, behind the `Module.prefix` of all that it is in.
+        kind: How it is used, see `pipelines.common.checkpoints.table.Kind`.
+        rows: The rows of that tensor that it is, from the first to the one after the last; None for
+            all.
     """
 
     shape: tuple[int, ...]
+    tensor: str
+    kind: Kind
+    rows: tuple[int, int] | None = None
 
 
-def parameter(*shape: int) -> Any:
+def parameter(
+    *shape: int, tensor: str, kind: Kind = "vector", rows: tuple[int, int] | None = None
+) -> Any:
     """A `Parameter`, to be assigned to an attribute of a module, which is a tensor when it runs."""
-    return Parameter(shape)
+    return Parameter(shape, tensor, kind, rows)
 
 
 class Module:
-    """A part of a network, or all of it; `forward` says what it computes."""
+    """A part of a network, or all of it; `forward` says what it computes.
+
+    Attributes:
+        prefix: What the names of its tensors begin with: ``blk.0.`` in a layer.
+    """
+
+    prefix: str = ""
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Calls `forward`."""
@@ -41,7 +58,14 @@ class Module:
 
     def parameters(self) -> dict[str, Parameter]:
         """Its parameters and those of the modules in it, by name: ``layers.0.attention.query``."""
-        return dict(_parameters(self, ""))
+        return dict(_parameters(self, "", ""))
+
+    def weights(self) -> list[Weight]:
+        """The weight table: which tensor of a checkpoint fills which parameter."""
+        return [
+            Weight(name, each.tensor, each.shape, each.kind, each.rows)
+            for name, each in self.parameters().items()
+        ]
 
     def bind(self: M, values: Mapping[str, Any]) -> M:
         """A copy that computes with values.
@@ -56,12 +80,14 @@ class Module:
         return bound
 
 
-def _parameters(item: Any, name: str) -> Iterator[tuple[str, Parameter]]:
+def _parameters(item: Any, name: str, tensor: str) -> Iterator[tuple[str, Parameter]]:
     if isinstance(item, Parameter):
-        yield name, item
+        yield name, replace(item, tensor=tensor + item.tensor)
+    if isinstance(item, Module):
+        tensor += item.prefix
     prefix = f"{name}." if name else ""
     for part, held in _parts(item):
-        yield from _parameters(held, prefix + part)
+        yield from _parameters(held, prefix + part, tensor)
 
 
 def _bound(item: Any, name: str, values: Mapping[str, Any]) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.common.cache import Cache
-from pipelines.common.errors import LoweringError, NoRuleError, PluginError, listed
+from pipelines.common.errors import LoweringError, NoRuleError
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.nn.module import Module
 from pipelines.common.program.origin import Origin
@@ -24,7 +23,8 @@ class ModuleProgram:
     """Implements `pipelines.common.program.target.Program`.
 
     Attributes:
-        function: ``"package.module:function"``; the function makes the network of a config.
+        function: ``"package.module:function"``, which has made the network.
+        network: The network.
         weights: The weights, each in the encoding that it is to run in.
         cache: Where lowered graphs are kept.
         packages_with: Names of the op packages that have a rule for an operator, with the targets
@@ -33,6 +33,7 @@ class ModuleProgram:
     """
 
     function: str
+    network: Module
     weights: WeightSource
     cache: Cache
     packages_with: Callable[[str], Mapping[str, Sequence[str]]]
@@ -79,21 +80,12 @@ class ModuleProgram:
         """See `Program.tensors`."""
         return make_tensors(self.weights, graph.weights, layouts, packages)
 
-    def make(self, deployment: Deployment) -> Module:
-        """The decoder's network; imports whatever it is made of.
+    def declared(self, deployment: Deployment) -> Module:
+        """The network, whose operators are declared: it can be written down, or run.
 
         Raises:
-            OpPackageError: An op package cannot declare its operators, or the network uses one that
-                no package declares.
-            PluginError: The network has other parameters than there are weights.
+            OpPackageError: An op package cannot declare its operators.
         """
         for package in deployment.packages:
             package.declare_operators()
-        module, _, function = self.function.partition(":")
-        network: Module = getattr(importlib.import_module(module), function)(deployment.config)
-        if differing := sorted(network.parameters().keys() ^ self.weights.encodings.keys()):
-            raise PluginError(
-                f"the network of {self.function} and the weight table of pipeline"
-                f" {deployment.pipeline} do not agree about {listed(differing)}"
-            )
-        return network
+        return self.network

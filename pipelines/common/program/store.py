@@ -49,7 +49,7 @@ class Buildable(Protocol):
 
     @property
     def function(self) -> str:
-        """``"package.module:function"``, which makes the network of a config."""
+        """``"package.module:function"``, which has made the network."""
 
     @property
     def weights(self) -> WeightSource:
@@ -59,8 +59,8 @@ class Buildable(Protocol):
     def cache(self) -> Cache:
         """Where graphs are kept."""
 
-    def make(self, deployment: Deployment) -> Module:
-        """The network."""
+    def declared(self, deployment: Deployment) -> Module:
+        """The network, whose operators are declared."""
 
 
 def lowered_graph(
@@ -129,7 +129,7 @@ def neutral_graph(network: Buildable, deployment: Deployment) -> ir.Model:
     with deployment.progress.phase("build", "building the graph"):
         from pipelines.common.graph.build import build
 
-        return build(network.make(deployment), deployment.config)
+        return build(network.declared(deployment), deployment.config)
 
 
 def describe(graph: LoweredGraph) -> dict[str, Any]:

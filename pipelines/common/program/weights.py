@@ -59,10 +59,11 @@ def run_encoding(requested: str, kind: Kind, stored: Encoding) -> Encoding:
 
 
 class _Run(NamedTuple):
-    """A tensor and what it runs in; tied weights are two parameters with one of these."""
+    """Rows of a tensor, or elements of a vector, and what they run in; tied weights share one."""
 
     tensor: str
     encoding: Encoding
+    rows: tuple[int, int]
 
 
 class WeightSource:
@@ -152,7 +153,7 @@ class WeightSource:
         """A weight's bytes in the encoding it runs in, shape ``[rows, row_bytes]``."""
         run = self._run(parameter)
         if run.encoding == self.stored(parameter):
-            return self._file.raw(run.tensor)
+            return self._stored_rows(run)
         if run.encoding == F32:
             return self._decode(run).view(np.uint8)
         return self._converted_rows(run)
@@ -185,13 +186,26 @@ class WeightSource:
         return digest(self._file.fingerprint(self._cache.digests), version("gguf"), *code)
 
     def _run(self, parameter: str) -> _Run:
-        return _Run(self._weights[parameter].tensor, self.encodings[parameter])
+        weight = self._weights[parameter]
+        rows = weight.rows or (0, weight.shape[0])
+        return _Run(weight.tensor, self.encodings[parameter], rows)
 
     def _row_bytes(self, run: _Run) -> int:
         return run.encoding.row_bytes(self._file.tensors[run.tensor].row_length)
 
     def _nbytes(self, run: _Run) -> int:
-        return self._file.tensors[run.tensor].rows * self._row_bytes(run)
+        count = run.rows[1] - run.rows[0]
+        if len(self._file.tensors[run.tensor].shape) == 1:
+            return run.encoding.row_bytes(count)
+        return count * self._row_bytes(run)
+
+    def _stored_rows(self, run: _Run) -> NDArray[np.uint8]:
+        """Bytes as the file has them, ``[rows, row_bytes]``; a vector is one row."""
+        raw, (first, last) = self._file.raw(run.tensor), run.rows
+        if len(raw) > 1:
+            return raw[first:last]
+        size = raw.shape[1] // self._file.tensors[run.tensor].row_length  # of an element
+        return raw[:, first * size : last * size] if size else raw
 
     def _check_rows(self, run: _Run) -> None:
         k = self._file.tensors[run.tensor].row_length
@@ -210,7 +224,7 @@ class WeightSource:
             if run in self._conversions:
                 values = dequantize(run.encoding, self._converted_rows(run))
             else:
-                values = dequantize(stored, self._file.raw(run.tensor))
+                values = dequantize(stored, self._stored_rows(run))
             if stored != F32:
                 self._release(run)
             self._decoded[run] = values
@@ -236,7 +250,7 @@ class WeightSource:
         origin = self._origin
         key = digest(
             origin,
-            {"conversions": [[run.tensor, run.encoding.name] for run in self._conversions]},
+            {"conversions": [[*map(str, run)] for run in self._conversions]},
         )
         try:
             folder = self._cache.get("weights", key) or self._store_converted(key, origin)
@@ -285,14 +299,14 @@ class WeightSource:
         self, run: _Run, start: int, store: Callable[[NDArray[np.uint8], int], None]
     ) -> None:
         tensor = self._file.tensors[run.tensor]
-        raw = self._file.raw(run.tensor)
+        raw = self._stored_rows(run)
         row_bytes = self._row_bytes(run)
 
         def work(chunk: slice) -> None:
             rows = convert_rows(tensor.encoding, run.encoding, raw[chunk])
             store(rows, start + chunk.start * row_bytes)
 
-        for_row_chunks(tensor.rows, tensor.row_length, work)
+        for_row_chunks(len(raw), tensor.row_length, work)
 
 
 def _notice(requested: str, matrices: Sequence[tuple[Encoding, Encoding]]) -> str | None:

@@ -57,8 +57,7 @@ class TorchTarget:
             )
         # What torch chooses knows nothing of the time that a control group grants.
         torch.set_num_threads(deployment.threads or min(torch.get_num_threads(), cores()))
-        with deployment.progress.phase("build", "building the network"):
-            network = deployment.program.make(deployment)
+        network = deployment.program.declared(deployment)
         parameters = network.parameters()
         weight_bytes = 4 * sum(math.prod(parameter.shape) for parameter in parameters.values())
         available = (
