@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.nn import Attention, Block, Decoder, RMSNorm
+from pipelines.plugin import DecoderConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class QKNormAttention(Attention):
+class QKNormAttention(nn.Attention):
     """Attention that normalizes each head of queries and keys."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config)
-        self.query_norm = RMSNorm(config.head_dim, config.norm_epsilon, "attn_q_norm")
-        self.key_norm = RMSNorm(config.head_dim, config.norm_epsilon, "attn_k_norm")
+        self.query_norm = nn.RMSNorm(config.head_dim, config.norm_epsilon, "attn_q_norm")
+        self.key_norm = nn.RMSNorm(config.head_dim, config.norm_epsilon, "attn_k_norm")
 
     def prepare(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Normalizes ``[batch, sequence, heads * head_dim]`` over each head."""
@@ -28,7 +27,7 @@ class QKNormAttention(Attention):
         )
 
 
-def build(config: DecoderConfig) -> Decoder:
+def build(config: DecoderConfig) -> nn.Decoder:
     """Llama's layers with that attention."""
-    blocks = [Block(config, QKNormAttention(config)) for _ in range(config.layers)]
-    return Decoder(config, blocks)
+    blocks = [nn.Block(config, QKNormAttention(config)) for _ in range(config.layers)]
+    return nn.Decoder(config, blocks)

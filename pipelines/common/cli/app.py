@@ -85,6 +85,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.command("run", cls=Command)(generate.generate)
 app.command("list", cls=Command)(listing.list_all)
 app.command("targets", cls=Command)(targets.list_targets)
 app.command("inspect", cls=Command)(inspect.inspect)

@@ -1,8 +1,10 @@
-"""The command of a text-generation pipeline, which all of them share."""
+"""Generating text: the command that all pipelines share, and ``run``, which finds the pipeline."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.main import get_command
@@ -10,43 +12,107 @@ from typer.main import get_command
 from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
-from pipelines.common.cli.generate_options import BatchOptions, PromptOptions, TextOptions
-from pipelines.common.cli.grouping import grouped_options
+from pipelines.common.cli.generate_options import (
+    BatchOptions,
+    PromptOptions,
+    ReportOptions,
+    TextOptions,
+)
+from pipelines.common.cli.grouping import Without, grouped_options
 from pipelines.common.cli.offline import told_to_store
-from pipelines.common.cli.options import ModelChoice, Quiet, Verbose
-from pipelines.common.errors import UsageError
+from pipelines.common.cli.options import ModelChoice, path_of
+from pipelines.common.errors import ModelFileError, UsageError, quoted
+from pipelines.common.files import is_folder
 from pipelines.common.registry.hookspecs import PipelineRecord
+
+if TYPE_CHECKING:
+    from pipelines.common.registry.registry import Registry
 
 
 def command(record: PipelineRecord) -> Command:
     """The sub-command of a pipeline."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(record.name, help=record.summary, cls=Command)(_generate)
+    app.command(record.name, help=record.summary, cls=Command)(_generate_with)
     made = get_command(app)
     assert isinstance(made, Command)
     return made
 
 
 @grouped_options
-def _generate(
+def _generate_with(
     ctx: typer.Context,
     prompts: PromptOptions,
     batch: BatchOptions,
-    *,
-    no_special_tokens: Annotated[
-        bool, typer.Option("--no-special-tokens", help="Take control tokens in the prompt as text.")
-    ] = False,
     model: ModelChoice,
     text: TextOptions,
-    num_warmups: Annotated[
-        int, typer.Option(min=0, help="Runs of the prompt and one step before the timed one.")
-    ] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON record instead of the text.")
-    ] = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    report: ReportOptions,
 ) -> None:
+    assert ctx.info_name is not None
+    _generate(registry_of(ctx), ctx.info_name, prompts, batch, model, text, report)
+
+
+@grouped_options
+def generate(
+    ctx: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of("MODEL"), metavar="MODEL", help="Model file or exported folder."
+        ),
+    ],
+    prompts: PromptOptions,
+    batch: BatchOptions,
+    model: Annotated[ModelChoice, Without("model_path")],
+    text: TextOptions,
+    report: ReportOptions,
+) -> None:
+    """Run a model with the pipeline that it is for.
+
+    A file says what its architecture is, and a folder which pipeline has exported it.
+    """
+    registry = registry_of(ctx)
+    chosen = replace(model, model_path=path)
+    _generate(registry, _pipeline_for(path, registry), prompts, batch, chosen, text, report)
+
+
+def _pipeline_for(path: Path, registry: Registry) -> str:
+    """The pipeline that a model is for.
+
+    Raises:
+        ModelFileError: There is none, or the model cannot be read.
+        UsageError: There are several.
+    """
+    from pipelines.common.export.manifest import read_manifest
+
+    if is_folder(path):
+        return read_manifest(path).pipeline
+    architecture = registry.opener(path)(path).metadata.string("general.architecture")
+    names = registry.pipelines_for(architecture)
+    if not names:
+        known = (entry.record.architectures for entry in registry.pipelines.values())
+        there = ", ".join(sorted(name for names in known for name in names))
+        raise ModelFileError(
+            f"{path}: no pipeline here runs architecture {quoted(architecture)}; there are some for"
+            f" {there}, and a plugin can bring another"
+        )
+    if len(names) > 1:
+        raise UsageError(
+            f"{path}: pipelines {' and '.join(names)} run architecture {quoted(architecture)}; name"
+            f" one: {names[0]} `model_path` {path}"
+        )
+    return names[0]
+
+
+def _generate(
+    registry: Registry,
+    name: str,
+    prompts: PromptOptions,
+    batch: BatchOptions,
+    model: ModelChoice,
+    text: TextOptions,
+    report: ReportOptions,
+) -> None:
+    """Runs a pipeline on one prompt, or on a batch of them."""
     # NumPy and the tokenizers are imported here, out of the way of --help and list.
     from pipelines.common.cli.run import Generation, run
     from pipelines.common.export.manifest import target_for
@@ -54,40 +120,40 @@ def _generate(
 
     texts = prompts.read()
     defaults = text.defaults()
-    registry = registry_of(ctx)
-    progress = ConsoleProgress(quiet=quiet, verbose=verbose)
+    progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
     target = target_for(model.model_path, model.target, registry.targets)
     options = model.options(choose(registry, target, model.device_id, progress))
-    assert ctx.info_name is not None
-    pipeline = registry.load_pipeline(ctx.info_name)
+    pipeline = registry.load_pipeline(name)
     if len(texts) == 1 and not batch.asked_for:
         asked = Generation(
             defaults.request(texts[0]),
-            special_tokens=not no_special_tokens,
+            special_tokens=not prompts.no_special_tokens,
             max_length=text.max_length,
-            num_warmups=num_warmups,
+            num_warmups=report.num_warmups,
         )
-        with told_to_store(ctx.info_name, options):
+        with told_to_store(name, options):
             opened = pipeline.open(options, registry, progress)
-            sequence = run(opened, asked, progress, as_json=as_json, figures=not quiet)
+            sequence = run(
+                opened, asked, progress, as_json=report.as_json, figures=not report.quiet
+            )
         if sequence.finish_reason == "interrupted":
             raise typer.Exit(130)
         return
 
     from pipelines.common.cli.batch import BatchRequest, run_batch
 
-    if num_warmups:
+    if report.num_warmups:
         raise UsageError("--num-warmups is for a single prompt; leave it out of a batch")
     request = BatchRequest(
-        pipeline=ctx.info_name,
+        pipeline=name,
         texts=texts * (batch.batch_size or 1) if len(texts) == 1 else texts,
         prompts_file=prompts.prompts_file,
         options=batch,
         defaults=defaults,
         seed=text.asked_seed,
-        special_tokens=not no_special_tokens,
+        special_tokens=not prompts.no_special_tokens,
         max_length=text.max_length,
-        as_json=as_json,
+        as_json=report.as_json,
     )
-    with told_to_store(ctx.info_name, options):
+    with told_to_store(name, options):
         run_batch(lambda: pipeline.open(options, registry, progress), request, progress)

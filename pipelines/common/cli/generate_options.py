@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.common.cli.options import path_of
+from pipelines.common.cli.options import Quiet, Verbose, path_of
 from pipelines.common.cli.prompt import DEFAULT_PROMPT, read_prompts
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class PromptOptions:
             help="A batch of prompts: JSON Lines, or text with one a line; '-' reads stdin.",
         ),
     ] = None
+
+    no_special_tokens: Annotated[
+        bool, typer.Option("--no-special-tokens", help="Take control tokens in the prompt as text.")
+    ] = False
 
     def read(self) -> tuple[str, ...]:
         """The prompts, see `read_prompts`."""
@@ -141,3 +145,17 @@ class TextOptions:
             seed=secrets.randbits(32) if self.asked_seed is None else self.asked_seed,
         )
         return Defaults(sampling, self.max_new_tokens, tuple(self.stop or ()))
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is timed, and what is told of a run."""
+
+    num_warmups: Annotated[
+        int, typer.Option(min=0, help="Runs of the prompt and one step before the timed one.")
+    ] = 0
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON record instead of the text.")
+    ] = False
+    quiet: Quiet = False
+    verbose: Verbose = False

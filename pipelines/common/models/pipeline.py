@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
@@ -13,7 +17,7 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.frequencies import FACTORS, frequencies
 from pipelines.common.decoder.keys import check_keys, check_kind
 from pipelines.common.decoder.read import decoder_config
-from pipelines.common.errors import ModelFileError, UsageError, quoted
+from pipelines.common.errors import ModelFileError, PluginError, UsageError, quoted
 from pipelines.common.files import is_folder
 from pipelines.common.models.folder import open_folder, reopened
 from pipelines.common.models.model import Model
@@ -34,9 +38,9 @@ class DecoderPipeline:
         name: The pipeline's name.
         architectures: What checkpoints call the architectures that it runs
             (``general.architecture``); their metadata keys begin with that.
-        network: ``"package.module:function"``; the function makes the network of a config.
-        numbers: The dataclass of the network's dimensions: `DecoderConfig`, or one that adds fields
-            made with `pipelines.common.decoder.numbers.key`.
+        network: ``"package.module:function"``; the function makes the network of a config. Its
+            parameter is annotated with the dataclass of that: `DecoderConfig`, or one that adds
+            fields made with `pipelines.common.decoder.numbers.key`.
         ignored: Metadata keys, without the architecture, that change nothing and are not told of.
         bundled: The model file that runs when the user names none.
     """
@@ -44,7 +48,6 @@ class DecoderPipeline:
     name: str
     architectures: tuple[str, ...]
     network: str
-    numbers: type[DecoderConfig] = DecoderConfig
     ignored: tuple[str, ...] = ()
     bundled: Path | None = None
 
@@ -100,11 +103,34 @@ class DecoderPipeline:
             reopen=lambda folder: reopened(folder, self, options, registry),
         )
 
+    @property
+    def numbers(self) -> type[DecoderConfig]:
+        """The dataclass of the network's dimensions.
+
+        Raises:
+            PluginError: The network's function is not annotated with one.
+        """
+        parameters = inspect.signature(self._function).parameters.values()
+        kind = next((parameter.annotation for parameter in parameters), None)
+        if isinstance(kind, str):
+            kind = vars(inspect.getmodule(self._function)).get(kind)
+        if not (isinstance(kind, type) and issubclass(kind, DecoderConfig)):
+            raise PluginError(
+                f"the function {self.network} has no parameter that is annotated with"
+                " DecoderConfig, or a class of that; expected one, which is the config"
+            )
+        return kind
+
     def build(self, config: DecoderConfig) -> Module:
         """The network of a config; imports what it is made of."""
-        module, _, function = self.network.partition(":")
-        network: Module = getattr(importlib.import_module(module), function)(config)
+        network: Module = self._function(config)
         return network
+
+    @cached_property
+    def _function(self) -> Callable[..., Any]:
+        module, _, function = self.network.partition(":")
+        made: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        return made
 
     def open_tokenizer(
         self, options: ModelOptions, registry: Lookup, progress: Progress

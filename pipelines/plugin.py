@@ -1,0 +1,109 @@
+"""What the author of a plugin imports; a family of decoders needs nothing else.
+
+Only what hooks and their records need is imported with this module, which is read at every start of
+the driver. The rest (`nn`, `ops`, `DecoderConfig`, `key`, rules) is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pipelines.common.errors import ModelFileError, PipelineError, PluginError, UsageError
+from pipelines.common.registry.hookspecs import (
+    OpPackageRecord,
+    PipelineRecord,
+    TargetRecord,
+    WeightFormatRecord,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from pipelines.common import nn, ops
+    from pipelines.common.decoder.config import DecoderConfig
+    from pipelines.common.decoder.numbers import key
+    from pipelines.common.graph import patterns
+    from pipelines.common.graph.rules import Rule
+    from pipelines.common.models.pipeline import DecoderPipeline
+    from pipelines.common.ops import Spec, neutral_operator
+    from pipelines.common.program.package import OpPackage
+
+API_VERSION: Final = 1
+"""Of this module; it grows when something that plugins use is taken away or means another thing."""
+
+_LAZY: Final = {
+    "nn": "pipelines.common.nn",
+    "ops": "pipelines.common.ops",
+    "patterns": "pipelines.common.graph.patterns",
+    "DecoderConfig": "pipelines.common.decoder.config:DecoderConfig",
+    "DecoderPipeline": "pipelines.common.models.pipeline:DecoderPipeline",
+    "OpPackage": "pipelines.common.program.package:OpPackage",
+    "Rule": "pipelines.common.graph.rules:Rule",
+    "Spec": "pipelines.common.ops:Spec",
+    "key": "pipelines.common.decoder.numbers:key",
+    "neutral_operator": "pipelines.common.ops:neutral_operator",
+}
+
+__all__ = [
+    "API_VERSION",
+    "DecoderConfig",
+    "DecoderPipeline",
+    "ModelFileError",
+    "OpPackage",
+    "OpPackageRecord",
+    "PipelineError",
+    "PipelineRecord",
+    "PluginError",
+    "Rule",
+    "Spec",
+    "TargetRecord",
+    "UsageError",
+    "WeightFormatRecord",
+    "decoder",
+    "hookimpl",
+    "key",
+    "neutral_operator",
+    "nn",
+    "ops",
+    "patterns",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__} has no {name}; it has {', '.join(__all__)}")
+    module, _, attribute = _LAZY[name].partition(":")
+    loaded = importlib.import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
+
+
+def decoder(
+    name: str,
+    summary: str,
+    *,
+    architectures: tuple[str, ...],
+    network: str,
+    ignored: tuple[str, ...] = (),
+    bundled: Path | None = None,
+) -> PipelineRecord:
+    """The record of a pipeline for a family of decoders.
+
+    Args:
+        name: Its name, which becomes a command.
+        summary: One line for lists and help.
+        architectures: What model files call the architectures that it runs.
+        network: ``"package.module:function"``: the function makes the network, a module of
+            `pipelines.plugin.nn`, of the decoder's dimensions. Its parameter is annotated with
+            their dataclass: `DecoderConfig`, or one of the family's own that adds fields with
+            `key`.
+        ignored: Metadata keys, without the architecture, that change nothing and are not told of.
+        bundled: The model file that runs when the user names none.
+    """
+
+    def load() -> DecoderPipeline:
+        from pipelines.common.models.pipeline import DecoderPipeline
+
+        return DecoderPipeline(name, architectures, network, ignored, bundled)
+
+    return PipelineRecord(name, summary, load, architectures)
