@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.plugin import DecoderConfig
+from pipelines.plugin import DecoderConfig, nn
 
 if TYPE_CHECKING:
     from torch import Tensor
