@@ -1,7 +1,15 @@
 """Layers on the neutral operators: what a decoder's `model.py` is put together from."""
 
 from pipelines.common.nn.decoder import Block, Decoder
-from pipelines.common.nn.layers import Attention, Embedding, Linear, RMSNorm, SwiGLU, projection
+from pipelines.common.nn.layers import (
+    Attention,
+    Embedding,
+    Linear,
+    RMSNorm,
+    SwiGLU,
+    fused,
+    projection,
+)
 from pipelines.common.nn.module import Module, Parameter, parameter
 from pipelines.common.nn.step import KVState, Step
 
@@ -17,6 +25,7 @@ __all__ = [
     "RMSNorm",
     "Step",
     "SwiGLU",
+    "fused",
     "parameter",
     "projection",
 ]

@@ -38,8 +38,12 @@ class Block(Module):
     def forward(self, x: Tensor, step: Step, state: KVState) -> tuple[Tensor, KVState]:
         """``[batch, sequence, hidden_size]`` in and out, with the layer's new KV state."""
         attended, state = self.attention(self.attention_norm(x), step, state)
-        x = x + attended
-        return x + self.feed_forward(self.feed_forward_norm(x)), state
+        x = self.add(x, attended)
+        return self.add(x, self.feed_forward(self.feed_forward_norm(x))), state
+
+    def add(self, x: Tensor, made: Tensor) -> Tensor:
+        """Adds what a half of the layer has made to what came in."""
+        return x + made
 
 
 class Decoder(Module):
@@ -86,10 +90,20 @@ class Decoder(Module):
             Logits ``[batch, wanted, vocabulary]``, and the new state.
         """
         step = Step(past, total, cos, sin)
-        x = self.embedding(tokens)
+        x = self.embed(tokens)
         states = []
         for layer, key, value in zip(self.layers, keys, values, strict=True):
             x, state = layer(x, step, KVState(key, value))
             states.append(state)
-        logits = self.head(self.norm(ops.select(x, wanted)))
+        logits = self.logits(ops.select(x, wanted))
         return logits, [state.key for state in states], [state.value for state in states]
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The vectors of tokens, ``[batch, sequence, hidden_size]``."""
+        vectors: Tensor = self.embedding(tokens)
+        return vectors
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The logits of vectors ``[batch, wanted, hidden_size]``."""
+        logits: Tensor = self.head(self.norm(x))
+        return logits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pipelines.common import ops
@@ -145,3 +147,19 @@ def projection(
         rows: See `Linear`.
     """
     return Linear(inputs, outputs, tensor, bias=tensor in config.biases, rows=rows)
+
+
+def fused(config: DecoderConfig, tensor: str, inputs: int, outputs: Sequence[int]) -> list[Linear]:
+    """Matrices of a layer that are one tensor in a checkpoint, the rows of one after the other's.
+
+    Args:
+        config: The decoder's dimensions.
+        tensor: See `Linear`.
+        inputs: Width of what comes in.
+        outputs: Width of what goes out, of each matrix.
+    """
+    ends = list(accumulate(outputs))
+    return [
+        projection(config, tensor, inputs, size, (end - size, end))
+        for size, end in zip(outputs, ends, strict=True)
+    ]

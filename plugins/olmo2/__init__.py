@@ -1,0 +1,18 @@
+"""OLMo 2."""
+
+from __future__ import annotations
+
+from pipelines.plugin import PipelineRecord, decoder, hookimpl
+
+
+@hookimpl
+def register_pipelines() -> list[PipelineRecord]:
+    """The pipeline `olmo2`."""
+    return [
+        decoder(
+            "olmo2",
+            "OLMo 2 from GGUF files.",
+            architectures=("olmo2",),
+            network=f"{__name__}.model:build",
+        )
+    ]

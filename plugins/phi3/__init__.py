@@ -1,0 +1,18 @@
+"""Phi-3 and Phi-4."""
+
+from __future__ import annotations
+
+from pipelines.plugin import PipelineRecord, decoder, hookimpl
+
+
+@hookimpl
+def register_pipelines() -> list[PipelineRecord]:
+    """The pipeline `phi3`."""
+    return [
+        decoder(
+            "phi3",
+            "Phi-3 and Phi-4 from GGUF files.",
+            architectures=("phi3",),
+            network=f"{__name__}.model:build",
+        )
+    ]

@@ -1,0 +1,18 @@
+"""Qwen 2 and 2.5: Llama's network, with biases where the file has them."""
+
+from __future__ import annotations
+
+from pipelines.plugin import PipelineRecord, decoder, hookimpl
+
+
+@hookimpl
+def register_pipelines() -> list[PipelineRecord]:
+    """The pipeline `qwen2`."""
+    return [
+        decoder(
+            "qwen2",
+            "Qwen 2 and 2.5 (dense) from GGUF files.",
+            architectures=("qwen2",),
+            network="pipelines.llama3.model:build",
+        )
+    ]
