@@ -1,0 +1,70 @@
+"""What the guide for authors says works as it stands, with what it names alone."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES
+
+import pipelines.plugin
+from pipelines.common.progress import Progress
+from pipelines.common.registry.registry import Registry
+from pipelines.common.text_generation import ModelOptions
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+GUIDE = (PLUGINS / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(section: str) -> list[str]:
+    """The Python blocks of a section of the guide."""
+    text = GUIDE.split(f"## {section}\n", 1)[1].split("\n## ", 1)[0]
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_family_of_the_guide(tmp_path: Path) -> None:
+    network, registration = blocks("A family of decoders")
+    plugin = tmp_path / "of_the_guide"
+    plugin.mkdir()
+    (plugin / "model.py").write_text(network)
+    (plugin / "__init__.py").write_text(registration.replace('"granite",\n', '"guided",\n', 1))
+    (family,) = (family for family in FAMILIES if family.pipeline == "granite")
+    judge = family.make()
+    path = family.write(tmp_path / "tiny.gguf", judge)
+    tokens = list(range(30))
+    with torch.no_grad():
+        expected = judge(torch.tensor([tokens])).logits[0].numpy()
+    registry = Registry.discover([plugin])
+    options = ModelOptions(model_path=path, encoding="float32")
+    model = registry.load_pipeline("guided").open(options, registry, Progress())
+    logits = model.start(slots=1, max_length=32).score(tokens)
+    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: str(path.relative_to(PLUGINS))
+)
+def test_plugins_import_the_public_surface_and_nothing_else(path: Path) -> None:
+    imported = [
+        name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    ]
+    assert {name for name in imported if name.startswith("pipelines")} <= {"pipelines.plugin"}
+
+
+def test_the_surface_has_what_it_says() -> None:
+    for name in pipelines.plugin.__all__:
+        assert getattr(pipelines.plugin, name) is not None
+    with pytest.raises(AttributeError, match=r"has no nm; it has API_VERSION, .*neutral_operator"):
+        _ = pipelines.plugin.nm
