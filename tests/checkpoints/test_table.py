@@ -103,3 +103,37 @@ def test_both_uses_of_a_tied_tensor_are_checked(tmp_path: Path) -> None:
     ]
     message = failure(opened(tmp_path, info("embd", (8, 4))), table)
     assert message.endswith("embd is [4, 8], expected [5, 8]")
+
+
+def parts(*rows: tuple[int, int], width: int = 8) -> list[Weight]:
+    return [
+        Weight(f"part{number}", "fused", (last - first, width), "linear", (first, last))
+        for number, (first, last) in enumerate(rows)
+    ]
+
+
+def test_parts_of_a_tensor_are_all_of_it(tmp_path: Path) -> None:
+    file = opened(tmp_path, info("fused", (8, 4)))
+    check_table(file, parts((0, 1), (1, 4)))
+    message = failure(file, parts((0, 1), (1, 3)))
+    assert message == (
+        "does not fit the model: tensors of the wrong shape: fused is [4, 8], expected [3, 8]"
+    )
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        parts((0, 2), (1, 4)),
+        parts((0, 1), (2, 4)),
+        parts((1, 4)),
+        [*parts((0, 1)), *parts((1, 4), width=4)],
+        [Weight("part", "fused", (3, 8), "linear", (0, 4))],
+    ],
+    ids=["overlap", "gap", "late", "widths", "another number of rows"],
+)
+def test_parts_that_are_not_row_after_row_are_a_mistake_of_the_network(
+    tmp_path: Path, table: list[Weight]
+) -> None:
+    with pytest.raises(ValueError, match="takes fused apart, but not row after row"):
+        check_table(opened(tmp_path, info("fused", (8, 4))), table)

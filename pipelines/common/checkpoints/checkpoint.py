@@ -287,7 +287,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _number(value: Any) -> float | None:
-    return value if type(value) in (int, float) and math.isfinite(value) else None
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
 
 
 def _boolean(value: Any) -> bool | None:
