@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFValueType, GGUFWriter, TokenType
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 from pipelines.common.decoder import rope
@@ -250,7 +251,14 @@ def eager(model: Model) -> Module:
     package, _, function = model.program.function.partition(":")
     network: Module = getattr(importlib.import_module(package), function)(model.config)
     weights = model.program.weights
-    return network.bind({n: torch.tensor(weights.float32(n)) for n in network.parameters()})
+    values = {n: torch.tensor(weights.float32(n)) for n in network.parameters()}
+    return network.bind(values, torch.from_numpy)
+
+
+def round_first(module: Module, rounded: Callable[[Tensor], Tensor]) -> None:
+    """Has a module of a bound network compute with what a function makes of its input."""
+    forward = module.forward
+    module.forward = lambda x: forward(rounded(x))
 
 
 def eager_runner(model: Model, network: Module, length: int) -> TorchRunner:

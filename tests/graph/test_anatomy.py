@@ -242,7 +242,7 @@ def test_nodes_stand_behind_what_they_read_also_part_by_part(
 def qwen3() -> Iterator[tuple[ir.Model, DecoderConfig]]:
     config = DecoderConfig(40, 128, 64, 96, 3, 4, 2, 32, 1e-5, 500000.0)
     network = import_from(ROOT / "plugins" / "qwen3" / "model.py")
-    yield build(lambda: network.build(config), config), config
+    yield build(network.build(config), config), config
 
 
 def test_another_network(qwen3: tuple[ir.Model, DecoderConfig]) -> None:

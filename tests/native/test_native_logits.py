@@ -18,6 +18,7 @@ from tiny_models import (
     logits,
     open_model,
     random_tokens,
+    round_first,
     write_gguf,
 )
 from torch import Tensor
@@ -52,11 +53,11 @@ def reference(model: Model, length: int) -> TorchRunner:
     state rounded to float16.
     """
     network = eager(model)
-    for name, module in network.named_modules():
+    for name, module in network.modules().items():
         encoding = str(model.program.weights.encodings.get(f"{name}.weight"))
         if encoding.startswith("q") and name != "embedding":
-            module.register_forward_pre_hook(lambda _, x: rounded(x[0]))
-    for module in network.modules():
+            round_first(module, rounded)
+    for module in network.modules().values():
         if isinstance(module, Attention):
             round_state(module)
     return eager_runner(model, network, length)
@@ -71,7 +72,8 @@ def round_state(attention: Attention) -> None:
         return rotated.half().float() if x.shape[-1] == keys else rotated
 
     attention._rotate = rotate_and_round
-    attention.value.register_forward_hook(lambda _, __, value: value.half().float())
+    value = attention.value.forward
+    attention.value.forward = lambda x: value(x).half().float()
 
 
 def rounded(x: Tensor) -> Tensor:

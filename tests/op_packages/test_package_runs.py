@@ -217,8 +217,8 @@ def declare():
     import torch
     from pipelines.common.ops import neutral_operator
 
-    @neutral_operator("LeakyGate", lambda x, gate, slope: torch.empty_like(x))
-    def leaky_gate(x: torch.Tensor, gate: torch.Tensor, slope: float) -> torch.Tensor:
+    @neutral_operator("LeakyGate", lambda x, gate, slope: x)
+    def leaky_gate(x, gate, slope):
         return x * torch.nn.functional.leaky_relu(gate, slope)
 
 def look_for(op, x, gate, slope):
@@ -232,6 +232,7 @@ PACKAGE = OpPackage("Gates.", {"cpu": [RULE], "cuda": [RULE]}, operators=declare
 """
 
 PLUGIN = """
+from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.registry.hookspecs import PipelineRecord, hookimpl
 
 @hookimpl
@@ -240,10 +241,9 @@ def register_pipelines():
 
 def load():
     from pipelines.common.models.pipeline import DecoderPipeline
-    from pipelines.common.decoder.weights import decoder_weights
-    return DecoderPipeline("leaky", "llama", f"{__name__}:build", decoder_weights)
+    return DecoderPipeline("leaky", ("llama",), f"{__name__}:build")
 
-def build(config):
+def build(config: DecoderConfig):
     from pipelines.common.nn import SwiGLU
     from pipelines.common.ops import operator
     from pipelines.llama3 import model
@@ -256,7 +256,7 @@ def build(config):
 
     decoder = model.build(config)
     for block in decoder.layers:
-        block.feed_forward = Leaky(config.hidden_size, config.intermediate_size)
+        block.feed_forward = Leaky(config)
     return decoder
 """
 
@@ -287,7 +287,7 @@ def test_a_new_operator(model_file: Path, tmp_path: Path, expected: NDArray[np.f
 
 
 def test_a_new_operator_in_a_graph_that_was_kept(model_file: Path, tmp_path: Path) -> None:
-    """One cache and a process each: the neutral graph of the first serves the second."""
+    """One cache and a process each."""
     plugin = tmp_path / "leaky_plugin.py"
     plugin.write_text(PLUGIN)
     path = package(tmp_path / "leaky.py", NEW_OPERATOR)

@@ -55,7 +55,7 @@ def qwen3() -> ModuleType:
 @pytest.fixture(scope="module", params=["llama3", "qwen3"])
 def graph(request: pytest.FixtureRequest) -> LoweredGraph:
     network = llama3 if request.param == "llama3" else qwen3()
-    neutral = build(lambda: network.build(CONFIG), CONFIG)
+    neutral = build(network.build(CONFIG), CONFIG)
     encodings = {}
     for value in neutral.graph.inputs:
         if value.name is not None and value.name.endswith(".weight"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from operator_graphs import quantized_activations
-from tiny_models import eager, eager_runner, llama, open_model, random_tokens, write_gguf
+from tiny_models import (
+    eager,
+    eager_runner,
+    llama,
+    open_model,
+    random_tokens,
+    round_first,
+    write_gguf,
+)
 from torch import Tensor
 
 from pipelines.common.models.model import Model
@@ -29,10 +38,10 @@ def path(tmp_path: Path) -> Path:
 def reference(model: Model) -> TorchRunner:
     """The eager decoder, with what goes into block-encoded matrices rounded to int8."""
     network = eager(model)
-    for name, module in network.named_modules():
+    for name, module in network.modules().items():
         block = BLOCKS.get(str(model.program.weights.encodings.get(f"{name}.weight")))
         if block is not None and name != "embedding":
-            module.register_forward_pre_hook(lambda _, x, block=block: rounded(x[0], block))
+            round_first(module, partial(rounded, block=block))
     return eager_runner(model, network, 8)
 
 

@@ -73,7 +73,7 @@ class Case:
 def qwen3() -> onnx.ModelProto:
     """The neutral graph of Qwen 3; lowering would use it up."""
     network = import_from(Path(__file__).parents[2] / "plugins" / "qwen3" / "model.py")
-    return ir.to_proto(build(lambda: network.build(QWEN3), QWEN3))
+    return ir.to_proto(build(network.build(QWEN3), QWEN3))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipelines.common import opened
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.table import check_table
@@ -123,7 +124,8 @@ class DecoderPipeline:
 
     def build(self, config: DecoderConfig) -> Module:
         """The network of a config; imports what it is made of."""
-        network: Module = self._function(config)
+        with opened.making():  # what it reads is a source of the graphs that are made of it
+            network: Module = self._function(config)
         return network
 
     @cached_property

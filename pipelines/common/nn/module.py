@@ -8,9 +8,11 @@ parameters are bound to: torch tensors, or the values of a graph.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+
+import numpy as np
 
 from pipelines.common.checkpoints.table import Kind, Weight
 
@@ -60,6 +62,10 @@ class Module:
         """Its parameters and those of the modules in it, by name: ``layers.0.attention.query``."""
         return dict(_parameters(self, "", ""))
 
+    def modules(self) -> dict[str, Module]:
+        """The modules in it by name, and itself under none."""
+        return dict(_modules(self, ""))
+
     def weights(self) -> list[Weight]:
         """The weight table: which tensor of a checkpoint fills which parameter."""
         return [
@@ -67,16 +73,19 @@ class Module:
             for name, each in self.parameters().items()
         ]
 
-    def bind(self: M, values: Mapping[str, Any]) -> M:
+    def bind(
+        self: M, values: Mapping[str, Any], array: Callable[[Any], Any] = lambda array: array
+    ) -> M:
         """A copy that computes with values.
 
         Args:
             values: One for each parameter, by name.
+            array: What becomes of the NumPy arrays that modules have, numbers that are no weights.
 
         Raises:
             KeyError: A parameter has none.
         """
-        bound: M = _bound(self, "", values)
+        bound: M = _bound(self, "", values, array)
         return bound
 
 
@@ -90,11 +99,21 @@ def _parameters(item: Any, name: str, tensor: str) -> Iterator[tuple[str, Parame
         yield from _parameters(held, prefix + part, tensor)
 
 
-def _bound(item: Any, name: str, values: Mapping[str, Any]) -> Any:
+def _modules(item: Any, name: str) -> Iterator[tuple[str, Module]]:
+    if isinstance(item, Module):
+        yield name, item
+    prefix = f"{name}." if name else ""
+    for part, held in _parts(item):
+        yield from _modules(held, prefix + part)
+
+
+def _bound(item: Any, name: str, values: Mapping[str, Any], array: Callable[[Any], Any]) -> Any:
     if isinstance(item, Parameter):
         return values[name]
+    if isinstance(item, np.ndarray):
+        return array(item)
     prefix = f"{name}." if name else ""
-    inner = {part: _bound(held, prefix + part, values) for part, held in _parts(item)}
+    inner = {part: _bound(held, prefix + part, values, array) for part, held in _parts(item)}
     if isinstance(item, Module):
         made = copy.copy(item)
         vars(made).update(inner)

@@ -100,14 +100,17 @@ def neutral_operator(
 
 
 def operator(name: str) -> Callable[..., Any]:
-    """What calls a neutral operator that an op package declares.
+    """What calls a neutral operator that an op package declares, be it later.
 
-    Raises:
-        OpPackageError: No operator of that name is declared.
+    A call raises `OpPackageError` where no operator of that name is declared.
     """
-    if name not in OPERATORS:
-        raise OpPackageError(
-            f"the model uses operator '{name}', and no op package that declares it was given;"
-            " name one with `custom_ops`"
-        )
-    return OPERATORS[name].call
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if name not in OPERATORS:
+            raise OpPackageError(
+                f"the model uses operator '{name}', and no op package that declares it was given;"
+                " name one with `custom_ops`"
+            )
+        return OPERATORS[name].call(*args, **kwargs)
+
+    return call

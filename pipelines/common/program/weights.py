@@ -63,7 +63,7 @@ class _Run(NamedTuple):
 
     tensor: str
     encoding: Encoding
-    rows: tuple[int, int]
+    rows: tuple[int, int] | None
 
 
 class WeightSource:
@@ -187,25 +187,32 @@ class WeightSource:
 
     def _run(self, parameter: str) -> _Run:
         weight = self._weights[parameter]
-        rows = weight.rows or (0, weight.shape[0])
-        return _Run(weight.tensor, self.encodings[parameter], rows)
+        return _Run(weight.tensor, self.encodings[parameter], weight.rows)
 
     def _row_bytes(self, run: _Run) -> int:
         return run.encoding.row_bytes(self._file.tensors[run.tensor].row_length)
 
     def _nbytes(self, run: _Run) -> int:
+        if run.rows is None:
+            return self._file.tensors[run.tensor].rows * self._row_bytes(run)
         count = run.rows[1] - run.rows[0]
-        if len(self._file.tensors[run.tensor].shape) == 1:
-            return run.encoding.row_bytes(count)
-        return count * self._row_bytes(run)
+        is_vector = len(self._file.tensors[run.tensor].shape) == 1
+        return run.encoding.row_bytes(count) if is_vector else count * self._row_bytes(run)
 
     def _stored_rows(self, run: _Run) -> NDArray[np.uint8]:
         """Bytes as the file has them, ``[rows, row_bytes]``; a vector is one row."""
-        raw, (first, last) = self._file.raw(run.tensor), run.rows
-        if len(raw) > 1:
+        raw, tensor = self._file.raw(run.tensor), self._file.tensors[run.tensor]
+        if run.rows is None:
+            return raw
+        first, last = run.rows
+        if len(tensor.shape) > 1:
             return raw[first:last]
-        size = raw.shape[1] // self._file.tensors[run.tensor].row_length  # of an element
-        return raw[:, first * size : last * size] if size else raw
+        if tensor.encoding.block_size > 1:
+            raise ModelFileError(
+                f"{self._file.path}: tensor {quoted(run.tensor)} is in {tensor.encoding}, whose"
+                " blocks cannot be taken apart; expected one of floats"
+            )
+        return raw[:, tensor.encoding.row_bytes(first) : tensor.encoding.row_bytes(last)]
 
     def _check_rows(self, run: _Run) -> None:
         k = self._file.tensors[run.tensor].row_length

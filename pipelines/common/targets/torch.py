@@ -76,7 +76,7 @@ class TorchTarget:
             }
         rotary = rope.tables(deployment.frequencies, deployment.max_length)
         return TorchRunner(
-            network.bind(tensors),
+            network.bind(tensors, lambda array: torch.from_numpy(array).to(self._device)),
             deployment.config,
             rotary,
             deployment.slots,

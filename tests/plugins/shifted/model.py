@@ -9,8 +9,7 @@ from torch import Tensor
 
 from pipelines.common import ops
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.nn import Decoder, Linear, RMSNorm
-from pipelines.llama3.model import block
+from pipelines.common.nn import Block, Decoder, Linear, RMSNorm
 
 
 class ShiftedNorm(RMSNorm):
@@ -31,10 +30,13 @@ class SpelledNorm(RMSNorm):
 class SplitNorm(RMSNorm):
     """The same with a weight that the neutral operator and a standard one use."""
 
+    def __init__(self, width: int, epsilon: float, tensor: str) -> None:
+        super().__init__(width, epsilon, tensor)
+        self.ones = np.ones(1, np.float32)
+
     def forward(self, x: Tensor) -> Tensor:
         half = ops.rms_norm(x, self.weight, self.epsilon) / 2
-        ones = np.ones(1, np.float32)
-        return half + ops.rms_norm(x, ones + self.weight / 2, self.epsilon)
+        return half + ops.rms_norm(x, self.ones + self.weight / 2, self.epsilon)
 
 
 class BiasFirst(Linear):
@@ -45,13 +47,13 @@ class BiasFirst(Linear):
 
 
 def build(config: DecoderConfig) -> Decoder:
-    """The network with empty weights."""
     config = replace(config, interleaved=True)  # its files are written as Llama's are
-    blocks = [block(config) for _ in range(config.layers)]
+    width, epsilon = config.hidden_size, config.norm_epsilon
+    blocks = [Block(config) for _ in range(config.layers)]
     for layer in blocks:
-        layer.attention_norm = ShiftedNorm(config.hidden_size, config.norm_epsilon)
-        layer.feed_forward_norm = SpelledNorm(config.hidden_size, config.norm_epsilon)
-        layer.feed_forward.down = BiasFirst(config.intermediate_size, config.hidden_size, bias=True)
-    decoder = Decoder(config.vocabulary, config.hidden_size, config.norm_epsilon, blocks)
-    decoder.norm = SplitNorm(config.hidden_size, config.norm_epsilon)
+        layer.attention_norm = ShiftedNorm(width, epsilon, "attn_norm")
+        layer.feed_forward_norm = SpelledNorm(width, epsilon, "ffn_norm")
+        layer.feed_forward.down = BiasFirst(config.intermediate_size, width, "ffn_down", bias=True)
+    decoder = Decoder(config, blocks)
+    decoder.norm = SplitNorm(width, epsilon, "output_norm")
     return decoder
