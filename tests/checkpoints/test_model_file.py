@@ -63,7 +63,7 @@ def test_getters_take_their_own_type_only(metadata: Metadata, kind: str, key: st
     [
         ("integer", 2048.0, 2048),
         ("integer", -1.0, -1),
-        ("number", 500000, 500000),
+        ("number", 500000, 500000.0),
         ("boolean", 0, False),
         ("boolean", 1, True),
     ],

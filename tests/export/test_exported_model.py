@@ -368,7 +368,7 @@ def test_a_folder_of_another_pipeline_is_refused(folder, edit):
 def test_nothing_in_the_manifest_is_left_to_the_reader(exported):
     manifest = json.loads((exported / "manifest.json").read_text())
     assert manifest["driver"]
-    assert {"onnxruntime", "torch", "pipeline-driver"} <= manifest["versions"].keys()
+    assert {"onnxruntime", "onnxscript", "pipeline-driver"} <= manifest["versions"].keys()
     assert manifest["origin"]["encoding"] == "auto"
     assert len(manifest["frequencies"]) == manifest["config"]["head_dim"] // 2
     assert isinstance(

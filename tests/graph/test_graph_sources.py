@@ -292,6 +292,7 @@ def test_what_graphs_do_not_depend_on(
     """Else a graph would be made again and again."""
     prompts, output = tmp_path / "prompts", tmp_path / "output"
     lock = cache_of(deployment).root / "some file"
+    lock.parent.mkdir()
     prompts.write_text("1")
     prompts.read_text()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.common import dependencies
 from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
@@ -91,6 +92,7 @@ def list_rules(
 @app.command("check", cls=Command)
 def check_package(ctx: typer.Context, package: Package, as_json: AsJson = False) -> None:
     """Run a package's rules for the CPU on examples, against the reference of each operator."""
+    dependencies.check("torch")  # the references
     from pipelines.common.op_check.check import check
 
     registry = registry_of(ctx)

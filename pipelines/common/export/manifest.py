@@ -115,7 +115,8 @@ class Manifest:
             for problem in _problems_of_config(self, config):
                 raise ValueError(problem)
         except ValueError as error:  # msgspec's are such
-            raise ModelFileError(f"{folder / MANIFEST} cannot be used: {error}") from error
+            reason = str(error).replace("`$.", "`$.config.")
+            raise ModelFileError(f"{folder / MANIFEST} cannot be used: {reason}") from error
         return config
 
     def write(self, folder: Path) -> None:

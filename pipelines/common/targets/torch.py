@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.errors import TargetError
+from pipelines.common.errors import TargetError, UsageError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.nn.module import Module
 from pipelines.common.program.module_program import ModuleProgram
@@ -57,6 +58,13 @@ class TorchTarget:
             )
         # What torch chooses knows nothing of the time that a control group grants.
         torch.set_num_threads(deployment.threads or min(torch.get_num_threads(), cores()))
+        try:
+            Path.cwd()
+        except OSError as error:  # MKL, within torch, would end the process
+            raise UsageError(
+                f"the working directory cannot be used ({error.strerror}), and PyTorch needs one;"
+                " change to another"
+            ) from error
         network = deployment.program.declared(deployment)
         parameters = network.parameters()
         weight_bytes = 4 * sum(math.prod(parameter.shape) for parameter in parameters.values())
