@@ -147,7 +147,10 @@ def _file(module: ModuleType | None, library: str | None = None) -> str | None:
     name = getattr(module, "__file__", None)
     if not isinstance(name, str) or (library is not None and name.startswith(library)):
         return None
-    path = Path(name).absolute()
+    try:
+        path = Path(name).absolute()
+    except OSError:  # there is no working directory, and so no file at a relative path
+        return None
     if os.path.lexists(path):
         return str(path)
     if archive := next((parent for parent in path.parents if parent.is_file()), None):
