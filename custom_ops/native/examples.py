@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,9 +54,20 @@ def norm_gated(generator: np.random.Generator) -> Iterator[Example]:
 
 def norm_rope_attention(generator: np.random.Generator) -> Iterator[Example]:
     """Everything before the output matrix of an attention layer."""
+    return _projected(EXAMPLES[patterns.rope_attention](generator), generator)
+
+
+def norm_rope_window_attention(generator: np.random.Generator) -> Iterator[Example]:
+    """The same in a window."""
+    return _projected(EXAMPLES[patterns.rope_window_attention](generator), generator)
+
+
+def _projected(
+    examples: Iterable[Mapping[str, Any]], generator: np.random.Generator
+) -> Iterator[Example]:
     width = 256
     weights: dict[tuple[int, int], Example] = {}
-    for example in EXAMPLES[patterns.rope_attention](generator):
+    for example in examples:
         rows = {name: example[name].shape[-1] for name in ("query", "key", "value")}
         # The calls that go on with each other's states are those of one layer.
         layer = weights.setdefault(

@@ -117,26 +117,53 @@ def _emit_norm_gated(op: Emitter, x: Any, norm: Any, epsilon: Any, gate: Any, up
 def _norm_rope_attention(
     op: Any, x: Any, norm: Any, epsilon: Any, inputs: AttentionInputs, rotation: Rotation
 ) -> Any:
+    return patterns.rope_attention(op, _projected(op, x, norm, epsilon, inputs), rotation)
+
+
+def _projected(
+    op: Any, x: Any, norm: Any, epsilon: Any, inputs: AttentionInputs
+) -> AttentionInputs:
     """Queries, keys and values are weights here, and products with them in what follows."""
     x = op.RMSNorm(x, norm, epsilon=epsilon)
     query, key, value = (op.Linear(x, weight) for weight in _projections(inputs))
-    inputs = replace(inputs, query=query, key=key, value=value)
-    return patterns.rope_attention(op, inputs, rotation)
+    return replace(inputs, query=query, key=key, value=value)
 
 
 def _emit_norm_rope_attention(
-    op: Emitter, x: Any, norm: Any, epsilon: Any, inputs: AttentionInputs, rotation: Rotation
+    op: Emitter,
+    x: Any,
+    norm: Any,
+    epsilon: Any,
+    inputs: AttentionInputs,
+    rotation: Rotation,
+    window: Any = None,
 ) -> Any:
     query, key, value = _linear(op, x, _projections(inputs), norm=norm, epsilon=epsilon)
-    return _emit_attention(op, replace(inputs, query=query, key=key, value=value), rotation)
+    inputs = replace(inputs, query=query, key=key, value=value)
+    return _emit_attention(op, inputs, rotation, window)
 
 
 def _projections(inputs: AttentionInputs) -> tuple[Any, Any, Any]:
     return inputs.query, inputs.key, inputs.value
 
 
-def _emit_attention(op: Emitter, inputs: AttentionInputs, rotation: Rotation | None = None) -> Any:
-    """Attention, with rotation before it if there is one."""
+def _norm_rope_window_attention(
+    op: Any,
+    x: Any,
+    norm: Any,
+    epsilon: Any,
+    inputs: AttentionInputs,
+    rotation: Rotation,
+    window: Any,
+) -> Any:
+    inputs = _projected(op, x, norm, epsilon, inputs)
+    return patterns.rope_window_attention(op, inputs, rotation, window)
+
+
+def _emit_attention(
+    op: Emitter, inputs: AttentionInputs, rotation: Rotation | None = None, window: Any = None
+) -> Any:
+    """Attention, with rotation before it if there is one, and in a window likewise."""
     # Where weights are rounded to blocks, a state in float16 costs nothing that could be noticed.
     # Where they are not, results are exact to float32, and so is the state.
     half = not op.encodings().isdisjoint(BLOCKS)
@@ -153,6 +180,7 @@ def _emit_attention(op: Emitter, inputs: AttentionInputs, rotation: Rotation | N
         head_dim=inputs.head_dim.as_int(),
         scale=inputs.scale.as_float(),
         interleaved=rotation.interleaved.as_int() if rotation else 0,
+        window=0 if window is None else window.as_int(),
         _domain=DOMAIN,
         _outputs=3,
     )
@@ -196,8 +224,19 @@ def _rules() -> Iterator[Rule]:
         ("query", "key", "value"),
         examples.norm_rope_attention,
     )
+    yield from _of_blocks_and_floats(
+        "norm, projections and attention in a window",
+        _norm_rope_window_attention,
+        _emit_norm_rope_attention,
+        ("query", "key", "value"),
+        examples.norm_rope_window_attention,
+    )
     yield Rule("attention with rotation", patterns.rope_attention, _emit_attention)
     yield Rule("attention", patterns.attention, _emit_attention)
+    yield Rule(
+        "attention in a window, with rotation", patterns.rope_window_attention, _emit_attention
+    )
+    yield Rule("attention in a window", patterns.window_attention, _emit_attention)
     yield from _of_each_block_encoding(
         "norm and gated product", _norm_gated, _emit_norm_gated, examples.norm_gated
     )

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import DecoderConfig, nn
+from dataclasses import dataclass
+
+from pipelines.plugin import DecoderConfig, key, nn
+
+
+@dataclass(frozen=True)
+class Phi3Config(DecoderConfig):
+    """A decoder's dimensions.
+
+    Attributes:
+        window: Tokens that each token sees, itself included; 0 for all before it.
+    """
+
+    window: int = key("attention.sliding_window", 0, least=0, most=2**31 - 1)
 
 
 class FusedAttention(nn.Attention):
-    """Attention whose projections are the rows of one tensor, one after the other."""
+    """Attention in a window, whose projections are the rows of one tensor, one after the other."""
 
-    def __init__(self, config: DecoderConfig) -> None:
-        super().__init__(config)
-        self.query, self.key, self.value = nn.fused(
-            config,
-            "attn_qkv",
-            config.hidden_size,
-            (config.query_size, config.key_size, config.key_size),
-        )
+    def __init__(self, config: Phi3Config) -> None:
+        super().__init__(config, config.window if config.window < config.context_length else 0)
+        sizes = (config.query_size, config.key_size, config.key_size)
+        self.query, self.key, self.value = nn.fused(config, "attn_qkv", config.hidden_size, sizes)
 
 
 class FusedSwiGLU(nn.SwiGLU):
     """A gated feed-forward network, the gate's rows before those of what it gates."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: Phi3Config) -> None:
         super().__init__(config)
         sizes = (config.intermediate_size, config.intermediate_size)
         self.gate, self.up = nn.fused(config, "ffn_up", config.hidden_size, sizes)
 
 
-def build(config: DecoderConfig) -> nn.Decoder:
+def build(config: Phi3Config) -> nn.Decoder:
     """The network."""
     blocks = [
         nn.Block(config, FusedAttention(config), FusedSwiGLU(config)) for _ in range(config.layers)

@@ -68,7 +68,8 @@ def _attributes(node: Node) -> Iterator[tuple[str, Node]]:
         if isinstance(value, float):
             wrong += [float("nan"), float("inf"), float("-inf"), 1]
         else:
-            wrong += [1.5, *(number for number in _INTEGERS if number != value)]
+            right = range(2**31) if name == "window" else (value,)
+            wrong += [1.5, *(number for number in _INTEGERS if number not in right)]
         if name == "epsilon":
             wrong.append(-1.0)
         yield f"{name} missing", replace(node, attributes=others)

@@ -153,6 +153,7 @@ def attention(
     past: Sequence[int] = (0, 5),
     capacity: int = 32,
     interleaved: bool = False,
+    window: int = 0,
 ) -> Node:
     """Four heads on two; of the last sequence the last token is padding."""
     generator = np.random.default_rng(head_dim + tokens)
@@ -171,5 +172,10 @@ def attention(
     if name.startswith("Rotary"):
         angles = generator.uniform(0, 7, (capacity, head_dim // 2))
         inputs |= {"cos": np.float32(np.cos(angles)), "sin": np.float32(np.sin(angles))}
-    attributes = {"head_dim": head_dim, "scale": head_dim**-0.5, "interleaved": int(interleaved)}
+    attributes = {
+        "head_dim": head_dim,
+        "scale": head_dim**-0.5,
+        "interleaved": int(interleaved),
+        "window": window,
+    }
     return Node(name, inputs, attributes, ("mixed", "new_key", "new_value"))

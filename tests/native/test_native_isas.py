@@ -140,8 +140,14 @@ NODES: dict[str, Node] = {
     **{f"{encoding}, rows": embedding(encoding) for encoding in STORED},
     "f32, narrow": linear("f32", columns=19),
     **{
-        f"{name}, {head_dim}, {tokens} tokens": attention(
-            name, head_dim=head_dim, tokens=tokens, interleaved=tokens == 3, capacity=352, past=past
+        f"{name}, {head_dim}, {tokens} tokens, window {window}": attention(
+            name,
+            head_dim=head_dim,
+            tokens=tokens,
+            interleaved=tokens == 3,
+            capacity=352,
+            past=past,
+            window=window,
         )
         for name in (
             "RotaryAttention",
@@ -151,6 +157,7 @@ NODES: dict[str, Node] = {
         )
         for head_dim in (16, 18, 64, 80, 128)
         for tokens, past in ((1, (0, 300)), (3, (0, 300)), (40, (0, 290)))
+        for window in (0, 7)
     },
 }
 

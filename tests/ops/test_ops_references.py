@@ -161,6 +161,7 @@ EXAMPLES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "Select": lambda: (torch.randn(2, 4, 8), torch.tensor([[3], [0]])),
     "RoPE": lambda: rope_arguments(interleaved=1),
     "Attention": lambda: attention_arguments(3, [0, 2], [3, 5]),
+    "WindowAttention": lambda: (*attention_arguments(3, [0, 2], [3, 5]), 2),
 }
 
 

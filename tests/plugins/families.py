@@ -80,7 +80,8 @@ class Family:
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
         writer.add_rope_freq_base(1e6)
         for key, value in self.keys.items():
-            writer.add_float32(f"{self.architecture}.{key}", value)
+            add = writer.add_uint32 if isinstance(value, int) else writer.add_float32
+            add(f"{self.architecture}.{key}", value)
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("qwen2")
         writer.add_token_list([*byte_alphabet(), "he", "<|im_end|>"])
@@ -131,7 +132,14 @@ FAMILIES = (
         {"head_dim": 32, "tie_word_embeddings": True},
     ),
     Family("olmo2", "olmo2", transformers.Olmo2ForCausalLM, transformers.Olmo2Config),
-    Family("phi3", "phi3", transformers.Phi3ForCausalLM, transformers.Phi3Config),
+    Family(
+        "phi3",
+        "phi3",
+        transformers.Phi3ForCausalLM,
+        transformers.Phi3Config,
+        {"sliding_window": 9},  # prompts are longer
+        {"attention.sliding_window": 9},
+    ),
     Family(
         "granite",
         "granite",

@@ -43,7 +43,8 @@ struct AttentionJob {
   int rows;
   int heads;             // row r belongs to token r / heads
   int head_dim;
-  int64_t position;      // of the first token; token i sees keys 0 .. position + i
+  int64_t position;      // of the first token; token i sees keys up to position + i
+  int64_t window;        // how many of them, the last ones; 0 for all
 };
 
 struct Kernels {

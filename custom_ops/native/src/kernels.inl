@@ -475,9 +475,14 @@ struct Softmax {
   float top = kNever;       // the highest score so far
   F32 total = F32::zero();  // the sum of the weights, which are relative to it
 
-  // Makes weights of a chunk's scores, of which the row sees the first `visible`. Returns the factor
-  // for what has been made with the weights before.
-  F32 weigh(float* scores, int blocks, int64_t visible) {
+  // Makes weights of a chunk's scores, of which the row sees the first `visible` but for the first
+  // `hidden`. Returns the factor for what has been made with the weights before.
+  F32 weigh(float* scores, int blocks, int64_t visible, int64_t hidden) {
+    if (hidden >= blocks * kLanes) {
+      for (int b = 0; b < blocks; ++b) F32::zero().store(scores + b * kLanes);
+      return F32::all(1.0f);
+    }
+    for (int64_t i = 0; i < hidden; ++i) scores[i] = kNever;
     F32 high = F32::all(kNever);
     for (int b = 0; b < blocks; ++b) {
       const F32 lanes = keep_first(F32::load(scores + b * kLanes), static_cast<int>(visible - b * kLanes), kNever);
@@ -505,12 +510,17 @@ void attend_rows(const AttentionJob& job, const Element* keys, const Element* va
   float* mixed = job.mixed + first * stride;
   std::memset(mixed, 0, rows * stride * sizeof(float));
   Softmax softmax[rows];
-  int64_t seen[rows];  // keys of each row
-  for (int r = 0; r < rows; ++r) seen[r] = job.position + (first + r) / job.heads + 1;
+  int64_t seen[rows], start[rows];  // each row sees the keys from `start` to `seen`
+  for (int r = 0; r < rows; ++r) {
+    seen[r] = job.position + (first + r) / job.heads + 1;
+    start[r] = job.window > 0 && job.window < seen[r] ? seen[r] - job.window : 0;
+  }
   const int64_t end = seen[rows - 1];
 
   alignas(64) float scores[rows * kChunk];
-  for (int64_t begin = 0; begin < end; begin += kChunk) {
+  // Chunks begin at the same keys whatever a window leaves out, so that sums have one order.
+  const int64_t outset = start[0] / kChunk * kChunk;
+  for (int64_t begin = outset; begin < end; begin += kChunk) {
     const int count = static_cast<int>(end - begin < kChunk ? end - begin : kChunk);
     const int blocks = (count + kLanes - 1) / kLanes;
     const Element* chunk = keys + begin * head_dim;
@@ -521,8 +531,8 @@ void attend_rows(const AttentionJob& job, const Element* keys, const Element* va
       score<rows, 1>(queries, chunk + block * kLanes * head_dim, head_dim, scores + block * kLanes);
 
     for (int r = 0; r < rows; ++r) {
-      const F32 correction = softmax[r].weigh(scores + r * kChunk, blocks, seen[r] - begin);
-      if (begin > 0) scale(mixed + r * stride, stride, correction);
+      const F32 correction = softmax[r].weigh(scores + r * kChunk, blocks, seen[r] - begin, start[r] - begin);
+      if (begin > outset) scale(mixed + r * stride, stride, correction);
     }
 
     constexpr int vectors = rows <= 4 ? 4 : 2;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -304,7 +305,8 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
   explicit Attention(const Info& info)
       : head_dim_(info.integer("head_dim", 2, kMostHeadDim)),
         scale_(info.number("scale")),
-        interleaved_(info.flag("interleaved")) {
+        interleaved_(info.flag("interleaved")),
+        window_(info.integer("window", 0, std::numeric_limits<int32_t>::max())) {
     if (head_dim_ % 2 != 0) throw InvalidArgument("attribute 'head_dim' has to be even");
     expect_count(info.inputs(), std::size(Attention::inputs), "inputs");
     expect_count(info.outputs(), std::size(outputs), "outputs");
@@ -476,6 +478,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     job.heads = static_cast<int>(group);
     job.head_dim = static_cast<int>(head_dim_);
     job.position = call.past[b] + first;
+    job.window = window_;
     kernels().attend(job);
     for (int64_t row = 0; row < rows; ++row)
       std::memcpy(call.mixed + place(row), results + row * stride(), head_dim_ * sizeof(float));
@@ -490,6 +493,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
   int64_t head_dim_;
   float scale_;
   bool interleaved_;
+  int64_t window_;  // tokens that each token sees; 0 for all before it
 };
 
 }  // namespace native

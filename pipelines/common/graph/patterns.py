@@ -36,6 +36,12 @@ class AttentionInputs:
     head_dim: Any
     scale: Any
 
+    def split(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The tensors in their order, and the attributes by name."""
+        bound = dict(vars(self))
+        attributes = {name: bound.pop(name) for name in ("head_dim", "scale")}
+        return tuple(bound.values()), attributes
+
 
 @dataclass(frozen=True)
 class Rotation:
@@ -85,13 +91,27 @@ def rope(op: Any, x: Any, past: Any, head_dim: Any, rotation: Rotation) -> Any:
 
 def attention(op: Any, inputs: AttentionInputs) -> Any:
     """One `Attention`, with its three outputs."""
-    bound = dict(vars(inputs))
-    attributes = {name: bound.pop(name) for name in ("head_dim", "scale")}
-    return op.Attention(*bound.values(), **attributes, _outputs=3)
+    tensors, attributes = inputs.split()
+    return op.Attention(*tensors, **attributes, _outputs=3)
+
+
+def window_attention(op: Any, inputs: AttentionInputs, window: Any) -> Any:
+    """One `WindowAttention`, with its three outputs."""
+    tensors, attributes = inputs.split()
+    return op.WindowAttention(*tensors, **attributes, window=window, _outputs=3)
 
 
 def rope_attention(op: Any, inputs: AttentionInputs, rotation: Rotation) -> Any:
     """`Attention` over queries and keys that `RoPE` has just rotated."""
+    return attention(op, _rotated(op, inputs, rotation))
+
+
+def rope_window_attention(op: Any, inputs: AttentionInputs, rotation: Rotation, window: Any) -> Any:
+    """`WindowAttention` over queries and keys that `RoPE` has just rotated."""
+    return window_attention(op, _rotated(op, inputs, rotation), window)
+
+
+def _rotated(op: Any, inputs: AttentionInputs, rotation: Rotation) -> AttentionInputs:
     past, head_dim = inputs.past, inputs.head_dim
     query, key = (rope(op, x, past, head_dim, rotation) for x in (inputs.query, inputs.key))
-    return attention(op, replace(inputs, query=query, key=key))
+    return replace(inputs, query=query, key=key)

@@ -78,9 +78,11 @@ class Attention(Module):
 
     Args:
         config: The decoder's dimensions.
+        window: Tokens that each token sees, itself included; 0 for all before it.
     """
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, window: int = 0) -> None:
+        self.window = window
         self.query = projection(config, "attn_q", config.hidden_size, config.query_size)
         self.key = projection(config, "attn_k", config.hidden_size, config.key_size)
         self.value = projection(config, "attn_v", config.hidden_size, config.key_size)
@@ -96,16 +98,12 @@ class Attention(Module):
     def forward(self, x: Tensor, step: Step, state: KVState) -> tuple[Tensor, KVState]:
         """Mixes ``[batch, sequence, hidden_size]`` over the sequence; returns the new state too."""
         query, key = self.prepare(self.query(x), self.key(x))
-        mixed, new_key, new_value = ops.attention(
-            self._rotate(query, step),
-            self._rotate(key, step),
-            self.value(x),
-            state.key,
-            state.value,
-            step.past,
-            step.total,
-            self.head_dim,
-            self.scale,
+        inputs = (self._rotate(query, step), self._rotate(key, step), self.value(x), *state)
+        sizes = (step.past, step.total, self.head_dim, self.scale)
+        mixed, new_key, new_value = (
+            ops.window_attention(*inputs, *sizes, self.window)
+            if self.window
+            else ops.attention(*inputs, *sizes)
         )
         return self.output(mixed), KVState(new_key, new_value)
 

@@ -133,6 +133,19 @@ def _rope_attention(generator: np.random.Generator) -> Iterator[Bindings]:
             yield {**example, **tables, "interleaved": interleaved}
 
 
+def _windows(
+    examples: Callable[[np.random.Generator], Iterable[Bindings]],
+) -> Callable[[np.random.Generator], Iterator[Bindings]]:
+    """The same, in windows; whoever looks back further than one is in another example."""
+
+    def in_windows(generator: np.random.Generator) -> Iterator[Bindings]:
+        for window in (1, 5, 100):
+            for example in examples(generator):
+                yield {**example, "window": window}
+
+    return in_windows
+
+
 EXAMPLES: Mapping[Callable[..., Any], Examples] = {
     patterns.linear: _linear,
     patterns.embedding: _embedding,
@@ -142,5 +155,7 @@ EXAMPLES: Mapping[Callable[..., Any], Examples] = {
     patterns.rope: _rope,
     patterns.attention: _attention,
     patterns.rope_attention: _rope_attention,
+    patterns.window_attention: _windows(_attention),
+    patterns.rope_window_attention: _windows(_rope_attention),
 }
 """The examples of each shared pattern."""

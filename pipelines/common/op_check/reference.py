@@ -28,6 +28,9 @@ _HALVES = (("key", 3, 1), ("value", 4, 2))
 """The halves of the KV state: their names in a decoder's graph, and their places among the inputs
 and the outputs of `Attention`."""
 
+_ATTENTIONS = ("Attention", "WindowAttention")
+"""Operators with a KV state."""
+
 _PAST, _TOTAL = 5, 6
 """Places of the lengths before and after a call among the inputs of `Attention`."""
 
@@ -91,7 +94,7 @@ def run(
     running = _Run(pattern, inputs, attributes)
     nodes = [running.apply(node) for node in pattern.nodes]
     outputs = [running.value(output) for output in pattern.outputs]
-    attentions = [node for node in nodes if node.op_type == "Attention"]
+    attentions = [node for node in nodes if node.op_type in _ATTENTIONS]
     by_value: dict[ir.Value | None, tuple[str, Array]] = {
         known.value: (name, known.array) for name, known in inputs.items()
     }
@@ -116,7 +119,7 @@ def run(
 def past(pattern: Traced) -> str | None:
     """The parameter that says how much is in the state before a call; None without a state."""
     for node in pattern.nodes:
-        if node.operator == "Attention":
+        if node.operator in _ATTENTIONS:
             return str(node.inputs[_PAST].name)
     return None
 

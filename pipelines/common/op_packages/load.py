@@ -207,7 +207,8 @@ def _bare_rules(name: str, library: Path) -> tuple[Rule, ...]:
 
 
 def _bare_rule(operator: str, pattern: Any) -> Rule:
-    (node,) = trace(pattern).nodes
+    traced = trace(pattern)
+    (node,) = traced.nodes
     inputs = [value.name for value in node.inputs]
 
     def emit(op: Emitter, **bound: Any) -> Any:
@@ -215,9 +216,8 @@ def _bare_rule(operator: str, pattern: Any) -> Rule:
             weight = bound["weight"]
             shape = (op.width(bound["x"]),) if operator == "RMSNorm" else op.shape(weight)
             bound["weight"] = op.weight(weight, "float32", shape)
-        outputs = 3 if operator == "Attention" else 1
         values = [bound.pop(name) for name in inputs]
-        return getattr(op, operator)(*values, _domain=KEPT, _outputs=outputs, **bound)
+        return getattr(op, operator)(*values, _domain=KEPT, _outputs=len(traced.outputs), **bound)
 
     weights = {"weight": tuple(ENCODINGS)} if "weight" in inputs else {}
     return Rule(operator, pattern, emit, weights)

@@ -4,7 +4,7 @@ Each has a reference on torch tensors that *is* its meaning, so a model made of 
 and is the oracle of every target. In a graph they are nodes of `DOMAIN`; that takes no torch.
 """
 
-from pipelines.common.ops.attention import attention
+from pipelines.common.ops.attention import attention, window_attention
 from pipelines.common.ops.embedding import embedding
 from pipelines.common.ops.linear import linear
 from pipelines.common.ops.neutral import (
@@ -34,4 +34,5 @@ __all__ = [
     "rope",
     "select",
     "silu",
+    "window_attention",
 ]

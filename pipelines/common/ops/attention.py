@@ -49,6 +49,55 @@ def attention(
     Returns:
         The mixed values, shaped like `query`, and the two new halves of the state.
     """
+    return _attend(query, key, value, past_key, past_value, past, total, head_dim, scale, None)
+
+
+@neutral_operator("WindowAttention", _shape)
+def window_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    past: Tensor,
+    total: Tensor,
+    head_dim: int,
+    scale: float,
+    window: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`attention` that looks back over no more than a window of tokens.
+
+    It is an operator of its own, so that no rule for `Attention` takes it and sees too much.
+
+    Source: Beltagy et al. 2020, arXiv:2004.05150.
+
+    Args:
+        query: See `attention`, as for all but the last.
+        key: Likewise.
+        value: Likewise.
+        past_key: Likewise.
+        past_value: Likewise.
+        past: Likewise.
+        total: Likewise.
+        head_dim: Likewise.
+        scale: Likewise.
+        window: Tokens that each token sees, itself included; at least 1.
+    """
+    return _attend(query, key, value, past_key, past_value, past, total, head_dim, scale, window)
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    past: Tensor,
+    total: Tensor,
+    head_dim: int,
+    scale: float,
+    window: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
@@ -63,7 +112,10 @@ def attention(
         new_value[row, :, start:stop] = values[row, :, : stop - start]
 
     position = past[:, None] + torch.arange(sequence, device=query.device)
-    visible = torch.arange(capacity, device=query.device) <= position[:, :, None]
+    slots, last = torch.arange(capacity, device=query.device), position[:, :, None]
+    visible = slots <= last
+    if window is not None:
+        visible &= slots > last - window
     mixed = scaled_dot_product_attention(
         queries, new_key, new_value, attn_mask=visible[:, None], scale=scale, enable_gqa=True
     )

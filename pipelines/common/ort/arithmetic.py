@@ -17,6 +17,9 @@ from pipelines.common.graph.patterns import AttentionInputs, Rotation
 from pipelines.common.graph.rules import TYPED, Emitter
 from pipelines.common.ort.emit import FLOAT, ONNX_TYPES
 
+_MASK = "mask"
+"""Name of the input with what each token sees."""
+
 MASKED = -1e4
 """What is added to a score that has no say: softmax makes it 0, and float16 holds it."""
 
@@ -65,10 +68,11 @@ def rope(
     return op.Reshape(turned, op.Constant(value_ints=[0, 0, op.width(x)]))
 
 
-def attention(op: Emitter, inputs: AttentionInputs) -> tuple[Any, Any, Any]:
+def attention(op: Emitter, inputs: AttentionInputs, window: Any = None) -> tuple[Any, Any, Any]:
     """`Attention`; the queries that share a head of keys are rows of one product.
 
-    What a call writes and sees comes in as ``place`` and ``mask``.
+    What a call writes and sees comes in as ``place`` and ``mask``. With a window it is
+    `WindowAttention`, whose mask has the window in its name: ``mask_512``.
     """
     size = inputs.head_dim.as_int()
     heads, kv_heads = op.width(inputs.query) // size, op.width(inputs.key) // size
@@ -80,7 +84,8 @@ def attention(op: Emitter, inputs: AttentionInputs) -> tuple[Any, Any, Any]:
     queries = op.Mul(_by_head(op, inputs.query, size), scale)
     queries = op.Reshape(queries, op.Constant(value_ints=[0, kv_heads, -1, size]))
     scores = op.MatMul(queries, op.Transpose(new_key, perm=[0, 1, 3, 2]))
-    mask = op.input("mask", op.activations, ("batch", 1, "sequence", "capacity"))
+    name = _MASK if window is None else f"{_MASK}_{window.as_int()}"
+    mask = op.input(name, op.activations, ("batch", 1, "sequence", "capacity"))
     if heads > kv_heads:
         mask = op.Concat(*[mask] * (heads // kv_heads), axis=2)
     mixed = op.MatMul(op.Softmax(op.Add(scores, mask), axis=-1), new_value)
@@ -118,7 +123,8 @@ def feeds(
     Returns:
         ``keep`` ``[batch, 1, capacity, 1]``, 0 where the call writes and 1 elsewhere; ``place``
         ``[batch, 1, capacity, sequence]``, 1 where a token is written; ``mask``
-        ``[batch, 1, sequence, capacity]``, `MASKED` where a token does not look; ``chosen``
+        ``[batch, 1, sequence, capacity]``, `MASKED` where a token does not look, and likewise
+        ``mask_N`` where it sees N tokens at most; ``chosen``
         ``[batch, wanted, sequence]``, 1 at the places wanted; ``cos_interleaved``, ``cos_halves``,
         ``sin_interleaved`` and ``sin_halves`` ``[batch, sequence, 1, head_dim]``.
     """
@@ -128,7 +134,12 @@ def feeds(
     written = np.where(position < total, position, -1)
     place = slots[:, None] == written[:, None, None]
     seen = slots < np.minimum(position + 1, total)[:, None, :, None]
+    windows = {name: int(name.rpartition("_")[2]) for name in names if name.startswith(f"{_MASK}_")}
     made: dict[str, NDArray[Any]] = {
+        **{
+            name: np.where(seen & (slots > position[:, None, :, None] - window), 0, MASKED)
+            for name, window in windows.items()
+        },
         "keep": ~place.any(-1, keepdims=True),
         "place": place,
         "mask": np.where(seen, 0, MASKED),

@@ -153,10 +153,13 @@ def attention(
     op: Emitter,
     inputs: AttentionInputs,
     rotation: Rotation | None = None,
+    window: Any = None,
     *,
     lengths: Lengths,
 ) -> Any:
     """`Attention`, with `RoPE` before it if there is a rotation; None if the operator cannot.
+
+    With a window it is `WindowAttention`.
 
     The state has the type of the activations; `lengths` makes what the operator wants of a call's.
     """
@@ -180,6 +183,7 @@ def attention(
         num_heads=op.width(inputs.query) // size,
         kv_num_heads=op.width(inputs.key) // size,
         scale=inputs.scale.as_float(),
+        local_window_size=-1 if window is None else window.as_int(),
         **attributes,
         _domain=MICROSOFT,
         _outputs=3,

@@ -244,12 +244,14 @@ class _Reading:
     def _flops(self, node: ir.Node) -> int:
         if node.domain != DOMAIN:
             return 0
-        if node.op_type == "Attention":  # a product with each key, and with each value
+        # A product with each key that is seen, and with each value.
+        if node.op_type in ("Attention", "WindowAttention"):
             query = node.inputs[0]
             assert query is not None and query.shape is not None
             width = query.shape[-1]
             assert isinstance(width, int)
-            return 4 * width * self._context
+            window = node.attributes.get("window")
+            return 4 * width * (min(window.as_int(), self._context) if window else self._context)
         inputs = _names(node.inputs)
         shapes = [self._tensors[name].shape for name in inputs if name in self._tensors]
         matrices = [shape for shape in shapes if len(shape) == 2 and "tokens" not in inputs]

@@ -47,4 +47,5 @@ RULES: tuple[Rule, ...] = (
     Rule("Select in arithmetic", patterns.select, arithmetic.select),
     Rule("RoPE in arithmetic", patterns.rope, arithmetic.rope),
     Rule("Attention in arithmetic", patterns.attention, arithmetic.attention),
+    Rule("attention in a window in arithmetic", patterns.window_attention, arithmetic.attention),
 )

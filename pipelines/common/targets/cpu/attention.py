@@ -9,8 +9,11 @@ from pipelines.common.graph.rules import Emitter
 from pipelines.common.ort.emit import INT64, MICROSOFT
 
 
-def attention(op: Emitter, inputs: AttentionInputs) -> tuple[Any, Any, Any]:
-    """`Attention`; the queries that share a head of keys are rows of one product."""
+def attention(op: Emitter, inputs: AttentionInputs, window: Any = None) -> tuple[Any, Any, Any]:
+    """`Attention`; the queries that share a head of keys are rows of one product.
+
+    With a window it is `WindowAttention`.
+    """
     size = inputs.head_dim.as_int()
     heads, kv_heads = op.width(inputs.query) // size, op.width(inputs.key) // size
     group = heads // kv_heads
@@ -42,7 +45,11 @@ def attention(op: Emitter, inputs: AttentionInputs) -> tuple[Any, Any, Any]:
         queries, used(new_key), transB=1, alpha=inputs.scale.as_float(), _domain=MICROSOFT
     )
     slots = op.Range(op.Constant(value_int=0), op.Squeeze(longest), op.Constant(value_int=1))
-    seen = op.LessOrEqual(slots, op.Unsqueeze(places, op.Constant(value_ints=[1, 3])))
+    own = op.Unsqueeze(places, op.Constant(value_ints=[1, 3]))
+    seen = op.LessOrEqual(slots, own)
+    if window is not None:
+        before = op.Sub(own, op.Constant(value_int=window.as_int()))
+        seen = op.And(seen, op.Greater(slots, before))
     if group > 1:
         seen = op.Concat(*[seen] * group, axis=2)
     weights = op.Softmax(op.Where(seen, scores, op.Constant(value_float=-float("inf"))), axis=-1)

@@ -67,5 +67,10 @@ RULES: tuple[Rule, ...] = (
     Rule("GroupQueryAttention with rotation", patterns.rope_attention, _grouped),
     Rule("GroupQueryAttention", patterns.attention, _grouped),
     Rule("attention in standard operators", patterns.attention, attention),
+    Rule(
+        "GroupQueryAttention in a window, with rotation", patterns.rope_window_attention, _grouped
+    ),
+    Rule("GroupQueryAttention in a window", patterns.window_attention, _grouped),
+    Rule("attention in a window in standard operators", patterns.window_attention, attention),
     Rule("RotaryEmbedding", patterns.rope, emit.rope),
 )

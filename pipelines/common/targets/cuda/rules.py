@@ -127,10 +127,15 @@ _grouped = partial(emit.attention, lengths=_lengths)
 _GROUPED_ATTENTION = (
     Rule("GroupQueryAttention with rotation", patterns.rope_attention, _grouped),
     Rule("GroupQueryAttention", patterns.attention, _grouped),
+    Rule(
+        "GroupQueryAttention in a window, with rotation", patterns.rope_window_attention, _grouped
+    ),
+    Rule("GroupQueryAttention in a window", patterns.window_attention, _grouped),
     Rule("RotaryEmbedding", patterns.rope, emit.rope),
 )
 # The provider has no GroupQueryAttention in float32.
 _EXACT_ATTENTION = (
     Rule("attention in arithmetic", patterns.attention, arithmetic.attention),
+    Rule("attention in a window in arithmetic", patterns.window_attention, arithmetic.attention),
     Rule("rotation in arithmetic", patterns.rope, arithmetic.rope),
 )
