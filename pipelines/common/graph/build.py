@@ -44,7 +44,7 @@ def build(network: Module, config: DecoderConfig) -> ir.Model:
         **{f"new_key.{layer}": key for layer, key in enumerate(new_keys)},
         **{f"new_value.{layer}": value for layer, value in enumerate(new_values)},
     }
-    return _model(recording, {**arguments, **parameters}, results)
+    return to_model(recording, {**arguments, **parameters}, results)
 
 
 def inputs(config: DecoderConfig) -> dict[str, Spec]:
@@ -63,10 +63,16 @@ def inputs(config: DecoderConfig) -> dict[str, Spec]:
     }
 
 
-def _model(
+def to_model(
     recording: Recording, given: Mapping[str, Value], results: Mapping[str, Value]
 ) -> ir.Model:
-    """The ONNX model of what was recorded, with inputs and outputs by name."""
+    """The ONNX model of what was recorded.
+
+    Args:
+        recording: The nodes.
+        given: The graph's inputs by name.
+        results: Its outputs by name.
+    """
     made = {value: _made(value.spec, name) for name, value in given.items()}
     nodes = [_node(node, made, number) for number, node in enumerate(recording.nodes)]
     graph_inputs = list(made.values())[: len(given)]

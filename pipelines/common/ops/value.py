@@ -249,7 +249,8 @@ class Value:
 
 
 def _methods() -> list[str]:
-    return [name for name in vars(Value) if not name.startswith("_")]
+    names = (name for name in vars(Value) if not name.startswith("_"))
+    return [name for name in names if callable(getattr(Value, name))]
 
 
 def _broadcast(*shapes: tuple[Size, ...]) -> tuple[Size, ...]:
