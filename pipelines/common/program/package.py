@@ -26,7 +26,7 @@ class OpPackage:
         summary: One line for ``list``.
         rules: What it rewrites, by target; of two that fit, the first wins.
         layouts: How it lays weights out, by the name that its rules use.
-        operators: Imports torch and declares new neutral operators, each with its shape rule and
+        operators: Declares new neutral operators, each with its shape rule and
             its reference; called before a network is made.
     """
 

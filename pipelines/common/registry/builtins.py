@@ -57,7 +57,7 @@ def register_targets() -> list[TargetRecord]:
         ),
         TargetRecord(
             name="torch",
-            summary="The model's PyTorch module, run eagerly: the reference.",
+            summary="The model's network, run eagerly by PyTorch: the reference.",
             requires=("torch",),
             load="pipelines.common.targets.torch:TorchTarget",
         ),
