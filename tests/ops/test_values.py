@@ -36,6 +36,9 @@ CALCULATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "parts of several sizes": lambda x, y: x.split([2, 6, 4], -1)[1] * y.split((5, 6, 1), -1)[1],
     "uneven chunks": lambda x, y: x.chunk(5, -1)[3] - y.chunk(5, dim=2)[0],
     "slices": lambda x, y: x[..., 2:7] + y[..., -5:],
+    "torch's numbers on either side": lambda x, y: (
+        torch.from_numpy(ROW) - x * torch.from_numpy(ROW) + torch.mul(torch.from_numpy(ROW), y)
+    ),
     "torch's functions": lambda x, y: torch.tanh(x) * torch.sqrt(torch.square(y)) - torch.mul(x, 2),
 }
 
@@ -90,9 +93,58 @@ def test_an_input_that_goes_through_and_one_result_twice() -> None:
         (lambda x: x + x[..., :5], r"do not go together"),
         (lambda x: x[0], r"a graph has no 0 of a value; expected x\[\.\.\., first:last\]"),
         (lambda x: x[..., ::2], r"takes no steps of 2"),
+        (lambda x: x[..., 3], r"a graph has no .* of a value; expected x\[\.\.\., first:last\]"),
+        (lambda x: x[..., None], r"a graph has no .* of a value"),
+        (lambda x: x.unflatten(-1, (-1, -1)), r"a dimension of 12 cannot be taken apart into \[-1"),
+        (lambda x: x.unflatten(-1, (0, -1)), r"a dimension of 12 cannot be taken apart into \[0"),
+        (lambda x: x.unflatten(-1, (-2, -6)), r"a dimension of 12 cannot be taken apart into \[-2"),
+        (lambda x: x.flatten(2, 1), r"dimension 2 comes after 1"),
+        (lambda x: x.split([14, -2], -1), r"a dimension of 12 cannot be cut into \[14, -2\]"),
+        (lambda x: x.split(0, -1), r"cannot be cut into parts of 0"),
+        (lambda x: x.chunk(0, -1), r"cannot be cut into 0 parts"),
+        (lambda x: torch.cat([x, x]), r"cannot call torch's cat; expected one of add, chunk"),
     ],
 )
 def test_what_a_graph_cannot_have(calculate: Callable[[Any], Any], message: str) -> None:
     x = Recording().value(Spec(("batch", "sequence", 12)))
     with pytest.raises((TypeError, ValueError), match=message):
         calculate(x)
+
+
+def test_what_varies_stays_where_it_is() -> None:
+    x = Recording().value(Spec((6, "batch")))
+    with pytest.raises(ValueError, match="dimensions that vary cannot move"):
+        x.unflatten(0, (2, 3))
+
+
+def test_no_part_is_less_than_nothing() -> None:
+    x = Recording().value(Spec(("batch", 12)))
+    assert x[..., 5:2].shape == ("batch", 0)
+    assert torch.empty(1, 12)[..., 5:2].shape == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("calculate", "message"),
+    [
+        (lambda x, _: x * 0.5, r"0\.5 needs a value of floats; this one is int64"),
+        (lambda x, _: ROW - x, r"needs a value of floats; this one is int64"),
+        (lambda x, _: x / 2, r"Div needs a value of floats"),
+        (lambda x, _: x.exp(), r"Exp needs a value of floats"),
+        (lambda x, _: x.mean(-1), r"ReduceMean needs a value of floats"),
+        (lambda x, y: x + y, r"values of float32 and int64 do not go together"),
+    ],
+)
+def test_integers_become_no_floats(calculate: Callable[[Any, Any], Any], message: str) -> None:
+    recording = Recording()
+    x, y = (recording.value(Spec(("batch", 12), kind)) for kind in ("int64", "float32"))
+    with pytest.raises(TypeError, match=message):
+        calculate(x, y)
+
+
+def test_integers_are_calculated_with() -> None:
+    x = np.arange(12).reshape(1, 12)
+    recording = Recording()
+    inputs = {"x": recording.value(Spec(("batch", 12), "int64"))}
+    model = to_model(recording, inputs, {"result": 2 * -inputs["x"] + 1})
+    (computed,) = ReferenceEvaluator(ir.to_proto(model)).run(None, {"x": x})
+    np.testing.assert_array_equal(computed, 1 - 2 * x)

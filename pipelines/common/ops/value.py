@@ -126,6 +126,8 @@ class Value:
     __rtruediv__ = partialmethod(_reflected, "Div")
 
     def _unary(self, operator: str) -> Value:
+        if operator != "Neg":
+            self._require_fractions(operator)
         return self._emit(operator, (self,), self.spec)
 
     __neg__ = neg = partialmethod(_unary, "Neg")
@@ -144,6 +146,7 @@ class Value:
 
     def mean(self, dim: int, *, keepdim: bool = False) -> Value:
         """The mean over a dimension."""
+        self._require_fractions("ReduceMean")
         axis = self._axis(dim)
         rest = [1] if keepdim else []
         shape = (*self.shape[:axis], *rest, *self.shape[axis + 1 :])
@@ -154,8 +157,14 @@ class Value:
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Value:
         """Takes a dimension apart; one of the sizes may be -1."""
         axis = self._axis(dim)
-        size, known = self._fixed(axis), math.prod(size for size in sizes if size != -1)
-        if size % known or (-1 not in sizes and size != known):
+        size, given = self._fixed(axis), [size for size in sizes if size != -1]
+        known, left_out = math.prod(given), len(sizes) - len(given)
+        if (
+            min(given, default=1) < 1
+            or left_out > 1
+            or size % known
+            or (not left_out and size != known)
+        ):
             raise ValueError(f"a dimension of {size} cannot be taken apart into {[*sizes]}")
         parts = [size // known if part == -1 else part for part in sizes]
         return self._reshape((*self.shape[:axis], *parts, *self.shape[axis + 1 :]))
@@ -163,6 +172,8 @@ class Value:
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Value:
         """Puts dimensions together."""
         first, last = self._axis(start_dim), self._axis(end_dim)
+        if first > last:
+            raise ValueError(f"dimension {first} comes after {last}; expected the first one first")
         size = math.prod(self._fixed(axis) for axis in range(first, last + 1))
         return self._reshape((*self.shape[:first], size, *self.shape[last + 1 :]))
 
@@ -171,8 +182,10 @@ class Value:
         axis = self._axis(dim)
         size, sections = self._fixed(axis), split_size_or_sections
         if isinstance(sections, int):
+            if sections < 1:
+                raise ValueError(f"a dimension cannot be cut into parts of {sections}")
             sections = [min(sections, size - at) for at in range(0, size, sections)]
-        if sum(sections) != size:
+        if sum(sections) != size or min(sections, default=0) < 0:
             raise ValueError(f"a dimension of {size} cannot be cut into {[*sections]}")
         ends = [*accumulate(sections)]
         return [
@@ -181,17 +194,22 @@ class Value:
 
     def chunk(self, chunks: int, dim: int = 0) -> list[Value]:
         """Cuts a dimension into so many parts."""
-        return self.split(-(-self._fixed(self._axis(dim)) // chunks), dim)
+        size = self._fixed(self._axis(dim))
+        if chunks < 1:
+            raise ValueError(f"a dimension cannot be cut into {chunks} parts")
+        return self.split(-(-size // chunks), dim)
 
     def __getitem__(self, key: Any) -> Value:
         """A part of the last dimension: ``x[..., first:last]``."""
-        if not (isinstance(key, tuple) and len(key) == 2 and key[0] is ...):
+        if not (
+            isinstance(key, tuple) and len(key) == 2 and key[0] is ... and isinstance(key[1], slice)
+        ):
             raise TypeError(f"a graph has no {key!r} of a value; expected x[..., first:last]")
         axis = len(self.shape) - 1
         first, last, step = key[1].indices(self._fixed(axis))
         if step != 1:
             raise TypeError(f"a graph takes no steps of {step}; expected x[..., first:last]")
-        return self._slice(axis, first, last)
+        return self._slice(axis, first, max(first, last))
 
     @classmethod
     def __torch_function__(
@@ -205,10 +223,18 @@ class Value:
                 f"a network that becomes a graph cannot call torch's {name}; expected one of"
                 f" {', '.join(sorted(_methods()))}, or an operator of an op package"
             )
+        if arguments and not isinstance(arguments[0], cls):  # a tensor before an operator
+            value = next(each for each in arguments if isinstance(each, cls))
+            arguments = (value._as_value(arguments[0]), *arguments[1:])
         return method(*arguments, **(keywords or {}))
 
     def _elementwise(self, operator: str, *operands: Any) -> Value:
         values = [self._as_value(operand) for operand in operands]
+        kinds = sorted({value.spec.dtype for value in values})
+        if len(kinds) > 1:
+            raise TypeError(f"values of {' and '.join(kinds)} do not go together")
+        if operator == "Div":
+            self._require_fractions(operator)
         shape = _broadcast(*(value.shape for value in values))
         return self._emit(operator, values, self.spec.with_shape(*shape))
 
@@ -216,7 +242,14 @@ class Value:
         """An operand, which may be a number, or numbers, that the network has."""
         if isinstance(operand, Value):
             return operand
+        if np.asarray(operand).dtype.kind == "f":
+            self._require_fractions(f"{operand!r}")
         return self.recording.constant(operand, self.spec.dtype)
+
+    def _require_fractions(self, what: str) -> None:
+        """Integers are not made floats on the way, as torch does."""
+        if np.dtype(self.spec.dtype).kind in "iu":
+            raise TypeError(f"{what} needs a value of floats; this one is {self.spec.dtype}")
 
     def _emit(
         self, operator: str, inputs: Sequence[Value | None], spec: Spec, **attributes: Any
@@ -227,7 +260,7 @@ class Value:
     def _reshape(self, shape: tuple[Size, ...]) -> Value:
         """Another shape; what varies has to stay where it is."""
         varies = [axis for axis, size in enumerate(shape) if isinstance(size, str)]
-        if any(self.shape[axis] != shape[axis] for axis in varies):
+        if any(self.shape[axis : axis + 1] != (shape[axis],) for axis in varies):
             raise ValueError(f"dimensions that vary cannot move: {self.shape} to {shape}")
         sizes = [0 if isinstance(size, str) else size for size in shape]
         wanted = self.recording.constant(sizes, "int64")
