@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
+from pipelines.common import ops
 from pipelines.common.graph.build import to_model
 from pipelines.common.ops.value import Recording, Spec
 
@@ -148,3 +149,14 @@ def test_integers_are_calculated_with() -> None:
     model = to_model(recording, inputs, {"result": 2 * -inputs["x"] + 1})
     (computed,) = ReferenceEvaluator(ir.to_proto(model)).run(None, {"x": x})
     np.testing.assert_array_equal(computed, 1 - 2 * x)
+
+
+def test_an_array_that_a_neutral_operator_takes_is_one_of_its_tensors() -> None:
+    recording = Recording()
+    x = recording.value(Spec(("batch", "sequence", 12)))
+    normalized = ops.rms_norm(x, ROW, 1e-5)  # type: ignore[arg-type]
+    constant, norm = recording.nodes
+    assert normalized.shape == x.shape
+    assert norm.inputs == (x, *constant.outputs)
+    assert norm.attributes == {"epsilon": 1e-5}
+    np.testing.assert_array_equal(constant.attributes["value"], ROW)

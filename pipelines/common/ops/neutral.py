@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 from pipelines.common.errors import OpPackageError
 from pipelines.common.ops.value import Recording, Spec, Value
 
@@ -50,6 +52,10 @@ class NeutralOperator:
 
     def emit(self, recording: Recording, arguments: Mapping[str, Any]) -> Any:
         """Notes its node; returns its outputs."""
+        arguments = {  # an array that the network has is a tensor, as it is where it runs eagerly
+            name: recording.constant(v, v.dtype.name) if isinstance(v, np.ndarray) else v
+            for name, v in arguments.items()
+        }
         tensors = {name: v for name, v in arguments.items() if isinstance(v, Value | None)}
         attributes = {name: v for name, v in arguments.items() if name not in tensors}
         specs = self.specs({n: v.spec if isinstance(v, Value) else v for n, v in arguments.items()})
