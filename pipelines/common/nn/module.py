@@ -8,7 +8,7 @@ parameters are bound to: torch tensors, or the values of a graph.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -94,17 +94,15 @@ def _parameters(item: Any, name: str, tensor: str) -> Iterator[tuple[str, Parame
         yield name, replace(item, tensor=tensor + item.tensor)
     if isinstance(item, Module):
         tensor += item.prefix
-    prefix = f"{name}." if name else ""
-    for part, held in _parts(item):
-        yield from _parameters(held, prefix + part, tensor)
+    for _, path, held in _parts(item, name):
+        yield from _parameters(held, path, tensor)
 
 
 def _modules(item: Any, name: str) -> Iterator[tuple[str, Module]]:
     if isinstance(item, Module):
         yield name, item
-    prefix = f"{name}." if name else ""
-    for part, held in _parts(item):
-        yield from _modules(held, prefix + part)
+    for _, path, held in _parts(item, name):
+        yield from _modules(held, path)
 
 
 def _bound(item: Any, name: str, values: Mapping[str, Any], array: Callable[[Any], Any]) -> Any:
@@ -112,8 +110,7 @@ def _bound(item: Any, name: str, values: Mapping[str, Any], array: Callable[[Any
         return values[name]
     if isinstance(item, np.ndarray):
         return array(item)
-    prefix = f"{name}." if name else ""
-    inner = {part: _bound(held, prefix + part, values, array) for part, held in _parts(item)}
+    inner = {part: _bound(held, path, values, array) for part, path, held in _parts(item, name)}
     if isinstance(item, Module):
         made = copy.copy(item)
         vars(made).update(inner)
@@ -121,9 +118,12 @@ def _bound(item: Any, name: str, values: Mapping[str, Any], array: Callable[[Any
     return list(inner.values()) if isinstance(item, list) else item
 
 
-def _parts(item: Any) -> Iterator[tuple[str, Any]]:
-    """The attributes of a module, or the elements of a list."""
+def _parts(item: Any, name: str) -> Iterator[tuple[str, str, Any]]:
+    """The attributes of a module, or the elements of a list: name there, whole name, and thing."""
+    parts: Iterable[tuple[int | str, Any]] = ()
     if isinstance(item, Module):
-        yield from vars(item).items()
+        parts = vars(item).items()
     elif isinstance(item, list):
-        yield from ((str(place), inner) for place, inner in enumerate(item))
+        parts = enumerate(item)
+    for part, held in parts:
+        yield str(part), f"{name}.{part}" if name else str(part), held

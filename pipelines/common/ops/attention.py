@@ -49,7 +49,10 @@ def attention(
     Returns:
         The mixed values, shaped like `query`, and the two new halves of the state.
     """
-    return _attend(query, key, value, past_key, past_value, past, total, head_dim, scale, None)
+    everything = past_key.shape[2] + query.shape[1]  # no token looks back as far
+    return window_attention(
+        query, key, value, past_key, past_value, past, total, head_dim, scale, everything
+    )
 
 
 @neutral_operator("WindowAttention", _shape)
@@ -83,21 +86,6 @@ def window_attention(
         scale: Likewise.
         window: Tokens that each token sees, itself included; at least 1.
     """
-    return _attend(query, key, value, past_key, past_value, past, total, head_dim, scale, window)
-
-
-def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    past_key: Tensor,
-    past_value: Tensor,
-    past: Tensor,
-    total: Tensor,
-    head_dim: int,
-    scale: float,
-    window: int | None,
-) -> tuple[Tensor, Tensor, Tensor]:
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
@@ -113,9 +101,7 @@ def _attend(
 
     position = past[:, None] + torch.arange(sequence, device=query.device)
     slots, last = torch.arange(capacity, device=query.device), position[:, :, None]
-    visible = slots <= last
-    if window is not None:
-        visible &= slots > last - window
+    visible = (slots <= last) & (slots > last - window)
     mixed = scaled_dot_product_attention(
         queries, new_key, new_value, attn_mask=visible[:, None], scale=scale, enable_gqa=True
     )
