@@ -1,1 +1,1 @@
-"""What decoders have in common, without a file and without PyTorch."""
+"""The numbers of decoders: read from a checkpoint, checked, and made into rotary tables."""

@@ -1,4 +1,4 @@
-"""Rotary frequencies, as a GGUF file says.
+"""Rotary frequencies, as a checkpoint says.
 
 Computed in float32 throughout, as the models were trained, and with the same bits on every machine.
 """
@@ -22,8 +22,8 @@ FACTORS = "rope_freqs.weight"
 def frequencies(config: DecoderConfig, file: Checkpoint, architecture: str) -> NDArray[np.float32]:
     """The angle a position, for each pair of a head's elements, scaled as the file says.
 
-    Llama 3.1 and later stretch their context by dividing the low frequencies; a GGUF carries the
-    divisors as a tensor. Metadata may name a scaling instead, or one more.
+    Llama 3.1 and later stretch their context by dividing the low frequencies; a checkpoint carries
+    the divisors as a tensor. Metadata may name a scaling instead, or one more.
 
     Returns:
         ``[head_dim / 2]``.
