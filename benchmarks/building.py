@@ -16,6 +16,7 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.encodings import F32, Q4_0
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
+from pipelines.common.rotary.rope import Rope
 from pipelines.common.text_generation import ModelOptions
 from pipelines.llama3 import model
 
@@ -37,7 +38,7 @@ def main() -> None:
         kv_heads=shape.kv_heads,
         head_dim=shape.head_dim,
         norm_epsilon=1e-5,
-        rope_base=500000.0,
+        rope=Rope(shape.head_dim, 500000.0),
         interleaved=True,
         tied=shape.tied,
     )
@@ -53,7 +54,7 @@ def main() -> None:
     for _ in range(arguments.runs):
         start = time.perf_counter()
         network = model.build(config)
-        graph = build(network, config)
+        graph = build(network)
         built.append(time.perf_counter() - start)
         encodings = {
             weight.parameter: F32 if weight.kind == "vector" else Q4_0

@@ -32,6 +32,7 @@ ORDER = (
     "encodings",
     "text",
     "checkpoints",
+    "rotary",
     "decoder",
     "ops",
     "nn",

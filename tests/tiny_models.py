@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
-from pipelines.common.decoder import rope
 from pipelines.common.models.model import Model
 from pipelines.common.nn.module import Module
+from pipelines.common.nn.network import Network
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
 from pipelines.common.targets.torch import TorchRunner
@@ -246,10 +246,10 @@ def open_model(
     return registry.load_pipeline(pipeline).open(options, registry, progress or Progress())
 
 
-def eager(model: Model) -> Module:
+def eager(model: Model) -> Network:
     """The network of a Llama, with its weights in float32."""
     package, _, function = model.program.function.partition(":")
-    network: Module = getattr(importlib.import_module(package), function)(model.config)
+    network: Network = getattr(importlib.import_module(package), function)(model.config)
     weights = model.program.weights
     values = {n: torch.tensor(weights.float32(n)) for n in network.parameters()}
     return network.bind(values, torch.from_numpy)
@@ -261,10 +261,9 @@ def round_first(module: Module, rounded: Callable[[Tensor], Tensor]) -> None:
     module.forward = lambda x: forward(rounded(x))
 
 
-def eager_runner(model: Model, network: Module, length: int) -> TorchRunner:
+def eager_runner(network: Network, length: int) -> TorchRunner:
     """Runs the network of a model, changed or not, in one slot."""
-    tables = rope.tables(model.frequencies, length)
-    return TorchRunner(network, model.config, tables, 1, length)
+    return TorchRunner(network, 1, length)
 
 
 def _value_type(value: Any) -> GGUFValueType:

@@ -138,9 +138,16 @@ def _emit_norm_rope_attention(
     rotation: Rotation,
     window: Any = None,
 ) -> Any:
+    if _is_partial(op, inputs, rotation):
+        return None
     query, key, value = _linear(op, x, _projections(inputs), norm=norm, epsilon=epsilon)
     inputs = replace(inputs, query=query, key=key, value=value)
     return _emit_attention(op, inputs, rotation, window)
+
+
+def _is_partial(op: Emitter, inputs: AttentionInputs, rotation: Rotation) -> bool:
+    """Whether a part of each head is rotated, which is left to the target."""
+    return 2 * op.width(rotation.cos) != inputs.head_dim.as_int()
 
 
 def _projections(inputs: AttentionInputs) -> tuple[Any, Any, Any]:
@@ -164,6 +171,8 @@ def _emit_attention(
     op: Emitter, inputs: AttentionInputs, rotation: Rotation | None = None, window: Any = None
 ) -> Any:
     """Attention, with rotation before it if there is one, and in a window likewise."""
+    if rotation is not None and _is_partial(op, inputs, rotation):
+        return None
     # Where weights are rounded to blocks, a state in float16 costs nothing that could be noticed.
     # Where they are not, results are exact to float32, and so is the state.
     half = not op.encodings().isdisjoint(BLOCKS)

@@ -33,11 +33,10 @@ class PostNormBlock(nn.Module):
         self.feed_forward = nn.SwiGLU(config)
         self.feed_forward_norm = nn.RMSNorm(width, epsilon, "post_ffw_norm")
 
-    def forward(self, x: Tensor, step: nn.Step, state: nn.KVState) -> tuple[Tensor, nn.KVState]:
-        """``[batch, sequence, hidden_size]`` in and out, with the layer's new KV state."""
-        attended, state = self.attention(x, step, state)
-        x = x + self.attention_norm(attended)
-        return x + self.feed_forward_norm(self.feed_forward(x)), state
+    def forward(self, x: Tensor, step: nn.Step) -> Tensor:
+        """``[batch, sequence, hidden_size]`` in and out."""
+        x = x + self.attention_norm(self.attention(x, step))
+        return x + self.feed_forward_norm(self.feed_forward(x))
 
 
 def build(config: DecoderConfig) -> nn.Decoder:

@@ -13,9 +13,9 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from pipelines.common.decoder import rope
-from pipelines.common.decoder.rope_scaling import RopeScaling
 from pipelines.common.errors import ModelFileError
+from pipelines.common.rotary.rope import Rope
+from pipelines.common.rotary.scaling import RopeScaling
 
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 
@@ -46,9 +46,12 @@ def scaling_metadata(scaling: dict[str, Any]) -> dict[str, Any]:
     return {f"llama.rope.scaling.{names.get(key, key)}": scaling[key] for key in scaling}
 
 
+def rope(path: Path) -> Rope:
+    return open_model(path).config.rope
+
+
 def frequencies(path: Path) -> Any:
-    model = open_model(path)
-    return model.frequencies
+    return rope(path).frequencies(128)
 
 
 @pytest.mark.parametrize(("head_dim", "scaling"), PUBLISHED)
@@ -85,8 +88,7 @@ def test_scaling_named_by_metadata(tmp_path: Path, scaling: dict[str, Any]) -> N
     path = write_gguf(tmp_path / "model.gguf", llama(), metadata=scaling_metadata(scaling))
     expected, magnitude = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config_with(scaling), "cpu")
     np.testing.assert_allclose(frequencies(path), expected, rtol=1e-6)
-    # `transformers` multiplies cosines and sines by it: those of queries and those of keys.
-    assert open_model(path).config.attention_factor == pytest.approx(magnitude**2)
+    assert rope(path).scaling.magnitude == pytest.approx(magnitude)
 
 
 def test_llama3_scaling_without_its_figures_is_that_of_llama_3_1(tmp_path: Path) -> None:
@@ -145,7 +147,9 @@ def test_a_tensor_of_divisors_and_a_scaling_of_the_low_frequencies(tmp_path: Pat
 def test_a_factor_of_attention_beside_any_scaling(tmp_path: Path) -> None:
     metadata = {"llama.rope.scaling.attn_factor": 1.5, "llama.attention.scale": 0.25}
     config = open_model(write_gguf(tmp_path / "m.gguf", llama(), metadata=metadata)).config
-    assert config.attention_scale == pytest.approx(0.25 * 1.5**2)
+    assert config.attention_scale == pytest.approx(0.25)
+    cos, sin = config.rope.tables(100)
+    np.testing.assert_allclose(np.hypot(cos, sin), 1.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +159,7 @@ def test_tables(tmp_path: Path, scaling: dict[str, Any]) -> None:
     positions = 8192
     metadata = {} if scaling["rope_type"] == "default" else scaling_metadata(scaling)
     path = write_gguf(tmp_path / "model.gguf", llama(), metadata=metadata)
-    cos, sin = rope.tables(frequencies(path), positions)
+    cos, sin = rope(path).tables(positions)
     embedding = LlamaRotaryEmbedding(config_with(scaling))
     expected_cos, expected_sin = embedding(torch.zeros(1), torch.arange(positions)[None])
     # `transformers` repeats the table for the second half of a head.
@@ -165,9 +169,9 @@ def test_tables(tmp_path: Path, scaling: dict[str, Any]) -> None:
     np.testing.assert_allclose(sin[:128], expected_sin[0, :128, :32], atol=2e-5)
 
 
-@pytest.mark.parametrize("frequency", [1e9, 3e38])
-def test_angles_that_mean_nothing_are_refused(frequency: float) -> None:
+@pytest.mark.parametrize("factor", [1e-9, 1e-38])
+def test_angles_that_mean_nothing_are_refused(factor: float) -> None:
     with pytest.raises(
         ModelFileError, match=r"radians a position; expected at most 3.39e\+05 for 100"
     ):
-        rope.tables(np.float32([1, frequency]), 100)
+        Rope(4, 1e4, factors=(1.0, factor)).tables(100)

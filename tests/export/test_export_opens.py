@@ -10,13 +10,7 @@ import tiny_models
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ExportError
 from pipelines.common.export.write import export
-
-
-@dataclasses.dataclass(frozen=True)
-class Wider(DecoderConfig):
-    """The dimensions of a network that has one more than folders know."""
-
-    window: int = 0
+from pipelines.common.rotary.rope import Rope
 
 
 @pytest.fixture
@@ -25,8 +19,9 @@ def opened(gguf_file):
 
 
 def test_a_config_with_a_field_that_folders_do_not_keep(opened, tmp_path):
-    wider = Wider(**dataclasses.asdict(opened.config), window=16)
-    model = dataclasses.replace(opened, config=wider)
+    wider = {**opened.program.numbers, "window": 16}
+    program = dataclasses.replace(opened.program, numbers=wider)
+    model = dataclasses.replace(opened, program=program)
     with pytest.raises(ExportError) as error:
         export(model, "cpu", tmp_path / "out", reference_weights=False)
     assert str(error.value) == (
@@ -41,6 +36,7 @@ def test_what_may_be_left_out_of_a_config_may_be_nothing(value):
     extra = [("extra", type(value), dataclasses.field(default=value))]
     config = dataclasses.make_dataclass("Config", extra, bases=(DecoderConfig,), frozen=True)
     sizes = {field.name: 2 for field in dataclasses.fields(DecoderConfig)}
+    sizes["rope"] = Rope(2, 1e4)
     assert list(config(**sizes).problems()) == []
     (problem,) = config(**{**sizes, "layers": 0}).problems()
     assert problem == "layers is 0, expected a positive 32-bit number"

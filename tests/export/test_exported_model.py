@@ -248,7 +248,7 @@ def test_a_full_disk_leaves_nothing_behind(gguf_file, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({("format",): 1}, "its format is '1', this version of the driver reads 3; export the"),
+        ({("format",): 1}, "its format is '1', this version of the driver reads 4; export the"),
         ({("format",): ...}, "its format is 'None', this"),
         ({("target",): ["cpu"]}, "Expected `str`, got `array` - at `$.target`"),
         ({("weights",): ...}, "missing required field `weights`"),
@@ -260,9 +260,19 @@ def test_a_full_disk_leaves_nothing_behind(gguf_file, tmp_path):
         ({("config", "kv_heads"): 3}, "config: there are 4 heads of 64 on 3"),
         ({("config", "norm_epsilon"): -1}, "config: norm_epsilon is -1.0, expected a positive"),
         ({("config", "biases"): [1]}, "Expected `str`, got `int` - at `$.config.biases[0]`"),
-        ({("frequencies",): [1.0]}, "frequencies are not 32 positive numbers"),
-        ({("frequencies", 3): 0}, "frequencies are not 32 positive numbers"),
-        ({("frequencies", 3): 1e300}, "frequencies are not 32 positive numbers below 1e+28"),
+        ({("config", "more"): 1}, "config.more is not known"),
+        ({("config", "rope", "more"): 1}, "config.rope.more is not known"),
+        ({("config", "rope", "dims"): 3}, "config: RoPE rotates 3 elements of a head; expected a"),
+        ({("config", "rope", "dims"): 66}, "config: RoPE rotates 66 elements of heads of 64"),
+        ({("config", "rope", "base"): 0.5}, "config: the RoPE base is 0.5; expected a number"),
+        ({("config", "rope", "factors"): [1.0]}, "config: there are 1 RoPE factors; expected 32"),
+        ({("config", "rope", "factors"): [0] * 32}, "gives frequencies that are not positive"),
+        ({("config", "rope", "factors"): [1e-300] * 32}, "gives frequencies that are not positive"),
+        ({("config", "rope", "scaling", "factor"): 0}, "config: the RoPE scaling factor is 0"),
+        (
+            {("config", "rope", "scaling", "kind"): "x"},
+            "Invalid enum value 'x' - at",
+        ),
         ({("weights", 0, "dtype"): "O"}, "expected a number"),
         ({("weights", 0, "shape"): [-1, -1]}, "is '[-1, -1]'"),
         ({("weights", 0, "shape"): [2**62, 2**62]}, "expected 21267647932558653966460912964485"),
@@ -370,7 +380,7 @@ def test_nothing_in_the_manifest_is_left_to_the_reader(exported):
     assert manifest["driver"]
     assert {"onnxruntime", "onnxscript", "pipeline-driver"} <= manifest["versions"].keys()
     assert manifest["origin"]["encoding"] == "auto"
-    assert len(manifest["frequencies"]) == manifest["config"]["head_dim"] // 2
+    assert manifest["config"]["rope"]["dims"] == manifest["config"]["head_dim"]
     assert isinstance(
         tiny_models.open_model(exported).deployment(slots=1, max_length=2), Deployment
     )

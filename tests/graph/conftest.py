@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import pytest
 from kept_graphs import network
@@ -19,6 +18,7 @@ from pipelines.common.graph.build import build
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.program import sources
 from pipelines.common.program.target import Deployment
+from pipelines.common.rotary.rope import Rope
 from pipelines.llama3 import model
 
 
@@ -34,7 +34,7 @@ def config() -> DecoderConfig:
         kv_heads=2,
         head_dim=16,
         norm_epsilon=1e-5,
-        rope_base=500000.0,
+        rope=Rope(16, 500000.0),
         interleaved=True,
     )
 
@@ -42,7 +42,7 @@ def config() -> DecoderConfig:
 @pytest.fixture(scope="session")
 def neutral(config: DecoderConfig) -> ir.Model:
     """The neutral graph of Llama 3; lowering would use it up."""
-    return build(model.build(config), config)
+    return build(model.build(config))
 
 
 @pytest.fixture
@@ -63,9 +63,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
 
 
 @pytest.fixture
-def deployment(
-    tmp_path: Path, config: DecoderConfig, monkeypatch: pytest.MonkeyPatch
-) -> Deployment:
+def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
     """For a graph with a cache of its own; what other tests have loaded or read does not count."""
     loaded = {name.partition(".")[0] for name in sys.modules} - sources.LIBRARIES.keys()
     monkeypatch.setattr(sources, "_UNCOUNTED", sources._UNCOUNTED | loaded - {"pipelines"})
@@ -73,9 +71,7 @@ def deployment(
     progress = Notices()
     return Deployment(
         pipeline="test",
-        config=config,
         program=network(Cache(tmp_path / "cache", notice=progress.notice)),
-        frequencies=np.ones(8, np.float32),
         slots=1,
         max_length=16,
         threads=None,

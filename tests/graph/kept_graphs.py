@@ -7,14 +7,14 @@ from types import SimpleNamespace
 from pipelines.common.cache import Cache
 from pipelines.common.encodings import Q4_0, Encoding
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.nn.module import Module
+from pipelines.common.nn.network import Network
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.target import Deployment
 
 
 def network(cache: Cache, function: str = "json:loads", runs_in: Encoding = Q4_0) -> ModuleProgram:
     weights = SimpleNamespace(encodings={"w": runs_in})
-    return ModuleProgram(function, Module(), weights, cache, lambda _: {})  # type: ignore[arg-type]
+    return ModuleProgram(function, Network(), {}, weights, cache, lambda _: {})  # type: ignore[arg-type]
 
 
 def cache_of(deployment: Deployment) -> Cache:

@@ -18,6 +18,7 @@ from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.importing import import_from
 from pipelines.common.ops import DOMAIN
+from pipelines.common.rotary.rope import Rope
 from pipelines.common.targets.coreml.rules import RULES as COREML
 from pipelines.common.targets.cpu.rules import RULES as CPU
 from pipelines.common.targets.cuda.rules import rules as cuda_rules
@@ -240,9 +241,9 @@ def test_nodes_stand_behind_what_they_read_also_part_by_part(
 
 @pytest.fixture(scope="module")
 def qwen3() -> Iterator[tuple[ir.Model, DecoderConfig]]:
-    config = DecoderConfig(40, 128, 64, 96, 3, 4, 2, 32, 1e-5, 500000.0)
+    config = DecoderConfig(40, 128, 64, 96, 3, 4, 2, 32, 1e-5, Rope(32, 500000.0))
     network = import_from(ROOT / "plugins" / "qwen3" / "model.py")
-    yield build(network.build(config), config), config
+    yield build(network.build(config)), config
 
 
 def test_another_network(qwen3: tuple[ir.Model, DecoderConfig]) -> None:

@@ -11,8 +11,9 @@ import onnx_ir as ir
 import pytest
 
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.graph.build import build, inputs
+from pipelines.common.graph.build import build
 from pipelines.common.ops import OPERATORS
+from pipelines.common.rotary.rope import Rope
 from pipelines.llama3 import model
 
 
@@ -29,9 +30,16 @@ def built(request: pytest.FixtureRequest, config: DecoderConfig, neutral: ir.Mod
     if request.param == "two layers":
         return Built(config, neutral.graph)
     other = dataclasses.replace(
-        config, vocabulary=72, hidden_size=48, layers=3, heads=6, kv_heads=1, head_dim=10
+        config,
+        vocabulary=72,
+        hidden_size=48,
+        layers=3,
+        heads=6,
+        kv_heads=1,
+        head_dim=10,
+        rope=Rope(10, 500000.0),
     )
-    return Built(other, build(model.build(other), other).graph)
+    return Built(other, build(model.build(other)).graph)
 
 
 def dimensions(value: ir.Value) -> list[int | str | None]:
@@ -63,7 +71,7 @@ def test_weights_are_inputs_under_their_names(built: Built) -> None:
     config, graph = built.config, built.graph
     assert not graph.initializers
     names = [value.name for value in graph.inputs]
-    given = [*inputs(config)]
+    given = [*model.build(config).interface.inputs()]
     assert names[: len(given)] == given
     parameters = model.build(config).parameters()
     weights = {value.name: dimensions(value) for value in graph.inputs[len(given) :]}
@@ -76,7 +84,7 @@ def test_other_inputs_and_outputs_have_named_dimensions(built: Built) -> None:
     shapes = {value.name: dimensions(value) for value in [*graph.inputs, *graph.outputs]}
     assert [value.name for value in graph.outputs] == [
         "logits",
-        *(f"new_{name}" for name in inputs(config) if name.startswith(("key.", "value."))),
+        *(f"new_{half}.{layer}" for layer in range(config.layers) for half in ("key", "value")),
     ]
     assert shapes["tokens"] == ["batch", "sequence"]
     assert shapes["past"] == shapes["total"] == ["batch"]

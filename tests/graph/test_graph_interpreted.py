@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
-from pipelines.common.decoder import rope
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.graph.build import build, inputs
+from pipelines.common.graph.build import build
 from pipelines.common.importing import import_from
 from pipelines.common.nn.module import Module
 from pipelines.common.ops import OPERATORS
+from pipelines.common.rotary.rope import Rope
 from pipelines.llama3 import model as llama3
 
 NETWORKS: Mapping[str, ModuleType] = {
@@ -36,6 +36,7 @@ CAPACITY = 10
 @st.composite
 def configs(draw: st.DrawFn) -> DecoderConfig:
     kv_heads = draw(st.integers(1, 3))
+    head_dim = 2 * draw(st.integers(1, 9))
     return DecoderConfig(
         vocabulary=draw(st.integers(2, 50)),
         context_length=CAPACITY,
@@ -44,9 +45,9 @@ def configs(draw: st.DrawFn) -> DecoderConfig:
         layers=draw(st.integers(1, 3)),
         heads=kv_heads * draw(st.integers(1, 3)),
         kv_heads=kv_heads,
-        head_dim=2 * draw(st.integers(1, 9)),
+        head_dim=head_dim,
         norm_epsilon=draw(st.sampled_from((1e-6, 1e-5))),
-        rope_base=draw(st.sampled_from((1e4, 5e5))),
+        rope=Rope(2 * draw(st.integers(1, head_dim // 2)), draw(st.sampled_from((1e4, 5e5)))),
         interleaved=draw(st.booleans()),
         attention_factor=draw(st.sampled_from((1.0, 0.7))),
         biases=tuple(name for name in MATRICES if draw(st.booleans())),
@@ -112,19 +113,6 @@ def weights(network: Module, seed: int) -> dict[str, Tensor]:
     return made
 
 
-def as_eager(
-    network: Module, config: DecoderConfig, given: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    halves = ([given[f"{half}.{i}"] for i in range(config.layers)] for half in ("key", "value"))
-    others = (given[name] for name in ("tokens", "past", "total", "wanted", "cos", "sin"))
-    logits, keys, values = network(*others, *halves)
-    return {
-        "logits": logits,
-        **{f"new_key.{layer}": key for layer, key in enumerate(keys)},
-        **{f"new_value.{layer}": value for layer, value in enumerate(values)},
-    }
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 @settings(max_examples=25, deadline=None)
 @given(
@@ -138,17 +126,14 @@ def test_a_prefill_and_a_step_on_top(
     """Two rows of different lengths, the shorter one padded."""
     network = NETWORKS[name].build(config)
     # As it is written: a graph that is read again has what a file can hold.
-    graph = ir.from_proto(ir.to_proto(build(network, config))).graph
+    graph = ir.from_proto(ir.to_proto(build(network))).graph
     made = weights(network, seed)
     bound = network.bind(made, torch.from_numpy)
     generator = torch.Generator().manual_seed(seed + 1)
-    frequencies = config.rope_base ** -np.linspace(0, 0.9, config.head_dim // 2, dtype=np.float32)
-    cos, sin = map(torch.from_numpy, rope.tables(frequencies, CAPACITY))
-    shape = (2, config.kv_heads, CAPACITY, config.head_dim)
+    tables = {n: torch.from_numpy(t) for n, t in network.interface.tables(CAPACITY).items()}
     state = {
         each: torch.randn(shape, generator=generator)  # what is not filled yet is never seen
-        for each in inputs(config)
-        if each.startswith(("key.", "value."))
+        for each, shape in network.interface.state_shapes(2, CAPACITY).items()
     }
     past, new = torch.zeros(2, dtype=torch.int32), torch.tensor(lengths, dtype=torch.int32)
     for sequence in (max(lengths), 1):
@@ -157,13 +142,12 @@ def test_a_prefill_and_a_step_on_top(
             "past": past,
             "total": past + new,
             "wanted": (new - 1).long()[:, None],
-            "cos": cos,
-            "sin": sin,
+            **tables,
             **state,
             **made,
         }
         with torch.inference_mode():
-            expected: dict[str, Any] = as_eager(bound, config, given)
+            expected: dict[str, Any] = bound(given)
             computed = interpret(graph, given)
         assert computed.keys() == expected.keys()
         for each, tensor in expected.items():

@@ -21,6 +21,7 @@ from pipelines.common.encodings import F32
 from pipelines.common.errors import LoweringError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.program import store
+from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.package import LoadedPackage, OpPackage
 from pipelines.common.program.target import Deployment
 from pipelines.llama3 import model as llama3_model
@@ -62,7 +63,10 @@ def test_other_models_have_entries_of_their_own(
 def test_other_dimensions_have_entries_of_their_own(
     deployment: Deployment, made: list[LoweredGraph], change: dict[str, Any]
 ) -> None:
-    other = dataclasses.replace(deployment, config=dataclasses.replace(deployment.config, **change))
+    assert isinstance(deployment.program, ModuleProgram)
+    other = dataclasses.replace(
+        deployment, program=dataclasses.replace(deployment.program, numbers=change)
+    )
     graphs = [get(deployment), get(other)]
     assert len(made) == 2
     assert [get(deployment), get(other)] == graphs

@@ -60,7 +60,7 @@ def reference(model: Model, length: int) -> TorchRunner:
     for module in network.modules().values():
         if isinstance(module, Attention):
             round_state(module)
-    return eager_runner(model, network, length)
+    return eager_runner(network, length)
 
 
 def round_state(attention: Attention) -> None:

@@ -50,12 +50,16 @@ def tables() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return np.cos(angles), np.sin(angles)
 
 
+def named(cos: Array, sin: Array) -> dict[str, Array]:
+    return {"cos": cos, "sin": sin}
+
+
 def feeds(graph: LoweredGraph, dtype: type = np.float32) -> dict[str, Array]:
     """For the rows of `PAST` and `LENGTHS`."""
     names = {value.name for value in onnx.load_from_string(graph.model).graph.input}
     wanted = np.stack([LENGTHS - 1, [0, 2, 0]], axis=1)
     return arithmetic.feeds(
-        names, PAST, LENGTHS, SEQUENCE, CAPACITY, wanted, *tables(), dtype=dtype
+        names, PAST, LENGTHS, SEQUENCE, CAPACITY, wanted, named(*tables()), dtype=dtype
     )
 
 
@@ -144,7 +148,7 @@ def test_rows_without_tokens_stay_finite_and_write_nothing(tmp_path: Path) -> No
         SEQUENCE,
         CAPACITY,
         none[:, None],
-        *tables(),
+        named(*tables()),
         dtype=np.float32,
     )
     mixed, new_key, _ = compute(tmp_path, graph, {**inputs, **fed})

@@ -24,6 +24,8 @@ from pipelines.common.graph.lower import lower
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.importing import import_from
 from pipelines.common.program.external import placed, write_tensors
+from pipelines.common.program.module_program import ModuleProgram
+from pipelines.common.rotary.rope import Rope
 from pipelines.common.targets import coreml
 from pipelines.common.targets.coreml import CoreMLTarget
 from pipelines.common.targets.coreml.layouts import LARGEST, parts, transposed
@@ -41,7 +43,7 @@ CONFIG = DecoderConfig(
     kv_heads=2,
     head_dim=32,
     norm_epsilon=1e-5,
-    rope_base=500000.0,
+    rope=Rope(32, 500000.0),
 )
 
 ROOM = 256
@@ -55,7 +57,7 @@ def qwen3() -> ModuleType:
 @pytest.fixture(scope="module", params=["llama3", "qwen3"])
 def graph(request: pytest.FixtureRequest) -> LoweredGraph:
     network = llama3 if request.param == "llama3" else qwen3()
-    neutral = build(network.build(CONFIG), CONFIG)
+    neutral = build(network.build(CONFIG))
     encodings = {}
     for value in neutral.graph.inputs:
         if value.name is not None and value.name.endswith(".weight"):
@@ -161,21 +163,22 @@ def test_room_takes_few_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "widest"),
     [
-        ({"intermediate_size": 28_672}, ["intermediate size", "28672"]),
-        ({"hidden_size": 20_480}, ["hidden size", "20480"]),
-        ({"heads": 256, "head_dim": 128}, ["heads", "32768"]),
+        ({"intermediate_size": 28_672}, "28672"),
+        ({"hidden_size": 20_480}, "20480"),
+        ({"heads": 256, "head_dim": 128}, "32768"),
     ],
 )
-def test_dimension_that_is_too_large(change: dict[str, int], named: list[str]) -> None:
-    deployment = open_model(None, target="coreml").deployment(slots=1, max_length=64)
-    deployment = dataclasses.replace(
-        deployment, config=dataclasses.replace(deployment.config, **change)
-    )
+def test_dimension_that_is_too_large(change: dict[str, int], widest: str) -> None:
+    opened = open_model(None, target="coreml")
+    assert isinstance(opened.program, ModuleProgram)
+    network = llama3.build(dataclasses.replace(opened.config, **change))
+    program = dataclasses.replace(opened.program, network=network)
+    deployment = dataclasses.replace(opened, program=program).deployment(slots=1, max_length=64)
     with pytest.raises(TargetError) as error:
         CoreMLTarget().lower(deployment)
     message = str(error.value)
     assert "\n" not in message
-    for what in (*named, "coreml", str(LARGEST)):
+    for what in (widest, "coreml", str(LARGEST)):
         assert what in message

@@ -42,7 +42,7 @@ def reference(model: Model) -> TorchRunner:
         block = BLOCKS.get(str(model.program.weights.encodings.get(f"{name}.weight")))
         if block is not None and name != "embedding":
             round_first(module, partial(rounded, block=block))
-    return eager_runner(model, network, 8)
+    return eager_runner(network, 8)
 
 
 def rounded(x: Tensor, block: int) -> Tensor:

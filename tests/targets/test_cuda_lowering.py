@@ -30,6 +30,7 @@ from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.session import CPU, make_session
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Deployment
+from pipelines.common.rotary.rope import Rope
 from pipelines.common.targets import cuda
 from pipelines.common.targets.cuda import CudaTarget
 from pipelines.common.targets.cuda.footprint import footprint
@@ -37,7 +38,7 @@ from pipelines.common.targets.cuda.memory import Memory, upload
 from pipelines.common.targets.cuda.rules import activation_type, rules
 from pipelines.common.targets.cuda.runner import CudaRunner
 
-QWEN3 = DecoderConfig(40, 128, 64, 96, 2, 4, 2, 32, 1e-5, 500000.0)
+QWEN3 = DecoderConfig(40, 128, 64, 96, 2, 4, 2, 32, 1e-5, Rope(32, 500000.0))
 
 PROMPTS = [random_tokens(24, seed) for seed in range(4)]
 
@@ -73,7 +74,7 @@ class Case:
 def qwen3() -> onnx.ModelProto:
     """The neutral graph of Qwen 3; lowering would use it up."""
     network = import_from(Path(__file__).parents[2] / "plugins" / "qwen3" / "model.py")
-    return ir.to_proto(build(network.build(QWEN3), QWEN3))
+    return ir.to_proto(build(network.build(QWEN3)))
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,7 @@ def _graphs(
     from pipelines.common.program.module_program import ModuleProgram
     from pipelines.common.view import anatomy
 
-    layers = deployment.config.layers
+    layers = len(deployment.interface.caches)
     graphs = {"lowered": anatomy.of_lowered(lowered, layers, context)}
     if neutral is not None:
         assert isinstance(deployment.program, ModuleProgram)

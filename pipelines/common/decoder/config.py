@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 
+from pipelines.common.rotary.rope import Rope
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -21,7 +23,7 @@ class DecoderConfig:
         kv_heads: Key and value heads; divides `heads`.
         head_dim: Elements of one head.
         norm_epsilon: Of every RMS normalization.
-        rope_base: Base of the rotary frequencies (theta).
+        rope: The rotary embedding of queries and keys.
         interleaved: Which elements a rotation pairs, see `pipelines.common.ops.rope`; that is in
             the order of the rows of queries and keys, and so depends on who has written them.
         attention_factor: What attention scores are multiplied by beside ``head_dim ** -0.5``.
@@ -38,7 +40,7 @@ class DecoderConfig:
     kv_heads: int
     head_dim: int
     norm_epsilon: float
-    rope_base: float
+    rope: Rope
     interleaved: bool = False
     attention_factor: float = 1.0
     biases: tuple[str, ...] = ()
@@ -64,6 +66,7 @@ class DecoderConfig:
 
         Numbers that have to be given are positive; what has a default may be 0 as well.
         """
+        yield from self.rope.problems()
         for field in fields(self):
             value = getattr(self, field.name)
             largest = math.inf if isinstance(value, float) else 2**31
@@ -72,3 +75,5 @@ class DecoderConfig:
                 return
         if self.head_dim % 2 or self.heads % self.kv_heads:
             yield f"there are {self.heads} heads of {self.head_dim} on {self.kv_heads}"
+        if self.rope.dims > self.head_dim:
+            yield f"RoPE rotates {self.rope.dims} elements of heads of {self.head_dim}"

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.numbers import own_numbers
-from pipelines.common.decoder.rope_scaling import RopeScaling
+from pipelines.common.decoder.rope import read_rope
 from pipelines.common.errors import ModelFileError
 
 C = TypeVar("C", bound=DecoderConfig)
@@ -51,10 +51,11 @@ def decoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
     head_dim = sizes.one("attention.key_length", max(1, hidden_size // heads))
     value_dim = sizes.one("attention.value_length", head_dim)
     rotated = sizes.one("rope.dimension_count", head_dim)
-    if not head_dim == value_dim == rotated or head_dim % 2:
+    if head_dim != value_dim or head_dim % 2 or rotated % 2 or rotated > head_dim:
         raise ModelFileError(
             f"{file.path}: key length {head_dim}, value length {value_dim} and rotary"
-            f" dimensions {rotated}; expected one even number for all three"
+            f" dimensions {rotated}; expected one even number for both lengths, and no more of them"
+            " rotated"
         )
     # Without the key there are as many as heads, unless the tensors say that it is missing.
     keys = file.tensors.get("blk.0.attn_k.weight")
@@ -66,14 +67,11 @@ def decoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
             f" {kv_heads} key-value heads; the first must be a multiple of the second"
         )
     epsilon = metadata.number(f"{architecture}.attention.layer_norm_rms_epsilon")
-    base = metadata.number(f"{architecture}.rope.freq_base", 10000.0)
-    if not 0 < epsilon < 1 or not 1 < base < 1e38:
+    if not 0 < epsilon < 1:
         raise ModelFileError(
-            f"{file.path}: RMS epsilon {epsilon} and RoPE base {base};"
-            " expected an epsilon between 0 and 1 and a base between 1 and 1e38"
+            f"{file.path}: RMS epsilon {epsilon}; expected a number between 0 and 1"
         )
     context_length = sizes.one("context_length")
-    scaling = RopeScaling.from_file(file, architecture, context_length)
     scale = metadata.number(f"{architecture}.attention.scale", 0.0)  # 0 says nothing
     if not 0 <= scale < 1e18:
         raise ModelFileError(
@@ -90,9 +88,9 @@ def decoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
         kv_heads=kv_heads,
         head_dim=head_dim,
         norm_epsilon=epsilon,
-        rope_base=base,
+        rope=read_rope(file, architecture, rotated, context_length),
         interleaved=file.interleaved,
-        attention_factor=scaling.magnitude**2 * (scale * head_dim**0.5 if scale else 1.0),
+        attention_factor=scale * head_dim**0.5 if scale else 1.0,
         biases=tuple(sorted(m[1] for m in map(_BIAS.fullmatch, file.tensors) if m)),
         tied="output.weight" not in file.tensors,
         **own_numbers(file, architecture, kind),

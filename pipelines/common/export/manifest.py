@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 import json
 import stat
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,7 +23,7 @@ from pipelines.common.program.weights import REQUESTS
 
 C = TypeVar("C", bound=DecoderConfig)
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Version of the folders that this module reads and writes."""
 
 MANIFEST: Final = "manifest.json"
@@ -37,9 +37,6 @@ _ELEMENT_TYPES: Final = frozenset(
     {"bool", "float16", "float32", "float64", "bfloat16"}
     | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 )
-_LARGEST_FREQUENCY: Final = 1e28
-"""Times any position it is a float32."""
-_STATE_ITEM_BITS: Final = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,6 @@ class Manifest:
         pipeline: Name of the pipeline.
         target: Name of the target that the graph is for.
         config: The decoder's dimensions, by name; a pipeline says which there are.
-        frequencies: Rotary angle a position, for each pair of a head's elements.
         activations: See `LoweredGraph.activations`.
         state_bytes: See `LoweredGraph.state_bytes`.
         weights: See `LoweredGraph.weights`.
@@ -83,7 +79,6 @@ class Manifest:
     pipeline: str
     target: str
     config: dict[str, Any]
-    frequencies: tuple[float, ...]
     activations: str
     state_bytes: int
     weights: tuple[LoweredWeight, ...]
@@ -110,8 +105,8 @@ class Manifest:
         """
         try:
             config = msgspec.convert(self.config, kind)
-            if unknown := sorted(self.config.keys() - {field.name for field in fields(kind)}):
-                raise ValueError(f"config.{unknown[0]} is not known")
+            if unknown := _unknown(self.config, dataclasses.asdict(config)):
+                raise ValueError(f"config.{unknown} is not known")
             for problem in _problems_of_config(self, config):
                 raise ValueError(problem)
         except ValueError as error:  # msgspec's are such
@@ -252,14 +247,17 @@ def _problems_of_config(manifest: Manifest, config: DecoderConfig) -> Iterator[s
     # Before a network of that many layers is made.
     if config.layers > len(manifest.weights):
         yield f"config.layers is {config.layers}, but there are {len(manifest.weights)} weights"
-    pairs = config.head_dim // 2
-    if len(manifest.frequencies) != pairs or not all(
-        0 < frequency < _LARGEST_FREQUENCY for frequency in manifest.frequencies
-    ):
-        yield f"frequencies are not {pairs} positive numbers below {_LARGEST_FREQUENCY:g}"
-    state = 2 * config.layers * config.kv_heads * config.head_dim
-    if manifest.state_bytes * 8 not in [state * bits for bits in _STATE_ITEM_BITS]:
-        yield f"state_bytes is {manifest.state_bytes}, which does not fit config"
+
+
+def _unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """The path of a key that is given and not known; empty if there is none."""
+    for name, value in given.items():
+        if name not in known:
+            return name
+        inner = known[name]
+        if isinstance(inner, dict) and isinstance(value, dict) and (path := _unknown(value, inner)):
+            return f"{name}.{path}"
+    return ""
 
 
 def _problems_of_files(manifest: Manifest) -> Iterator[str]:

@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pipelines
@@ -73,8 +73,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
             driver=pipelines.__version__,
             pipeline=deployment.pipeline,
             target=target,
-            config=asdict(deployment.config),
-            frequencies=tuple(map(float, deployment.frequencies)),
+            config=dict(deployment.program.numbers),
             activations=graph.activations,
             state_bytes=graph.state_bytes,
             weights=graph.weights,

@@ -1,8 +1,8 @@
-"""Stage 1: writes a decoder down as the neutral graph, by running it on values of a graph.
+"""Stage 1: writes a network down as the neutral graph, by running it on values of a graph.
 
-The graph's inputs are the decoder's arguments followed by its parameters under their own names; no
-weight is read or made up. Its nodes are neutral operators and the standard ONNX operators of what
-the network calculates between them.
+The graph's inputs are those that the network declares, followed by its parameters under their own
+names; no weight is read or made up. Its nodes are neutral operators and the standard ONNX operators
+of what the network calculates between them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.nn.module import Module
+from pipelines.common.nn.network import Network
 from pipelines.common.ops import DOMAIN
 from pipelines.common.ops.value import Node, Recording, Spec, Value
 
@@ -22,45 +21,16 @@ OPSET = 20
 """Version of the standard operators."""
 
 
-def build(network: Module, config: DecoderConfig) -> ir.Model:
-    """The neutral graph of a decoder.
-
-    Batch, sequence, KV capacity and the number of wanted positions stay dynamic.
-    """
+def build(network: Network) -> ir.Model:
+    """The neutral graph of a network; the sizes that have names stay dynamic."""
     recording = Recording()
-    arguments = {name: recording.value(spec) for name, spec in inputs(config).items()}
+    arguments = {name: recording.value(spec) for name, spec in network.interface.inputs().items()}
     parameters = {
         name: recording.value(Spec(parameter.shape))
         for name, parameter in network.parameters().items()
     }
-    keys, values = (
-        [arguments[f"{half}.{layer}"] for layer in range(config.layers)]
-        for half in ("key", "value")
-    )
-    others = (arguments[name] for name in ("tokens", "past", "total", "wanted", "cos", "sin"))
-    logits, new_keys, new_values = network.bind(parameters)(*others, keys, values)
-    results = {
-        "logits": logits,
-        **{f"new_key.{layer}": key for layer, key in enumerate(new_keys)},
-        **{f"new_value.{layer}": value for layer, value in enumerate(new_values)},
-    }
+    results = network.bind(parameters)(arguments)
     return to_model(recording, {**arguments, **parameters}, results)
-
-
-def inputs(config: DecoderConfig) -> dict[str, Spec]:
-    """The graph's inputs before its weights, in the order of the decoder's arguments."""
-    angles = Spec(("positions", config.head_dim // 2))
-    state = Spec(("batch", config.kv_heads, "capacity", config.head_dim))
-    return {
-        "tokens": Spec(("batch", "sequence"), "int64"),
-        "past": Spec(("batch",), "int32"),
-        "total": Spec(("batch",), "int32"),
-        "wanted": Spec(("batch", "wanted"), "int64"),
-        "cos": angles,
-        "sin": angles,
-        **{f"key.{layer}": state for layer in range(config.layers)},
-        **{f"value.{layer}": state for layer in range(config.layers)},
-    }
 
 
 def to_model(

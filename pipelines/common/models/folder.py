@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,10 +13,11 @@ from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.mapped import map_file
 from pipelines.common.checkpoints.table import Weight, check_table
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.decoder.frequencies import FACTORS
+from pipelines.common.decoder.rope import TENSORS
 from pipelines.common.errors import ModelFileError
 from pipelines.common.export.manifest import (
     GRAPH,
+    MANIFEST,
     TOKENIZER,
     WEIGHTS,
     Manifest,
@@ -28,7 +29,8 @@ from pipelines.common.export.packages import lacks_native, load_packages
 from pipelines.common.files import exists, is_file
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, element_type
 from pipelines.common.models.model import Model
-from pipelines.common.nn.module import Module
+from pipelines.common.nn.interface import Interface
+from pipelines.common.nn.network import Network
 from pipelines.common.program.external import Place
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
@@ -52,12 +54,15 @@ class Family(Protocol):
     def numbers(self) -> type[DecoderConfig]:
         """The dataclass of its networks' dimensions."""
 
-    def build(self, config: DecoderConfig) -> Module:
+    def build(self, config: DecoderConfig) -> Network:
         """The network of a config."""
 
 
 _SHAPED_AS_STORED = ("float32", "float16", "bfloat16")
 """Layouts whose tensors have the shape of the weight."""
+
+_STATE_ITEM_BITS = (4, 8, 16, 32)
+"""What targets keep an element of the state in."""
 
 
 def open_folder(
@@ -90,7 +95,9 @@ def open_folder(
         )
     config = manifest.numbers(folder, family.numbers)
     check_digests(folder, manifest, sorted(manifest.files.keys() - {WEIGHTS}))
-    table = family.build(config).weights()
+    network = family.build(config)
+    table = network.weights()
+    _check_state(folder, manifest, network.interface)
     _check_weights(folder, manifest, table)
     tokenizer = json_tokenizer.load(
         options.tokenizer_path or folder / TOKENIZER[0], progress.notice
@@ -110,8 +117,7 @@ def open_folder(
     return Model(
         pipeline=manifest.pipeline,
         config=config,
-        frequencies=np.asarray(manifest.frequencies, np.float32),
-        program=ExportedProgram(folder, manifest, weights, cache),
+        program=ExportedProgram(folder, manifest, network.interface, weights, cache),
         tokenizer=tokenizer,
         options=options,
         registry=registry,
@@ -172,14 +178,21 @@ class ExportedProgram:
     Attributes:
         folder: Where it is.
         manifest: What the folder says of itself.
+        interface: See `Program.interface`.
         weights: The graph's tensors, or what they are made of.
         cache: Where a target keeps what it makes of them.
     """
 
     folder: Path
     manifest: Manifest
+    interface: Interface
     weights: StoredWeights | WeightSource
     cache: Cache
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        """See `Program.numbers`."""
+        return self.manifest.config
 
     @property
     def encodings(self) -> Mapping[str, str]:
@@ -242,6 +255,19 @@ def _packages(
     return load_packages(folder, manifest, options, registry)
 
 
+def _check_state(folder: Path, manifest: Manifest, interface: Interface) -> None:
+    """Checks that the graph keeps of a token as many numbers as the network.
+
+    Raises:
+        ModelFileError: It does not.
+    """
+    if manifest.state_bytes * 8 not in [interface.token_elements * n for n in _STATE_ITEM_BITS]:
+        raise ModelFileError(
+            f"{folder / MANIFEST} cannot be used: state_bytes is {manifest.state_bytes}, which does"
+            " not fit config"
+        )
+
+
 def _check_weights(folder: Path, manifest: Manifest, table: Sequence[Weight]) -> None:
     """Checks that the graph's tensors are made of the weights that the network has.
 
@@ -292,5 +318,5 @@ def _referenced(
         fingerprint = file.fingerprint(cache.digests)
     if fingerprint != manifest.origin.fingerprint:
         raise ModelFileError(f"{taken}, which has changed; export the model again")
-    check_table(file, table, ignored=(FACTORS,))
+    check_table(file, table, ignored=TENSORS)
     return WeightSource(file, table, manifest.origin.encoding, cache, warn=progress.notice)

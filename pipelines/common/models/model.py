@@ -9,9 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 import pipelines
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.program.package import LoadedPackage
@@ -29,7 +26,6 @@ class Model:
     Attributes:
         pipeline: Name of the pipeline that has opened it.
         config: The decoder's dimensions.
-        frequencies: See `Deployment.frequencies`.
         program: Network and weights.
         tokenizer: The model's, or the one that the user named.
         options: What the user asked for.
@@ -42,7 +38,6 @@ class Model:
 
     pipeline: str
     config: DecoderConfig
-    frequencies: NDArray[np.float32]
     program: Program
     tokenizer: Tokenizer
     options: ModelOptions
@@ -75,9 +70,7 @@ class Model:
         """See `GraphModel.deployment`."""
         return Deployment(
             pipeline=self.pipeline,
-            config=self.config,
             program=self.program,
-            frequencies=self.frequencies,
             slots=slots,
             max_length=max_length,
             progress=self.progress,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.table import check_table
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.decoder.frequencies import FACTORS, frequencies
 from pipelines.common.decoder.keys import check_keys, check_kind
 from pipelines.common.decoder.read import decoder_config
+from pipelines.common.decoder.rope import TENSORS
 from pipelines.common.errors import ModelFileError, PluginError, UsageError, quoted
 from pipelines.common.files import is_folder
 from pipelines.common.models.folder import open_folder, reopened
 from pipelines.common.models.model import Model
-from pipelines.common.nn.module import Module
+from pipelines.common.nn.network import Network
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
@@ -83,7 +83,7 @@ class DecoderPipeline:
         check_keys(file, architecture, config, progress.notice, self.ignored)
         network = self.build(config)
         table = network.weights()
-        check_table(file, table, ignored=(FACTORS,))
+        check_table(file, table, ignored=TENSORS)
         cache = options.cache(progress.notice)
         weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
         tokenizer = self._tokenizer(file, cache, options, progress)
@@ -94,8 +94,9 @@ class DecoderPipeline:
         return Model(
             pipeline=self.name,
             config=config,
-            frequencies=frequencies(config, file, architecture),
-            program=ModuleProgram(self.network, network, weights, cache, packages.with_rule_for),
+            program=ModuleProgram(
+                self.network, network, asdict(config), weights, cache, packages.with_rule_for
+            ),
             tokenizer=tokenizer,
             options=options,
             registry=registry,
@@ -122,10 +123,10 @@ class DecoderPipeline:
             )
         return kind
 
-    def build(self, config: DecoderConfig) -> Module:
+    def build(self, config: DecoderConfig) -> Network:
         """The network of a config; imports what it is made of."""
         with opened.making():  # what it reads is a source of the graphs that are made of it
-            network: Module = self._function(config)
+            network: Network = self._function(config)
         return network
 
     @cached_property

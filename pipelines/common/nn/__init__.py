@@ -1,6 +1,7 @@
 """Layers on the neutral operators: what a decoder's `model.py` is put together from."""
 
 from pipelines.common.nn.decoder import Block, Decoder
+from pipelines.common.nn.interface import Interface, KVCache
 from pipelines.common.nn.layers import (
     Attention,
     Embedding,
@@ -11,6 +12,7 @@ from pipelines.common.nn.layers import (
     projection,
 )
 from pipelines.common.nn.module import Module, Parameter, parameter
+from pipelines.common.nn.network import Network
 from pipelines.common.nn.step import KVState, Step
 
 __all__ = [
@@ -18,9 +20,12 @@ __all__ = [
     "Block",
     "Decoder",
     "Embedding",
+    "Interface",
+    "KVCache",
     "KVState",
     "Linear",
     "Module",
+    "Network",
     "Parameter",
     "RMSNorm",
     "Step",

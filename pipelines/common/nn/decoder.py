@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pipelines.common import ops
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.nn.interface import Interface, KVCache
 from pipelines.common.nn.layers import Attention, Embedding, Linear, RMSNorm, SwiGLU
 from pipelines.common.nn.module import Module
-from pipelines.common.nn.step import KVState, Step
+from pipelines.common.nn.network import Network
+from pipelines.common.nn.step import Step
+from pipelines.common.rotary.rope import Rope
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +23,7 @@ class Block(Module):
 
     Args:
         config: The decoder's dimensions.
-        attention: ``(x, step, state) -> (x, state)``; `Attention` if there is no other.
+        attention: ``(x, step) -> x``; `Attention` if there is no other.
         feed_forward: ``x -> x``; `SwiGLU` if there is no other.
     """
 
@@ -35,23 +38,22 @@ class Block(Module):
         self.feed_forward_norm = RMSNorm(config.hidden_size, config.norm_epsilon, "ffn_norm")
         self.feed_forward = feed_forward or SwiGLU(config)
 
-    def forward(self, x: Tensor, step: Step, state: KVState) -> tuple[Tensor, KVState]:
-        """``[batch, sequence, hidden_size]`` in and out, with the layer's new KV state."""
-        attended, state = self.attention(self.attention_norm(x), step, state)
-        x = self.add(x, attended)
-        return self.add(x, self.feed_forward(self.feed_forward_norm(x))), state
+    def forward(self, x: Tensor, step: Step) -> Tensor:
+        """``[batch, sequence, hidden_size]`` in and out."""
+        x = self.add(x, self.attention(self.attention_norm(x), step))
+        return self.add(x, self.feed_forward(self.feed_forward_norm(x)))
 
     def add(self, x: Tensor, made: Tensor) -> Tensor:
         """Adds what a half of the layer has made to what came in."""
         return x + made
 
 
-class Decoder(Module):
-    """Token ids to logits, over a KV state a block.
+class Decoder(Network):
+    """Token ids to logits, over what its layers keep of each sequence.
 
     Args:
         config: The decoder's dimensions.
-        blocks: The layers, each like `Block`.
+        blocks: The layers, each ``(x, step) -> x`` like `Block`.
     """
 
     def __init__(self, config: DecoderConfig, blocks: Iterable[Module]) -> None:
@@ -62,41 +64,37 @@ class Decoder(Module):
         self.norm = RMSNorm(config.hidden_size, config.norm_epsilon, "output_norm")
         head = "token_embd" if config.tied else "output"
         self.head = Linear(config.hidden_size, config.vocabulary, head, kind="head")
+        self.vocabulary = config.vocabulary
+        self.hidden_size = config.hidden_size
+        self.widest = max(config.hidden_size, config.intermediate_size, config.query_size)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        past: Tensor,
-        total: Tensor,
-        wanted: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        keys: list[Tensor],
-        values: list[Tensor],
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Runs `tokens` on top of the state.
+    @property
+    def interface(self) -> Interface:
+        """See `Network.interface`; the layers that it has now are what counts."""
+        return Interface(
+            vocabulary=self.vocabulary,
+            hidden_size=self.hidden_size,
+            widest=self.widest,
+            caches=self.held(KVCache),
+            ropes=self.held(Rope),
+        )
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Runs tokens on top of the state.
 
         Args:
-            tokens: ``[batch, sequence]`` int64, padded on the right.
-            past: ``[batch]`` int32, tokens in each row's state before this call.
-            total: ``[batch]`` int32, tokens in it afterwards.
-            wanted: ``[batch, wanted]`` int64, places in the sequence whose logits are wanted.
-            cos: ``[positions, head_dim / 2]``.
-            sin: ``[positions, head_dim / 2]``.
-            keys: One half of each layer's state.
-            values: The other half.
+            inputs: What `Interface.inputs` declares, by name.
 
         Returns:
-            Logits ``[batch, wanted, vocabulary]``, and the new state.
+            ``logits`` ``[batch, wanted, vocabulary]``, and the new state, by name.
         """
-        step = Step(past, total, cos, sin)
-        x = self.embed(tokens)
-        states = []
-        for layer, key, value in zip(self.layers, keys, values, strict=True):
-            x, state = layer(x, step, KVState(key, value))
-            states.append(state)
-        logits = self.logits(ops.select(x, wanted))
-        return logits, [state.key for state in states], [state.value for state in states]
+        interface = self.interface
+        step = Step(interface, inputs)
+        x = self.embed(inputs["tokens"])
+        for layer in self.layers:
+            x = layer(x, step)
+        logits = self.logits(ops.select(x, inputs["wanted"]))
+        return {"logits": logits, **step.kept(interface)}
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The vectors of tokens, ``[batch, sequence, hidden_size]``."""

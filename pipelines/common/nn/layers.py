@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from pipelines.common import ops
 from pipelines.common.checkpoints.table import Kind
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.nn.interface import KVCache
 from pipelines.common.nn.module import Module, parameter
 from pipelines.common.nn.step import KVState, Step
+from pipelines.common.rotary.rope import Rope
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,10 +81,12 @@ class Attention(Module):
     Args:
         config: The decoder's dimensions.
         window: Tokens that each token sees, itself included; 0 for all before it.
+        rope: The rotary embedding; the config's if there is no other.
     """
 
-    def __init__(self, config: DecoderConfig, window: int = 0) -> None:
-        self.window = window
+    def __init__(self, config: DecoderConfig, window: int = 0, rope: Rope | None = None) -> None:
+        self.cache = KVCache(config.heads, config.kv_heads, config.head_dim, window)
+        self.rope = rope or config.rope
         self.query = projection(config, "attn_q", config.hidden_size, config.query_size)
         self.key = projection(config, "attn_k", config.hidden_size, config.key_size)
         self.value = projection(config, "attn_v", config.hidden_size, config.key_size)
@@ -95,20 +99,23 @@ class Attention(Module):
         """What happens to queries and keys between projection and rotation: here, nothing."""
         return query, key
 
-    def forward(self, x: Tensor, step: Step, state: KVState) -> tuple[Tensor, KVState]:
-        """Mixes ``[batch, sequence, hidden_size]`` over the sequence; returns the new state too."""
+    def forward(self, x: Tensor, step: Step) -> Tensor:
+        """Mixes ``[batch, sequence, hidden_size]`` over the sequence."""
         query, key = self.prepare(self.query(x), self.key(x))
-        inputs = (self._rotate(query, step), self._rotate(key, step), self.value(x), *state)
+        halves = step.state(self.cache)
+        inputs = (self._rotate(query, step), self._rotate(key, step), self.value(x), *halves)
         sizes = (step.past, step.total, self.head_dim, self.scale)
         mixed, new_key, new_value = (
-            ops.window_attention(*inputs, *sizes, self.window)
-            if self.window
+            ops.window_attention(*inputs, *sizes, self.cache.window)
+            if self.cache.window
             else ops.attention(*inputs, *sizes)
         )
-        return self.output(mixed), KVState(new_key, new_value)
+        step.keep(self.cache, KVState(new_key, new_value))
+        return self.output(mixed)
 
     def _rotate(self, x: Tensor, step: Step) -> Tensor:
-        return ops.rope(x, step.past, step.cos, step.sin, self.head_dim, int(self.interleaved))
+        tables = step.rotation(self.rope)
+        return ops.rope(x, step.past, *tables, self.head_dim, int(self.interleaved))
 
 
 class SwiGLU(Module):

@@ -17,6 +17,7 @@ import numpy as np
 from pipelines.common.checkpoints.table import Kind, Weight
 
 M = TypeVar("M", bound="Module")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Module:
     def modules(self) -> dict[str, Module]:
         """The modules in it by name, and itself under none."""
         return dict(_modules(self, ""))
+
+    def held(self, kind: type[T]) -> tuple[T, ...]:
+        """What modules in it have of a kind, each once, in the order of the modules."""
+        values = (value for module in self.modules().values() for value in vars(module).values())
+        return tuple(dict.fromkeys(value for value in values if isinstance(value, kind)))
 
     def weights(self) -> list[Weight]:
         """The weight table: which tensor of a checkpoint fills which parameter."""

@@ -26,23 +26,23 @@ def rope(
     Args:
         x: ``[batch, sequence, heads * head_dim]``; token ``s`` of row ``b`` is at ``past[b] + s``.
         past: ``[batch]`` int32, tokens that come before this call's.
-        cos: ``[positions, head_dim / 2]``.
-        sin: ``[positions, head_dim / 2]``.
+        cos: ``[positions, dims / 2]``; the first `dims` elements of a head are rotated.
+        sin: ``[positions, dims / 2]``.
         head_dim: Elements of one head.
         interleaved: 1 pairs elements ``2i`` and ``2i + 1`` (Meta, GGUF's `llama`), 0 pairs ``i``
-            and ``i + head_dim / 2`` (GPT-NeoX, Hugging Face).
+            and ``i + dims / 2`` (GPT-NeoX, Hugging Face).
     """
     import torch
 
     position = past[:, None] + torch.arange(x.shape[1], device=x.device)
     cos = cos[position][:, :, None]
     sin = sin[position][:, :, None]
-    heads = x.unflatten(-1, (-1, head_dim))
+    dims = 2 * cos.shape[-1]
+    heads, kept = x.unflatten(-1, (-1, head_dim)).split((dims, head_dim - dims), dim=-1)
     if interleaved:
         real, imaginary = heads[..., 0::2], heads[..., 1::2]
     else:
         real, imaginary = heads.chunk(2, dim=-1)
     rotated = (real * cos - imaginary * sin, real * sin + imaginary * cos)
-    if interleaved:
-        return torch.stack(rotated, dim=-1).flatten(-3)
-    return torch.cat(rotated, dim=-1).flatten(-2)
+    join = torch.stack(rotated, dim=-1).flatten(-2) if interleaved else torch.cat(rotated, dim=-1)
+    return torch.cat((join, kept), dim=-1).flatten(-2)

@@ -7,7 +7,7 @@ of the activations.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,15 +57,24 @@ def rope(
     """`RoPE`: ``x cos + (x R) sin``, where R swaps the elements of each pair and negates one."""
     import onnx_ir as ir
 
-    size = head_dim.as_int()
+    size, dims = head_dim.as_int(), 2 * op.width(rotation.cos)
     pairing = "interleaved" if rotation.interleaved.as_int() else "halves"
-    shape = ("batch", "sequence", 1, size)
-    cosines = op.input(f"cos_{pairing}", op.activations, shape)
-    sines = op.input(f"sin_{pairing}", op.activations, shape)
-    swap = op.Constant(value=ir.tensor(_swap(size, pairing).astype(op.activations)))
+    shape = ("batch", "sequence", 1, dims)
+    cosines = op.input(f"{rotation.cos.name}_{pairing}", op.activations, shape)
+    sines = op.input(f"{rotation.sin.name}_{pairing}", op.activations, shape)
+    swap = op.Constant(value=ir.tensor(_swap(dims, pairing).astype(op.activations)))
     heads = op.Reshape(x, op.Constant(value_ints=[0, 0, -1, size]))
-    turned = op.Add(op.Mul(heads, cosines), op.Mul(op.MatMul(heads, swap), sines))
+    rotated = heads if dims == size else _elements(op, heads, 0, dims)
+    turned = op.Add(op.Mul(rotated, cosines), op.Mul(op.MatMul(rotated, swap), sines))
+    if dims < size:
+        turned = op.Concat(turned, _elements(op, heads, dims, size), axis=3)
     return op.Reshape(turned, op.Constant(value_ints=[0, 0, op.width(x)]))
+
+
+def _elements(op: Emitter, heads: Any, first: int, last: int) -> Any:
+    """A part of each head ``[batch, sequence, heads, head_dim]``."""
+    places = (op.Constant(value_ints=[place]) for place in (first, last, 3))
+    return op.Slice(heads, *places)
 
 
 def attention(op: Emitter, inputs: AttentionInputs, window: Any = None) -> tuple[Any, Any, Any]:
@@ -101,8 +110,7 @@ def feeds(
     sequence: int,
     capacity: int,
     wanted: NDArray[np.integer[Any]],
-    cos: NDArray[np.floating[Any]],
-    sin: NDArray[np.floating[Any]],
+    tables: Mapping[str, NDArray[np.floating[Any]]],
     dtype: DTypeLike,
 ) -> dict[str, NDArray[Any]]:
     """What a call feeds to the inputs that the functions above have made.
@@ -116,8 +124,7 @@ def feeds(
         sequence: Tokens of the longest row, or more.
         capacity: Tokens that the state has room for.
         wanted: Places in the sequence whose vectors are wanted, ``[batch, wanted]``.
-        cos: Cosines of the rotary angles, ``[positions, head_dim / 2]``.
-        sin: Sines of the rotary angles, like `cos`.
+        tables: Cosines and sines of rotary angles, ``[positions, dims / 2]``, by name.
         dtype: The type of the activations.
 
     Returns:
@@ -125,8 +132,8 @@ def feeds(
         ``[batch, 1, capacity, sequence]``, 1 where a token is written; ``mask``
         ``[batch, 1, sequence, capacity]``, `MASKED` where a token does not look, and likewise
         ``mask_N`` where it sees N tokens at most; ``chosen``
-        ``[batch, wanted, sequence]``, 1 at the places wanted; ``cos_interleaved``, ``cos_halves``,
-        ``sin_interleaved`` and ``sin_halves`` ``[batch, sequence, 1, head_dim]``.
+        ``[batch, wanted, sequence]``, 1 at the places wanted; and of each table two,
+        ``cos_interleaved`` and ``cos_halves`` ``[batch, sequence, 1, dims]``.
     """
     tokens, slots = np.arange(sequence), np.arange(capacity)
     position = past[:, None] + tokens
@@ -145,7 +152,7 @@ def feeds(
         "mask": np.where(seen, 0, MASKED),
         "chosen": wanted[..., None] == tokens,
     }
-    for name, table in (("cos", cos), ("sin", sin)):
+    for name, table in tables.items():
         # Padding may stand beyond the last position; what it becomes has no meaning.
         rows = table[np.minimum(position, len(table) - 1)][:, :, None]
         made[f"{name}_interleaved"] = np.repeat(rows, 2, -1)

@@ -139,11 +139,13 @@ def rope(op: Emitter, x: Any, past: Any, head_dim: Any, rotation: Rotation) -> A
     length = op.Shape(x, start=1, end=2)
     offsets = op.Range(op.Constant(value_int=0), op.Squeeze(length), op.Constant(value_int=1))
     positions = op.Add(op.Unsqueeze(op.Cast(past, to=INT64), op.Constant(value_ints=[1])), offsets)
+    dims = 2 * op.width(rotation.cos)
     return op.RotaryEmbedding(
         x,
         positions,
         *_tables(op, rotation),
         interleaved=rotation.interleaved.as_int(),
+        rotary_embedding_dim=0 if dims == head_dim.as_int() else dims,
         num_heads=op.width(x) // head_dim.as_int(),
         _domain=MICROSOFT,
     )
@@ -167,6 +169,8 @@ def attention(
     size = inputs.head_dim.as_int()
     if size % (8 if rotation is None else 16):
         return None
+    if rotation is not None and 2 * op.width(rotation.cos) != size:
+        return None  # a part of each head is rotated, which `rope` does
     rotary: tuple[Any, ...] = ()
     attributes = {"do_rotary": 0}
     if rotation is not None:

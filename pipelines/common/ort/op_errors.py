@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.errors import ModelFileError, PipelineError, TargetError, quoted
 from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.nn.interface import Interface
 from pipelines.common.ort import failures, onnxruntime, said
 
 if TYPE_CHECKING:
@@ -96,19 +97,19 @@ class Makers:
                 " check' tells, or the weights are damaged"
             )
 
-    def check_interface(self, session: InferenceSession, layers: int) -> None:
+    def check_interface(self, session: InferenceSession, interface: Interface) -> None:
         """Makes sure that a graph from a folder takes and gives what runners bind.
 
         Args:
             session: A session of it.
-            layers: Of the decoder.
+            interface: The network's.
 
         Raises:
             ModelFileError: It does not.
         """
         if self.folder is None:
             return
-        halves = [f"{half}.{layer}" for half in ("key", "value") for layer in range(layers)]
+        halves = [half for names in interface.states.values() for half in names]
         types = {value.name: value.type for value in session.get_inputs()}
         outputs = {value.name for value in session.get_outputs()}
         for name in halves:

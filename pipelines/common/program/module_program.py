@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipelines.common.cache import Cache
 from pipelines.common.errors import LoweringError, NoRuleError
 from pipelines.common.graph.rules import LoweredGraph, Rule
-from pipelines.common.nn.module import Module
+from pipelines.common.nn.interface import Interface
+from pipelines.common.nn.network import Network
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.store import lowered_graph
@@ -25,6 +27,7 @@ class ModuleProgram:
     Attributes:
         function: ``"package.module:function"``, which has made the network.
         network: The network.
+        numbers: See `Program.numbers`.
         weights: The weights, each in the encoding that it is to run in.
         cache: Where lowered graphs are kept.
         packages_with: Names of the op packages that have a rule for an operator, with the targets
@@ -33,11 +36,17 @@ class ModuleProgram:
     """
 
     function: str
-    network: Module
+    network: Network
+    numbers: Mapping[str, Any]
     weights: WeightSource
     cache: Cache
     packages_with: Callable[[str], Mapping[str, Sequence[str]]]
     folder: None = field(default=None, init=False)
+
+    @property
+    def interface(self) -> Interface:
+        """See `Program.interface`."""
+        return self.network.interface
 
     @property
     def encodings(self) -> Mapping[str, str]:
@@ -80,7 +89,7 @@ class ModuleProgram:
         """See `Program.tensors`."""
         return make_tensors(self.weights, graph.weights, layouts, packages)
 
-    def declared(self, deployment: Deployment) -> Module:
+    def declared(self, deployment: Deployment) -> Network:
         """The network, whose operators are declared: it can be written down, or run.
 
         Raises:

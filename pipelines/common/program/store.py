@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from pipelines.common.cache import Cache
-    from pipelines.common.nn.module import Module
+    from pipelines.common.nn.network import Network
     from pipelines.common.program.weights import WeightSource
 
 PACKAGES = ("onnx", "onnx_ir", "onnxscript")
@@ -52,6 +52,10 @@ class Buildable(Protocol):
         """``"package.module:function"``, which has made the network."""
 
     @property
+    def numbers(self) -> Mapping[str, Any]:
+        """What it was made of, by name."""
+
+    @property
     def weights(self) -> WeightSource:
         """The weights, each in the encoding that it is to run in."""
 
@@ -59,7 +63,7 @@ class Buildable(Protocol):
     def cache(self) -> Cache:
         """Where graphs are kept."""
 
-    def declared(self, deployment: Deployment) -> Module:
+    def declared(self, deployment: Deployment) -> Network:
         """The network, whose operators are declared."""
 
 
@@ -86,7 +90,7 @@ def lowered_graph(
         {
             "pipeline": deployment.pipeline,
             "network": network.function,
-            "config": dataclasses.asdict(deployment.config),
+            "config": network.numbers,
             "driver": place("pipelines"),
             "versions": versions(),
             "python": sys.version,
@@ -129,7 +133,7 @@ def neutral_graph(network: Buildable, deployment: Deployment) -> ir.Model:
     with deployment.progress.phase("build", "building the graph"):
         from pipelines.common.graph.build import build
 
-        return build(network.declared(deployment), deployment.config)
+        return build(network.declared(deployment))
 
 
 def describe(graph: LoweredGraph) -> dict[str, Any]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.cache import Cache
-from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import MemoryLimitError, ParameterError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
+from pipelines.common.nn.interface import Interface
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.runner import Runner
@@ -38,6 +37,14 @@ class Weights(Protocol):
 
 class Program(Protocol):
     """A network with its weights, as targets take it: a graph, and the tensors of that graph."""
+
+    @property
+    def interface(self) -> Interface:
+        """What the network takes, keeps and gives."""
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        """What the network was made of, by name; JSON values."""
 
     @property
     def encodings(self) -> Mapping[str, str]:
@@ -95,14 +102,11 @@ class Program(Protocol):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A decoder to be made to run.
+    """A network to be made to run.
 
     Attributes:
         pipeline: Name of the pipeline.
-        config: The decoder's dimensions.
         program: Network and weights.
-        frequencies: Rotary angle a position, for each pair of a head's elements,
-            ``[head_dim / 2]``.
         slots: Sequences side by side.
         max_length: Tokens that each of them can grow to.
         progress: Told of every phase.
@@ -115,9 +119,7 @@ class Deployment:
     """
 
     pipeline: str
-    config: DecoderConfig
     program: Program
-    frequencies: NDArray[np.float32]
     slots: int
     max_length: int
     progress: Progress
@@ -131,11 +133,14 @@ class Deployment:
                 raise ParameterError(name, getattr(self, name), "1 or more")
 
     @property
+    def interface(self) -> Interface:
+        """What the network takes, keeps and gives."""
+        return self.program.interface
+
+    @property
     def state_elements(self) -> int:
         """Numbers in the KV state of one slot at its largest: keys and values of all layers."""
-        config = self.config
-        token = 2 * config.layers * config.kv_heads * config.head_dim
-        return token * self.max_length
+        return self.interface.token_elements * self.max_length
 
     def require_memory(
         self, target: str, weights: int, slot: int, slots: int, available: int | None = None
@@ -211,7 +216,7 @@ class Availability:
 
 
 class Target(Protocol):
-    """Something that decoders run on."""
+    """Something that networks run on."""
 
     def availability(self) -> Availability:
         """Looks at the machine; quick where the target is not here, since ``auto`` asks."""

@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.common.decoder import rope
-from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import TargetError, UsageError
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.nn.module import Module
+from pipelines.common.nn.network import Network
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
@@ -82,11 +80,8 @@ class TorchTarget:
                 name: torch.from_numpy(weights.float32(name)).to(self._device)
                 for name in parameters
             }
-        rotary = rope.tables(deployment.frequencies, deployment.max_length)
         return TorchRunner(
             network.bind(tensors, lambda array: torch.from_numpy(array).to(self._device)),
-            deployment.config,
-            rotary,
             deployment.slots,
             deployment.max_length,
             device=self._device,
@@ -102,8 +97,6 @@ class TorchRunner(SlotRunner):
 
     Args:
         network: The decoder with its weights, which are on `device`.
-        config: Its dimensions.
-        rotary: Tables of cosines and sines, each ``[max_length, head_dim / 2]``.
         slots: Sequences side by side.
         max_length: Tokens a slot can hold.
         device: Where it runs.
@@ -113,21 +106,24 @@ class TorchRunner(SlotRunner):
 
     def __init__(
         self,
-        network: Module,
-        config: DecoderConfig,
-        rotary: tuple[NDArray[np.float32], NDArray[np.float32]],
+        network: Network,
         slots: int,
         max_length: int,
         *,
         device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(slots, max_length, config.vocabulary)
+        interface = network.interface
+        super().__init__(slots, max_length, interface.vocabulary)
         self._network = network
         self._device = device
-        self._rotary = tuple(torch.from_numpy(table).to(device) for table in rotary)
-        shape = (slots, config.kv_heads, max_length, config.head_dim)
-        self._keys = [torch.zeros(shape, device=device) for _ in range(config.layers)]
-        self._values = [torch.zeros(shape, device=device) for _ in range(config.layers)]
+        self._tables = {
+            name: torch.from_numpy(table).to(device)
+            for name, table in interface.tables(max_length).items()
+        }
+        self._state = {
+            name: torch.zeros(shape, device=device)
+            for name, shape in interface.state_shapes(slots, max_length).items()
+        }
 
     @torch.inference_mode()
     def _compute(
@@ -137,22 +133,22 @@ class TorchRunner(SlotRunner):
         count, sequence = tokens.shape
         rows = slice(first, first + count)
         past = torch.tensor(self._lengths[rows], device=self._device)
-        logits, keys, values = self._network(
-            torch.tensor(tokens, device=self._device),
-            past,
-            past + sequence,
-            torch.tensor(wanted, device=self._device),
-            *self._rotary,
-            [key[rows] for key in self._keys],
-            [value[rows] for value in self._values],
+        made = self._network(
+            {
+                "tokens": torch.tensor(tokens, device=self._device),
+                "past": past,
+                "total": past + sequence,
+                "wanted": torch.tensor(wanted, device=self._device),
+                **self._tables,
+                **{name: state[rows] for name, state in self._state.items()},
+            }
         )
-        for half, new in ((self._keys, keys), (self._values, values)):
-            for state, rows_state in zip(half, new, strict=True):
-                state[rows] = rows_state
-        result: NDArray[np.float32] = logits.cpu().numpy()
+        for name, state in self._state.items():
+            state[rows] = made[f"new_{name}"]
+        result: NDArray[np.float32] = made["logits"].cpu().numpy()
         return result
 
     def _copy(self, source: int, target: int, length: int) -> None:
         """See `SlotRunner._copy`."""
-        for state in (*self._keys, *self._values):
+        for state in self._state.values():
             state[target, :, :length] = state[source, :, :length]

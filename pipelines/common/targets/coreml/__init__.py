@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.common.decoder import rope
-from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.nn.interface import Interface
 from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.operator_list import check_operators
 from pipelines.common.ort.packages import at_work, makers, report
@@ -93,7 +92,7 @@ class CoreMLTarget:
         Raises:
             TargetError: A dimension is larger than Core ML takes.
         """
-        _check_dimensions(deployment.config, deployment.pipeline)
+        _check_dimensions(deployment.interface, deployment.pipeline)
         return deployment.program.lowered(deployment, "coreml", RULES, "float16", CHECK)
 
     def prepare(self, deployment: Deployment) -> None:
@@ -127,9 +126,9 @@ class CoreMLTarget:
         sessions = _Sessions(deployment, graph, folder, self._provider)
         return CoreMLRunner(
             sessions.make,
-            deployment.config,
+            deployment.interface,
             embed,
-            rope.tables(deployment.frequencies, room),
+            deployment.interface.tables(room),
             slots=deployment.slots,
             max_length=deployment.max_length,
             makers=makers(deployment, graph),
@@ -188,7 +187,7 @@ class _Sessions:
                     "positions": room,
                 },
             )
-        by.check_interface(session, deployment.config.layers)
+        by.check_interface(session, deployment.interface)
         require_placement(session, self.provider.name)
         return session
 
@@ -206,19 +205,13 @@ class _Sessions:
         return Provider(self.provider.name, options, {**entries, **self.provider.entries})
 
 
-def _check_dimensions(config: DecoderConfig, pipeline: str) -> None:
+def _check_dimensions(interface: Interface, pipeline: str) -> None:
     """Checks what cannot be cut into parts."""
-    sizes = {
-        "hidden size": config.hidden_size,
-        "intermediate size": config.intermediate_size,
-        "width of all heads": config.heads * config.head_dim,
-    }
-    for what, size in sizes.items():
-        if size > LARGEST:
-            raise TargetError(
-                f"the {what} of this {pipeline} model is {size}; target coreml takes at most"
-                f" {LARGEST}, run it on another"
-            )
+    if interface.widest > LARGEST:
+        raise TargetError(
+            f"the widest vector in a layer of this {pipeline} model has {interface.widest}"
+            f" elements; target coreml takes at most {LARGEST}, run it on another"
+        )
 
 
 def _tell_of_float16(deployment: Deployment, graph: LoweredGraph, size: int) -> None:

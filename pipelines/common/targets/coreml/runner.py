@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.nn.interface import Interface
 from pipelines.common.ort import arithmetic
 from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
@@ -50,9 +50,9 @@ class CoreMLRunner(SlotRunner):
 
     Args:
         session: Makes the session of a length; it is asked for when a call of that length comes.
-        config: The decoder's dimensions.
+        interface: The network's.
         embed: Token ids to vectors; None if the graph does that.
-        rotary: Tables of cosines and sines, each ``[capacity, head_dim / 2]``.
+        tables: The rotary tables by name, each ``[capacity, dims / 2]``.
         slots: Sequences side by side.
         max_length: Tokens a slot can hold.
         makers: Who has made the graph.
@@ -63,26 +63,25 @@ class CoreMLRunner(SlotRunner):
     def __init__(
         self,
         session: Callable[[int], InferenceSession],
-        config: DecoderConfig,
+        interface: Interface,
         embed: Embed | None,
-        rotary: tuple[NDArray[np.float32], NDArray[np.float32]],
+        tables: Mapping[str, NDArray[np.float32]],
         *,
         slots: int,
         max_length: int,
         makers: Makers = NOBODY,
     ) -> None:
-        super().__init__(slots, max_length, config.vocabulary)
+        super().__init__(slots, max_length, interface.vocabulary)
         self._session = session
         self._sessions: dict[int, InferenceSession] = {}
-        self._hidden_size = config.hidden_size
+        self._hidden_size = interface.hidden_size
         self._embed = embed
-        self._rotary = rotary
+        self._tables = tables
         self._makers = makers
         self._types = input_types(self._session_of(1))
-        shape = (1, config.kv_heads, capacity(max_length), config.head_dim)
-        names = [f"{half}.{layer}" for half in ("key", "value") for layer in range(config.layers)]
+        shapes = interface.state_shapes(1, capacity(max_length))
         self._states = [
-            [{name: np.zeros(shape, self._types[name]) for name in names} for _ in range(2)]
+            [{name: np.zeros(shapes[name], self._types[name]) for name in shapes} for _ in range(2)]
             for _ in range(slots)
         ]
         self._held = [0] * slots
@@ -156,10 +155,9 @@ class CoreMLRunner(SlotRunner):
         wanted = count[:, None] - 1
         padded = np.zeros((1, length), np.int64)
         padded[0, : len(tokens)] = tokens
-        cos, sin = self._rotary
         made: dict[str, NDArray[Any]] = {
             **{"tokens": padded, "past": past, "total": past + count, "wanted": wanted},
-            **{"cos": cos, "sin": sin},
+            **self._tables,
             **arithmetic.feeds(
                 self._types,
                 past,
@@ -167,8 +165,7 @@ class CoreMLRunner(SlotRunner):
                 length,
                 capacity(self.max_length),
                 wanted,
-                cos,
-                sin,
+                self._tables,
                 np.float16,
             ),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipelines.common.decoder import rope
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.layouts import LAYOUTS
@@ -61,18 +60,18 @@ class CpuTarget:
 
 
 def _start(deployment: Deployment, graph: LoweredGraph) -> CpuRunner:
-    cos, sin = rope.tables(deployment.frequencies, deployment.max_length)
+    tables = deployment.interface.tables(deployment.max_length)
     with deployment.progress.phase("load", "preparing weights"):
         tensors = named(deployment.program.tensors(graph, LAYOUTS, deployment.packages))
     libraries = [package.library for package in at_work(deployment, graph) if package.library]
     by = makers(deployment, graph)
     with deployment.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
         compiled = compile_graph(graph, tensors, libraries, deployment.threads)
-        by.check_interface(compiled.session, deployment.config.layers)
+        by.check_interface(compiled.session, deployment.interface)
     return CpuRunner(
         compiled.session,
-        deployment.config,
-        {**compiled.inputs, "cos": cos, "sin": sin},
+        deployment.interface,
+        {**compiled.inputs, **tables},
         slots=deployment.slots,
         max_length=deployment.max_length,
         lent=compiled.lent,

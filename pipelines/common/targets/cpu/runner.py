@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.nn.interface import Interface
 from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
 from pipelines.common.ort.state import capacity
@@ -27,7 +27,7 @@ class CpuRunner(SlotRunner):
 
     Args:
         session: The compiled graph.
-        config: The decoder's dimensions.
+        interface: The network's.
         inputs: Weights that are inputs of the graph, and the rotary tables, by name.
         slots: Sequences side by side.
         max_length: Tokens a slot can hold.
@@ -39,7 +39,7 @@ class CpuRunner(SlotRunner):
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
-        config: DecoderConfig,
+        interface: Interface,
         inputs: Mapping[str, NDArray[Any]],
         *,
         slots: int,
@@ -48,22 +48,20 @@ class CpuRunner(SlotRunner):
         makers: Makers = NOBODY,
         batch_invariant: bool = False,
     ) -> None:
-        super().__init__(slots, max_length, config.vocabulary)
+        super().__init__(slots, max_length, interface.vocabulary)
         self._session = session
         self._inputs = inputs
         self._lent = lent
         self._makers = makers
-        shape = (slots, config.kv_heads, capacity(max_length), config.head_dim)
         types = input_types(session)
         self._graph_inputs = types.keys()
-        layers = range(config.layers)
         self._state = {
             name: np.zeros(shape, types[name])
-            for name in (f"{half}.{layer}" for half in ("key", "value") for layer in layers)
+            for name, shape in interface.state_shapes(slots, capacity(max_length)).items()
         }
         self.batch_invariant = batch_invariant
         self._steps: dict[int, _Call] = {}
-        self._step_logits = np.empty((slots, 1, config.vocabulary), np.float32)
+        self._step_logits = np.empty((slots, 1, interface.vocabulary), np.float32)
 
     def _compute(
         self, first: int, tokens: NDArray[np.int64], wanted: NDArray[np.int64]

@@ -171,7 +171,7 @@ class CudaTarget:
         by = makers(deployment, graph)
         with deployment.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
             session = self._compile(deployment, graph, tensors)
-            by.check_interface(session, deployment.config.layers)
+            by.check_interface(session, deployment.interface)
         return CudaRunner(
             session, deployment, graph, tensors, memory, graph_capture=self._graph_capture
         )

@@ -31,13 +31,14 @@ def footprint(deployment: Deployment, graph: LoweredGraph) -> int:
 
 def _activations(deployment: Deployment, graph: LoweredGraph) -> int:
     """A chunk of a prompt in a layer, or a step of all slots, whichever is more; and logits."""
-    config = deployment.config
+    interface = deployment.interface
     element = element_type(graph.activations).itemsize
     tokens = max(PREFILL_CHUNK, deployment.slots)
-    layer = tokens * (4 * config.hidden_size + 3 * config.intermediate_size) * element
+    layer = tokens * (4 * interface.hidden_size + 3 * interface.widest) * element
     if graph.activations == "float32":  # its attention has scores and probabilities of all pairs
-        layer += 2 * tokens * config.heads * capacity(deployment.max_length) * element
-    matrix = max(config.intermediate_size, min(config.vocabulary, _DECODED_ROWS))
-    decoded = matrix * config.hidden_size * element
-    logits = deployment.slots * config.vocabulary * (element + 4)
+        heads = max(cache.queries for cache in interface.caches)
+        layer += 2 * tokens * heads * capacity(deployment.max_length) * element
+    matrix = max(interface.widest, min(interface.vocabulary, _DECODED_ROWS))
+    decoded = matrix * interface.hidden_size * element
+    logits = deployment.slots * interface.vocabulary * (element + 4)
     return layer + decoded + logits

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pipelines.common.decoder import rope
 from pipelines.common.graph.rules import LoweredGraph, element_type
 from pipelines.common.ort import arithmetic
 from pipelines.common.ort.packages import makers
@@ -55,7 +54,8 @@ class CudaRunner(SlotRunner):
         *,
         graph_capture: bool,
     ) -> None:
-        super().__init__(deployment.slots, deployment.max_length, deployment.config.vocabulary)
+        interface = deployment.interface
+        super().__init__(deployment.slots, deployment.max_length, interface.vocabulary)
         self._session = session
         self._memory = memory
         self._graph_capture = graph_capture
@@ -65,19 +65,18 @@ class CudaRunner(SlotRunner):
         self._unread = _unread(graph)
         self._activations = element_type(graph.activations)
 
-        config = deployment.config
-        positions = capacity(deployment.max_length)
-        self._tables = rope.tables(deployment.frequencies, positions)
+        self._capacity = capacity(deployment.max_length)
+        self._tables = interface.tables(self._capacity)
         rotary = {
             name: memory.holding(table.astype(self._types[name]))
-            for name, table in zip(("cos", "sin"), self._tables, strict=True)
+            for name, table in self._tables.items()
             if name in self._types
         }
         self._fixed = {**tensors, **rotary}
-        self._slot_shape = (config.kv_heads, positions, config.head_dim)
+        self._state_shapes = interface.state_shapes(deployment.slots, self._capacity)
         self._state = {
-            name: memory.allocate((deployment.slots, *self._slot_shape), self._types[name])
-            for name in (f"{half}.{n}" for half in ("key", "value") for n in range(config.layers))
+            name: memory.allocate(shape, self._types[name])
+            for name, shape in self._state_shapes.items()
         }
         self._arithmetic = self._types.keys() - self._fixed.keys() - self._state.keys() - _PLACES
         self._copies = Copies(memory)
@@ -85,9 +84,9 @@ class CudaRunner(SlotRunner):
 
         self._prompt = _Call(self)
         self._steps: dict[int, _Call] = {}
-        self._step_logits = memory.allocate((deployment.slots, 1, config.vocabulary), np.float32)
+        self._step_logits = memory.allocate((deployment.slots, 1, interface.vocabulary), np.float32)
         self._search = CandidateSearch(
-            memory, self._step_logits.data_ptr(), config.vocabulary, graph_capture=graph_capture
+            memory, self._step_logits.data_ptr(), interface.vocabulary, graph_capture=graph_capture
         )
         self._advanced = 0
 
@@ -180,9 +179,9 @@ class CudaRunner(SlotRunner):
                 past,
                 np.full(batch, sequence),
                 sequence,
-                self._slot_shape[1],
+                self._capacity,
                 wanted,
-                *self._tables,
+                self._tables,
                 self._activations,
             )
         return {
@@ -237,7 +236,7 @@ class _Call:
         self._slots = (first, count)
         for name in self._runner._state:
             address = self._runner._address(name, first)
-            shape = (count, *self._runner._slot_shape)
+            shape = (count, *self._runner._state_shapes[name][1:])
             self._bind_input(name, address, shape)
             self._bind_output(f"new_{name}", address, self._runner._types[name], shape)
 

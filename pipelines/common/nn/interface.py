@@ -1,0 +1,115 @@
+"""What a network takes, keeps and gives: all that targets and runners know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common.ops.value import Spec
+from pipelines.common.rotary.rope import Rope
+
+
+@dataclass(frozen=True, eq=False)
+class KVCache:
+    """What a layer keeps of each sequence: the keys and values of its tokens.
+
+    One is not another, however alike they are.
+
+    Attributes:
+        queries: Heads that look at it.
+        heads: Heads of keys, and of values.
+        width: Elements of one.
+        window: Tokens that are looked back at; 0 for all.
+    """
+
+    queries: int
+    heads: int
+    width: int
+    window: int = 0
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The declaration of a network.
+
+    Attributes:
+        vocabulary: Token ids that it takes, from 0, and has logits of.
+        hidden_size: Elements of a token's vector between its layers.
+        widest: Elements of the widest vector that a layer makes of it.
+        caches: What it keeps, in the order of its layers.
+        ropes: What it rotates heads by, each once.
+    """
+
+    vocabulary: int
+    hidden_size: int
+    widest: int
+    caches: tuple[KVCache, ...]
+    ropes: tuple[Rope, ...]
+
+    @cached_property
+    def states(self) -> Mapping[KVCache, tuple[str, str]]:
+        """The inputs that are the two halves of each cache; outputs have ``new_`` before it."""
+        return {cache: (f"key.{n}", f"value.{n}") for n, cache in enumerate(self.caches)}
+
+    @cached_property
+    def rotations(self) -> Mapping[Rope, tuple[str, str]]:
+        """The inputs that are the cosines and sines of each rotary embedding."""
+        numbered = ((rope, f".{n}" if n else "") for n, rope in enumerate(self.ropes))
+        return {rope: (f"cos{suffix}", f"sin{suffix}") for rope, suffix in numbered}
+
+    def inputs(self) -> dict[str, Spec]:
+        """What a call is given before the weights.
+
+        ``tokens`` are padded on the right; ``past`` and ``total`` say how many each row's state has
+        before and after the call; ``wanted`` are the places whose logits are.
+        """
+        return {
+            "tokens": Spec(("batch", "sequence"), "int64"),
+            "past": Spec(("batch",), "int32"),
+            "total": Spec(("batch",), "int32"),
+            "wanted": Spec(("batch", "wanted"), "int64"),
+            **{
+                name: Spec(("positions", rope.dims // 2))
+                for rope, names in self.rotations.items()
+                for name in names
+            },
+            **{
+                name: Spec(("batch", cache.heads, "capacity", cache.width))
+                for cache, names in self.states.items()
+                for name in names
+            },
+        }
+
+    def tables(self, positions: int) -> dict[str, NDArray[np.float32]]:
+        """The rotary tables by the names of their inputs, each ``[positions, dims / 2]``.
+
+        Raises:
+            ModelFileError: See `Rope.tables`.
+        """
+        return {
+            name: table
+            for rope, names in self.rotations.items()
+            for name, table in zip(names, rope.tables(positions), strict=True)
+        }
+
+    def state_shapes(self, slots: int, capacity: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of the state's halves by the names of their inputs.
+
+        Args:
+            slots: Sequences side by side.
+            capacity: Tokens that each of them has room for.
+        """
+        return {
+            name: (slots, cache.heads, capacity, cache.width)
+            for cache, names in self.states.items()
+            for name in names
+        }
+
+    @property
+    def token_elements(self) -> int:
+        """Numbers that are kept of one token of a sequence."""
+        return sum(2 * cache.heads * cache.width for cache in self.caches)

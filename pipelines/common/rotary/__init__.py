@@ -1,0 +1,1 @@
+"""Rotary positions: frequencies, their scaling for longer contexts, tables of angles."""
