@@ -8,13 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import onnx
-import onnx_ir as ir
 import pytest
 from gguf import GGMLQuantizationType as Type
 from tiny_models import llama, write_gguf
 
 from pipelines.common.errors import OpPackageError
-from pipelines.common.graph import build
 from pipelines.common.registry.registry import Registry
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "graph.md").read_text()
@@ -25,22 +23,6 @@ PICTURE = "{http://www.w3.org/2000/svg}svg"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return write_gguf(tmp_path_factory.mktemp("graph") / "tiny.gguf", llama(), Type.Q8_0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def built_once():
-    """The network is traced once for all tests here, which takes the most of their time."""
-    built = {}
-    trace = build.build
-
-    def traced(network, config):
-        if config not in built:
-            built[config] = ir.to_proto(trace(network, config))
-        return ir.from_proto(built[config])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "build", traced)
-        yield
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pipelines.common.errors import ModelFileError, listed, quoted
 class Use(Enum):
     """What is done with a key, whatever its value is."""
 
-    APPLIED = "read by `decoder_config` or `read_rope`, which refuse what they cannot apply"
+    APPLIED = "read by what refuses a value that it cannot apply"
     HARMLESS = "no decoder's results depend on it, or only beside another key that is refused"
 
 
