@@ -94,6 +94,7 @@ def write_gguf(
     architecture: str = "llama",
     renamed: Mapping[str, str] | None = None,
     alignment: int | None = None,
+    more: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Path:
     """Writes a model as llama.cpp's converter does.
 
@@ -107,6 +108,7 @@ def write_gguf(
         architecture: What the file calls the architecture.
         renamed: Names that tensors have in place of their own.
         alignment: Of the tensors; None for the usual one, which a file does not name.
+        more: Tensors beside the model's.
     """
     config = model.config
     writer = GGUFWriter(path, architecture)
@@ -132,6 +134,8 @@ def write_gguf(
     _add_tokenizer(writer, config.vocab_size)
     if rope_factors is not None:
         writer.add_tensor("rope_freqs.weight", rope_factors)
+    for name, values in (more or {}).items():
+        writer.add_tensor(name, values)
     for name, weight in tensors(model).items():
         stored = (exceptions or {}).get(name, kind) if weight.ndim == 2 else Type.F32
         written = (renamed or {}).get(name, name)

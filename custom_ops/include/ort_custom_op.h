@@ -359,6 +359,12 @@ struct VariadicInput : std::false_type {};
 template <class Kernel>
 struct VariadicInput<Kernel, std::void_t<decltype(Kernel::variadic_input)>>
     : std::bool_constant<Kernel::variadic_input> {};
+// One whose last input may be left out says so with `optional_input`; a kernel asks `Info::inputs` for their number.
+template <class Kernel, class = void>
+struct OptionalInput : std::false_type {};
+template <class Kernel>
+struct OptionalInput<Kernel, std::void_t<decltype(Kernel::optional_input)>>
+    : std::bool_constant<Kernel::optional_input> {};
 template <class Kernel, class = void>
 struct VariadicOutput : std::false_type {};
 template <class Kernel>
@@ -379,6 +385,7 @@ struct Operator : OrtCustomOp {
     GetOutputTypeCount = [](const OrtCustomOp*) { return kOutputs; };
     GetOutputType = [](const OrtCustomOp*, size_t i) { return element(Kernel::outputs[i]); };
     GetInputCharacteristic = [](const OrtCustomOp*, size_t i) {
+      if (OptionalInput<Kernel>::value && i + 1 == kInputs) return optional();
       return characteristic(VariadicInput<Kernel>::value && i + 1 == kInputs);
     };
     GetOutputCharacteristic = [](const OrtCustomOp*, size_t i) {
@@ -412,10 +419,12 @@ struct Operator : OrtCustomOp {
   static OrtCustomOpInputOutputCharacteristic characteristic(bool variadic) {
     return variadic ? INPUT_OUTPUT_VARIADIC : INPUT_OUTPUT_REQUIRED;
   }
+  static OrtCustomOpInputOutputCharacteristic optional() { return INPUT_OUTPUT_OPTIONAL; }
   static OrtMemType memory_type() { return OrtMemTypeDefault; }
 #else
   static int element(Type type) { return static_cast<int>(type); }
   static int characteristic(bool variadic) { return variadic ? 2 : 0; }
+  static int optional() { return 1; }
   static int memory_type() { return 0; }
 #endif
 

@@ -57,11 +57,6 @@ def norm_rope_attention(generator: np.random.Generator) -> Iterator[Example]:
     return _projected(EXAMPLES[patterns.rope_attention](generator), generator)
 
 
-def norm_rope_window_attention(generator: np.random.Generator) -> Iterator[Example]:
-    """The same in a window."""
-    return _projected(EXAMPLES[patterns.rope_window_attention](generator), generator)
-
-
 def _projected(
     examples: Iterable[Mapping[str, Any]], generator: np.random.Generator
 ) -> Iterator[Example]:

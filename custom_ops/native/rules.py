@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def _linear(
     norm: Any = None,
     epsilon: Any = None,
     residual: Any = None,
-    gated: bool = False,
+    gated: int = 0,
 ) -> Any:
     extra = []
     if norm is not None:
@@ -57,11 +57,15 @@ def _linear(
         norm=int(norm is not None),
         epsilon=0.0 if epsilon is None else epsilon.as_float(),
         residual=int(residual is not None),
-        gated=int(gated),
+        gated=gated,
         **numbers,
         _domain=DOMAIN,
         _outputs=1 if gated else len(weights),
     )
+
+
+def _vector(op: Emitter, weight: Any) -> Any:
+    return op.weight(weight, "float32", (op.width(weight),))
 
 
 def _number(op: Emitter, weight: Any) -> int:
@@ -98,20 +102,39 @@ def _emit_linear_add(op: Emitter, residual: Any, x: Any, weight: Any) -> Any:
     return _linear(op, x, [weight], residual=residual)
 
 
-def _gated(op: Any, x: Any, gate: Any, up: Any) -> Any:
-    return op.Mul(op.SiLU(op.Linear(x, gate)), op.Linear(x, up))
+@dataclass(frozen=True)
+class _Gate:
+    """What the gate of a gated product goes through.
+
+    Attributes:
+        number: Of it, for the kernels.
+        activate: Makes its operator.
+    """
+
+    number: int
+    activate: Callable[[Any, Any], Any]
+
+    def plain(self, op: Any, x: Any, gate: Any, up: Any) -> Any:
+        """The pattern of a gated product."""
+        return op.Mul(self.activate(op, op.Linear(x, gate)), op.Linear(x, up))
+
+    def normed(self, op: Any, x: Any, norm: Any, epsilon: Any, gate: Any, up: Any) -> Any:
+        """The pattern of one behind a norm."""
+        return self.plain(op, op.RMSNorm(x, norm, epsilon=epsilon), gate, up)
+
+    def emit(self, op: Emitter, x: Any, gate: Any, up: Any) -> Any:
+        """The kernel for `plain`."""
+        return _linear(op, x, [gate, up], gated=self.number)
+
+    def emit_normed(self, op: Emitter, x: Any, norm: Any, epsilon: Any, gate: Any, up: Any) -> Any:
+        """The kernel for `normed`."""
+        return _linear(op, x, [gate, up], norm=norm, epsilon=epsilon, gated=self.number)
 
 
-def _emit_gated(op: Emitter, x: Any, gate: Any, up: Any) -> Any:
-    return _linear(op, x, [gate, up], gated=True)
-
-
-def _norm_gated(op: Any, x: Any, norm: Any, epsilon: Any, gate: Any, up: Any) -> Any:
-    return _gated(op, op.RMSNorm(x, norm, epsilon=epsilon), gate, up)
-
-
-def _emit_norm_gated(op: Emitter, x: Any, norm: Any, epsilon: Any, gate: Any, up: Any) -> Any:
-    return _linear(op, x, [gate, up], norm=norm, epsilon=epsilon, gated=True)
+_GATES = {
+    "": _Gate(1, lambda op, x: op.SiLU(x)),
+    " by GELU": _Gate(2, lambda op, x: op.GELU(x, tanh=1)),
+}
 
 
 def _norm_rope_attention(
@@ -136,13 +159,12 @@ def _emit_norm_rope_attention(
     epsilon: Any,
     inputs: AttentionInputs,
     rotation: Rotation,
-    window: Any = None,
 ) -> Any:
     if _is_partial(op, inputs, rotation):
         return None
     query, key, value = _linear(op, x, _projections(inputs), norm=norm, epsilon=epsilon)
     inputs = replace(inputs, query=query, key=key, value=value)
-    return _emit_attention(op, inputs, rotation, window)
+    return _emit_attention(op, inputs, rotation)
 
 
 def _is_partial(op: Emitter, inputs: AttentionInputs, rotation: Rotation) -> bool:
@@ -154,29 +176,15 @@ def _projections(inputs: AttentionInputs) -> tuple[Any, Any, Any]:
     return inputs.query, inputs.key, inputs.value
 
 
-def _norm_rope_window_attention(
-    op: Any,
-    x: Any,
-    norm: Any,
-    epsilon: Any,
-    inputs: AttentionInputs,
-    rotation: Rotation,
-    window: Any,
-) -> Any:
-    inputs = _projected(op, x, norm, epsilon, inputs)
-    return patterns.rope_window_attention(op, inputs, rotation, window)
-
-
-def _emit_attention(
-    op: Emitter, inputs: AttentionInputs, rotation: Rotation | None = None, window: Any = None
-) -> Any:
-    """Attention, with rotation before it if there is one, and in a window likewise."""
+def _emit_attention(op: Emitter, inputs: AttentionInputs, rotation: Rotation | None = None) -> Any:
+    """Attention, with rotation before it if there is one."""
     if rotation is not None and _is_partial(op, inputs, rotation):
         return None
     # Where weights are rounded to blocks, a state in float16 costs nothing that could be noticed.
     # Where they are not, results are exact to float32, and so is the state.
     half = not op.encodings().isdisjoint(BLOCKS)
     dtype = np.float16 if half else np.float32
+    sinks = () if inputs.sinks is None else (_vector(op, inputs.sinks),)
     name = ("RotaryAttention" if rotation else "Attention") + "Float32" * (not half)
     return getattr(op, name)(
         inputs.query,
@@ -186,10 +194,12 @@ def _emit_attention(
         inputs.past,
         inputs.total,
         *((rotation.cos, rotation.sin) if rotation else ()),
+        *sinks,
         head_dim=inputs.head_dim.as_int(),
         scale=inputs.scale.as_float(),
         interleaved=rotation.interleaved.as_int() if rotation else 0,
-        window=0 if window is None else window.as_int(),
+        window=inputs.window.as_int(),
+        cap=inputs.cap.as_float(),
         _domain=DOMAIN,
         _outputs=3,
     )
@@ -233,23 +243,15 @@ def _rules() -> Iterator[Rule]:
         ("query", "key", "value"),
         examples.norm_rope_attention,
     )
-    yield from _of_blocks_and_floats(
-        "norm, projections and attention in a window",
-        _norm_rope_window_attention,
-        _emit_norm_rope_attention,
-        ("query", "key", "value"),
-        examples.norm_rope_window_attention,
-    )
     yield Rule("attention with rotation", patterns.rope_attention, _emit_attention)
     yield Rule("attention", patterns.attention, _emit_attention)
-    yield Rule(
-        "attention in a window, with rotation", patterns.rope_window_attention, _emit_attention
-    )
-    yield Rule("attention in a window", patterns.window_attention, _emit_attention)
-    yield from _of_each_block_encoding(
-        "norm and gated product", _norm_gated, _emit_norm_gated, examples.norm_gated
-    )
-    yield from _of_each_block_encoding("gated product", _gated, _emit_gated, examples.gated)
+    for by, gate in _GATES.items():
+        yield from _of_each_block_encoding(
+            f"norm and gated product{by}", gate.normed, gate.emit_normed, examples.norm_gated
+        )
+        yield from _of_each_block_encoding(
+            f"gated product{by}", gate.plain, gate.emit, examples.gated
+        )
     yield from _of_blocks_and_floats(
         "product and residual", _linear_add, _emit_linear_add, ("weight",), examples.linear_add
     )

@@ -22,7 +22,7 @@ class FusedAttention(nn.Attention):
     """Attention in a window, whose projections are the rows of one tensor, one after the other."""
 
     def __init__(self, config: Phi3Config) -> None:
-        super().__init__(config, config.window if config.window < config.context_length else 0)
+        super().__init__(config, window=config.window)
         sizes = (config.query_size, config.key_size, config.key_size)
         self.query, self.key, self.value = nn.fused(config, "attn_qkv", config.hidden_size, sizes)
 

@@ -82,7 +82,7 @@ def neutral(node: ir.Node, arguments: list[Tensor | None]) -> tuple[Tensor, ...]
     assert node.domain == "pipelines"
     operator = OPERATORS[node.op_type]
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-    tensors = (name for name in operator.parameters if name not in attributes)
+    tensors = operator.tensors(attributes)[: len(arguments)]
     made = operator.reference(**dict(zip(tensors, arguments, strict=True)), **attributes)
     return (made,) if isinstance(made, Tensor) else made
 

@@ -21,7 +21,7 @@ VALID: dict[str, Node] = {
     "floats": linear("f16"),
     "norm": linear("q8_0", norm=True, weights=2),
     "residual": linear("q6_k", residual=True),
-    "gated": linear("q4_1", gated=True, weights=2, norm=True),
+    "gated": linear("q4_1", gated=1, weights=2, norm=True),
     "rows": embedding("q4_0"),
     **{
         name: attention(name)
@@ -68,7 +68,7 @@ def _attributes(node: Node) -> Iterator[tuple[str, Node]]:
         if isinstance(value, float):
             wrong += [float("nan"), float("inf"), float("-inf"), 1]
         else:
-            right = range(2**31) if name == "window" else (value,)
+            right = {"window": range(2**31), "gated": (1, 2)}.get(name, (value,))
             wrong += [1.5, *(number for number in _INTEGERS if number not in right)]
         if name == "epsilon":
             wrong.append(-1.0)

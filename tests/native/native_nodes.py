@@ -111,7 +111,7 @@ def linear(
     weights: int = 1,
     norm: bool = False,
     residual: bool = False,
-    gated: bool = False,
+    gated: int = 0,
 ) -> Node:
     generator = np.random.default_rng(tokens)
     names = [f"w{i}" for i in range(weights)]
@@ -128,7 +128,7 @@ def linear(
         "norm": int(norm),
         "epsilon": 1e-5,
         "residual": int(residual),
-        "gated": int(gated),
+        "gated": gated,
         **encodings,
     }
     outputs = ["y"] if gated else [f"y{i}" for i in range(weights)]
@@ -154,6 +154,8 @@ def attention(
     capacity: int = 32,
     interleaved: bool = False,
     window: int = 0,
+    cap: float = 0.0,
+    sinks: bool = False,
 ) -> Node:
     """Four heads on two; of the last sequence the last token is padding."""
     generator = np.random.default_rng(head_dim + tokens)
@@ -172,10 +174,13 @@ def attention(
     if name.startswith("Rotary"):
         angles = generator.uniform(0, 7, (capacity, head_dim // 2))
         inputs |= {"cos": np.float32(np.cos(angles)), "sin": np.float32(np.sin(angles))}
+    if sinks:
+        inputs["sinks"] = normal(generator, 4)
     attributes = {
         "head_dim": head_dim,
         "scale": head_dim**-0.5,
         "interleaved": int(interleaved),
         "window": window,
+        "cap": cap,
     }
     return Node(name, inputs, attributes, ("mixed", "new_key", "new_value"))

@@ -131,16 +131,17 @@ NODES: dict[str, Node] = {
     },
     **{f"{encoding}, residual": linear(encoding, residual=True, tokens=5) for encoding in STORED},
     **{
-        f"{encoding}, gated, {tokens} tokens": linear(
-            encoding, gated=True, weights=2, norm=True, tokens=tokens
+        f"{encoding}, gated by {gate}, {tokens} tokens": linear(
+            encoding, gated=gate, weights=2, norm=True, tokens=tokens
         )
         for encoding in BLOCKS
+        for gate in (1, 2)
         for tokens in (1, 3, 8, 20)
     },
     **{f"{encoding}, rows": embedding(encoding) for encoding in STORED},
     "f32, narrow": linear("f32", columns=19),
     **{
-        f"{name}, {head_dim}, {tokens} tokens, window {window}": attention(
+        f"{name}, {head_dim}, {tokens} tokens, window {window}, cap {cap}": attention(
             name,
             head_dim=head_dim,
             tokens=tokens,
@@ -148,6 +149,8 @@ NODES: dict[str, Node] = {
             capacity=352,
             past=past,
             window=window,
+            cap=cap,
+            sinks=cap > 0,
         )
         for name in (
             "RotaryAttention",
@@ -157,7 +160,7 @@ NODES: dict[str, Node] = {
         )
         for head_dim in (16, 18, 64, 80, 128)
         for tokens, past in ((1, (0, 300)), (3, (0, 300)), (40, (0, 290)))
-        for window in (0, 7)
+        for window, cap in ((0, 0.0), (7, 0.0), (0, 1.5))
     },
 }
 

@@ -161,7 +161,8 @@ EXAMPLES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "Select": lambda: (torch.randn(2, 4, 8), torch.tensor([[3], [0]])),
     "RoPE": lambda: rope_arguments(interleaved=1),
     "Attention": lambda: attention_arguments(3, [0, 2], [3, 5]),
-    "WindowAttention": lambda: (*attention_arguments(3, [0, 2], [3, 5]), 2),
+    "GELU": lambda: (torch.randn(2, 3), 1),
+    "LayerNorm": lambda: (torch.randn(2, 3, 8), torch.randn(8), torch.randn(8), 1e-5),
 }
 
 
@@ -171,6 +172,7 @@ def test_shape_rule_tells_the_outputs_of_the_reference(name: str) -> None:
     outputs = operator.call(*arguments)
     outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
     given = [spec(x) if isinstance(x, Tensor) else x for x in arguments]
+    given += [operator.defaults[name] for name in operator.parameters[len(given) :]]
     told = operator.specs(dict(zip(operator.parameters, given, strict=True)))
     assert tuple(map(spec, outputs)) == tuple(told)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import torch
 import transformers
 from gguf import GGUFWriter
@@ -41,6 +43,9 @@ class Family:
         numbers: Numbers of the config that are not those of `SIZES`.
         keys: Metadata keys that stand for them.
         permuted: Whether the converter brings neighbours into pairs.
+        norm_offset: What the converter adds to the weights of norms.
+        tensors: Those that the converter makes of numbers of the config.
+        title: What tests call it, where several are run by one pipeline.
     """
 
     pipeline: str
@@ -50,6 +55,9 @@ class Family:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, Any] = field(default_factory=dict)
     permuted: bool = False
+    norm_offset: float = 0.0
+    tensors: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    title: str = ""
 
     def make(self, seed: int = 3) -> PreTrainedModel:
         """A model with random weights; none is such that leaving it out would not be noticed."""
@@ -80,15 +88,16 @@ class Family:
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
         writer.add_rope_freq_base(1e6)
         for key, value in self.keys.items():
-            add = writer.add_uint32 if isinstance(value, int) else writer.add_float32
-            add(f"{self.architecture}.{key}", value)
+            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+            add[type(value)](f"{self.architecture}.{key}", value)
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("qwen2")
         writer.add_token_list([*byte_alphabet(), "he", "<|im_end|>"])
         writer.add_token_types([1] * 257 + [3])
         writer.add_token_merges(["h e"])
         writer.add_eos_token_id(257)
-        for name, values in self._tensors(model).items():
+        factors = {name: np.array(values, np.float32) for name, values in self.tensors.items()}
+        for name, values in (self._tensors(model) | factors).items():
             writer.add_tensor(name, values)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -111,6 +120,8 @@ class Family:
             if self.permuted and part in heads:
                 halves = values.reshape(heads[part], 2, -1, *values.shape[1:])
                 values = halves.swapaxes(1, 2).reshape(values.shape)
+            if "norm" in part:
+                values = values + np.float32(self.norm_offset)
             tensors[names.get_name(name, try_suffixes=[".weight", ".bias"])] = values
         return tensors
 
@@ -130,6 +141,80 @@ FAMILIES = (
         transformers.Qwen3Config,
         # heads * head_dim is not the hidden size
         {"head_dim": 32, "tie_word_embeddings": True},
+    ),
+    Family(
+        "gemma2",
+        "gemma2",
+        transformers.Gemma2ForCausalLM,
+        transformers.Gemma2Config,
+        {
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 7,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 5.0,
+            "tie_word_embeddings": True,
+        },
+        {
+            "attention.sliding_window": 7,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 5.0,
+        },
+        norm_offset=1.0,
+    ),
+    Family(
+        "gemma3",
+        "gemma3",
+        transformers.Gemma3ForCausalLM,
+        transformers.Gemma3TextConfig,
+        {
+            "num_hidden_layers": 3,
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 7,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+            "tie_word_embeddings": True,
+        },
+        {
+            "attention.sliding_window": 7,
+            "attention.sliding_window_pattern": 2,
+            "rope.scaling.type": "linear",
+            "rope.scaling.factor": 4.0,
+        },
+        norm_offset=1.0,
+    ),
+    Family(
+        "phi3",
+        "phi3",
+        transformers.Phi3ForCausalLM,
+        transformers.Phi3Config,
+        # As Phi-4-mini: a part of each head is rotated, and by other factors in long sequences.
+        {
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e6,
+                "partial_rotary_factor": 0.5,
+                "original_max_position_embeddings": 32,
+                "short_factor": [1.0, 1.1, 1.2, 1.3],
+                "long_factor": [1.0, 1.5, 3.0, 8.0],
+            },
+            "original_max_position_embeddings": 32,
+            "tie_word_embeddings": True,
+        },
+        {
+            "rope.dimension_count": 8,
+            "rope.scaling.original_context_length": 32,
+            "rope.scaling.attn_factor": (1 + math.log(4) / math.log(32)) ** 0.5,
+        },
+        tensors={
+            "rope_factors_short.weight": [1.0, 1.1, 1.2, 1.3],
+            "rope_factors_long.weight": [1.0, 1.5, 3.0, 8.0],
+        },
+        title="phi4",
     ),
     Family("olmo2", "olmo2", transformers.Olmo2ForCausalLM, transformers.Olmo2Config),
     Family(

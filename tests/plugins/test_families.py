@@ -58,7 +58,7 @@ class Judged:
         return pipeline.open(options, Registry.discover(), progress or Progress())
 
 
-@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family.pipeline)
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family.title or family.pipeline)
 def judged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Judged:
     family = request.param
     model = family.make()

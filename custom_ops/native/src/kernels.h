@@ -33,6 +33,9 @@ struct Output {
   const float* residual;  // null, or what is added: [tokens][stride]
 };
 
+// What the gate of a gated product goes through: silu, or gelu by way of tanh.
+enum class Gate : int64_t { silu = 1, gelu = 2 };
+
 // Some tokens of one sequence and the query heads that share one key-value head.
 struct AttentionJob {
   const float* queries;  // [rows][head_dim rounded up to 16], rotated and scaled; a row is (token, head)
@@ -45,6 +48,8 @@ struct AttentionJob {
   int head_dim;
   int64_t position;      // of the first token; token i sees keys up to position + i
   int64_t window;        // how many of them, the last ones; 0 for all
+  float cap;             // what scores come near and never reach; 0 for no such
+  const float* sinks;    // null, or a score of each of `heads` that has a share and no value
 };
 
 struct Kernels {
@@ -61,16 +66,16 @@ struct Kernels {
   void (*product)(Encoding encoding, const uint8_t* tiles, int64_t ahead, int64_t first, int64_t last,
                   const Panel& panel, int tokens, const Output& output);
 
-  // The same of two matrices, gate and up: silu(gate x) * (up x).
-  void (*gated_product)(Encoding encoding, const uint8_t* gate, const uint8_t* up, int64_t ahead, int64_t first,
-                        int64_t last, const Panel& panel, int tokens, const Output& output);
+  // The same of two matrices, gate and up: by(gate x) * (up x).
+  void (*gated_product)(Encoding encoding, Gate by, const uint8_t* gate, const uint8_t* up, int64_t ahead,
+                        int64_t first, int64_t last, const Panel& panel, int tokens, const Output& output);
 
   // Rows `first` to `last` of a float matrix [N][K], as it is stored, times `tokens` rows of x.
   void (*float_product)(Encoding encoding, const uint8_t* matrix, int64_t ahead, int64_t first, int64_t last,
                         const float* x, int64_t columns, int64_t tokens, const Output& output);
 
-  // gate[i] = silu(gate[i]) * up[i]
-  void (*silu_multiply)(float* gate, const float* up, int64_t count);
+  // gate[i] = by(gate[i]) * up[i]
+  void (*gate_multiply)(Gate by, float* gate, const float* up, int64_t count);
 
   // The mix of the values that each row sees.
   void (*attend)(const AttentionJob& job);

@@ -17,6 +17,7 @@ using native::Bfloat;
 using native::BlockFormats;
 using native::Constant;
 using native::Encoding;
+using native::Gate;
 using native::FloatFormats;
 using native::kLanes;
 using native::Output;
@@ -232,7 +233,17 @@ inline F32 exp(F32 x) {
   return zero_unless_above(y * as_float(shift_left<23>(n + I32::all(127))), x, -87.0f);
 }
 
-inline F32 silu_times(F32 gate, F32 up) { return gate / (F32::all(1.0f) + exp(F32::zero() - gate)) * up; }
+// The logistic function and the hyperbolic tangent; the latter to 2e-7.
+inline F32 times_sigmoid(F32 factor, F32 x) { return factor / (F32::all(1.0f) + exp(F32::zero() - x)); }
+inline F32 tanh(F32 x) { return times_sigmoid(F32::all(2.0f), x + x) - F32::all(1.0f); }
+
+// x * (1 + tanh(u)) / 2 is x * sigmoid(2u), with u = sqrt(2 / pi) * (x + 0.044715 x^3) (Hendrycks and Gimpel 2016,
+// arXiv:1606.08415).
+inline F32 activated(Gate by, F32 x) {
+  if (by == Gate::silu) return times_sigmoid(x, x);
+  const F32 cubic = fma(x * x, F32::all(0.0713548162726f), F32::all(1.5957691216057f));
+  return times_sigmoid(x, x * cubic);
+}
 
 // The lanes of a row from `i` on; those beyond its end are zeros.
 inline F32 load_lanes(const float* row, int64_t i, int64_t count) {
@@ -260,9 +271,9 @@ inline void store_lanes(F32 x, float* row, int64_t i, int64_t count) {
   for (int64_t j = 0; i + j < count; ++j) row[i + j] = lanes[j];
 }
 
-void silu_multiply(float* gate, const float* up, int64_t count) {
+void gate_multiply(Gate by, float* gate, const float* up, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes)
-    store_lanes(silu_times(load_lanes(gate, i, count), load_lanes(up, i, count)), gate, i, count);
+    store_lanes(activated(by, load_lanes(gate, i, count)) * load_lanes(up, i, count), gate, i, count);
 }
 
 void rms_norm(const float* x, const float* weight, float epsilon, int64_t columns, float* y) {
@@ -315,7 +326,7 @@ void quantize(const float* x, int64_t columns, int tokens, const Panel& panel) {
 // ---- gated products ----
 
 template <class Format, int width>
-void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t ahead, int64_t first, int64_t last,
+void gated_product_of(Gate by, const uint8_t* gate, const uint8_t* up, int64_t ahead, int64_t first, int64_t last,
                       const Panel& x, int count, const Output& output) {
   using Group = Best<Format, width>;
   const int64_t bytes = bytes_of_group<Format>(x);
@@ -334,16 +345,16 @@ void gated_product_of(const uint8_t* gate, const uint8_t* up, int64_t ahead, int
         }
       }
       for (int t = 0; t < Group::tokens && start + t < count; ++t)
-        store(silu_times(sums[0][t], sums[1][t]), row, start + t, output);
+        store(activated(by, sums[0][t]) * sums[1][t], row, start + t, output);
     }
   }
 }
 
-void gated_product(Encoding encoding, const uint8_t* gate, const uint8_t* up, int64_t ahead, int64_t first,
+void gated_product(Encoding encoding, Gate by, const uint8_t* gate, const uint8_t* up, int64_t ahead, int64_t first,
                    int64_t last, const Panel& x, int tokens, const Output& output) {
   BlockFormats::with(encoding, [&](auto format) {
     with_width(x.width, [&](auto width) {
-      gated_product_of<decltype(format), decltype(width)::value>(gate, up, ahead, first, last, x, tokens, output);
+      gated_product_of<decltype(format), decltype(width)::value>(by, gate, up, ahead, first, last, x, tokens, output);
     });
   });
 }
@@ -470,10 +481,22 @@ inline void scale(float* row, int size, F32 factor) {
   for (int i = 0; i < size; i += kLanes) (F32::load(row + i) * factor).store(row + i);
 }
 
+// Has a row of scores come near a cap and never reach it.
+inline void limit(float* row, int size, float cap) {
+  for (int i = 0; i < size; i += kLanes)
+    (tanh(F32::load(row + i) / F32::all(cap)) * F32::all(cap)).store(row + i);
+}
+
 // Softmax of a row in chunks (Milakov and Gimelshein 2018, arXiv:1805.02867).
 struct Softmax {
   float top = kNever;       // the highest score so far
   F32 total = F32::zero();  // the sum of the weights, which are relative to it
+
+  // A score that is there before all others.
+  void begin(float score) {
+    top = score;
+    total = keep_first(F32::all(1.0f), 1, 0.0f);
+  }
 
   // Makes weights of a chunk's scores, of which the row sees the first `visible` but for the first
   // `hidden`. Returns the factor for what has been made with the weights before.
@@ -514,6 +537,7 @@ void attend_rows(const AttentionJob& job, const Element* keys, const Element* va
   for (int r = 0; r < rows; ++r) {
     seen[r] = job.position + (first + r) / job.heads + 1;
     start[r] = job.window > 0 && job.window < seen[r] ? seen[r] - job.window : 0;
+    if (job.sinks != nullptr) softmax[r].begin(job.sinks[(first + r) % job.heads]);
   }
   const int64_t end = seen[rows - 1];
 
@@ -530,6 +554,8 @@ void attend_rows(const AttentionJob& job, const Element* keys, const Element* va
     if (block < blocks)
       score<rows, 1>(queries, chunk + block * kLanes * head_dim, head_dim, scores + block * kLanes);
 
+    if (job.cap > 0)
+      for (int r = 0; r < rows; ++r) limit(scores + r * kChunk, blocks * kLanes, job.cap);
     for (int r = 0; r < rows; ++r) {
       const F32 correction = softmax[r].weigh(scores + r * kChunk, blocks, seen[r] - begin, start[r] - begin);
       if (begin > outset) scale(mixed + r * stride, stride, correction);
@@ -596,7 +622,7 @@ namespace native {
 #define NATIVE_TABLE(isa)                                                                                     \
   extern const Kernels isa##_kernels;                                                                         \
   const Kernels isa##_kernels = {kName,         quantize,      rms_norm,     product, gated_product, float_product, \
-                                 silu_multiply, attend, rotate, append};
+                                 gate_multiply, attend, rotate, append};
 NATIVE_TABLE_OF(NATIVE_ISA)
 
 }  // namespace native

@@ -108,7 +108,7 @@ class Panels {
 // Products of one input with one or more weight matrices. Inputs: x [..., K]; the matrices, each the
 // bytes of the file [N, row_bytes]; with `norm` the weight of an RMSNorm of x [K]; with `residual`
 // what is added to the (only) product [..., N]. With `gated` there are two matrices and one output,
-// silu(x W0') * (x W1').
+// by(x W0') * (x W1'), where `gated` is the number of a `Gate`.
 class Linear {
  public:
   static constexpr const char* name = "Linear";
@@ -120,7 +120,7 @@ class Linear {
       : columns_(columns_attribute(info)),
         normalizes_(info.flag("norm")),
         adds_(info.flag("residual")),
-        gated_(info.flag("gated")),
+        gated_(info.integer("gated", 0, static_cast<int64_t>(Gate::gelu))),
         epsilon_(info.number("epsilon")) {
     if (epsilon_ < 0) throw InvalidArgument("attribute 'epsilon' is negative");
     const int64_t count = info.integer("weights", 1, static_cast<int64_t>(info.inputs()));
@@ -220,7 +220,7 @@ class Linear {
         output.values += offset;
         if (residual != nullptr) output.residual += offset;
         if (gated_)
-          kernel.gated_product(matrix.encoding(), matrix.data(), matrices_[1].data(), ahead, task.first, task.last,
+          kernel.gated_product(matrix.encoding(), static_cast<Gate>(gated_), matrix.data(), matrices_[1].data(), ahead, task.first, task.last,
                                panels[p], panels.tokens(p), output);
         else
           kernel.product(matrix.encoding(), matrix.data(), ahead, task.first, task.last, panels[p], panels.tokens(p),
@@ -230,7 +230,8 @@ class Linear {
   }
 
   int64_t columns_;
-  bool normalizes_, adds_, gated_;
+  bool normalizes_, adds_;
+  int64_t gated_;  // 0, or the number of a `Gate`
   float epsilon_;
   bool quantizes_ = false;
   std::vector<Matrix> matrices_;
@@ -280,17 +281,17 @@ class Embedding {
 template <Type state, bool rotates>
 struct AttentionInputs {
   static constexpr Type inputs[] = {Type::float32, Type::float32, Type::float32, state,
-                                    state,         Type::int32,   Type::int32};
+                                    state,         Type::int32,   Type::int32,   Type::float32};
 };
 template <Type state>
 struct AttentionInputs<state, true> {
   static constexpr Type inputs[] = {Type::float32, Type::float32, Type::float32, state,        state,
-                                    Type::int32,   Type::int32,   Type::float32, Type::float32};
+                                    Type::int32,   Type::int32,   Type::float32, Type::float32, Type::float32};
 };
 
 // Causal grouped-query attention that appends to its state. Inputs: query [B, S, heads * head_dim], key and
 // value [B, S, kv_heads * head_dim], the two halves of the state [B, kv_heads, capacity, head_dim], past and
-// total [B]; if it rotates, cosines and sines [positions, head_dim / 2]. Row b has total[b] - past[b] tokens; the
+// total [B]; if it rotates, cosines and sines [positions, head_dim / 2]; and sinks [heads], or nothing. Row b has total[b] - past[b] tokens; the
 // rest of it is padding. Outputs: the mix, shaped like query, and the state, which should be the same memory.
 //
 // Keys are stored in groups of 16: [capacity / 16][head_dim][16], so that a score is computed in each lane.
@@ -301,14 +302,18 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
   static constexpr const char* name = half ? (rotates ? "RotaryAttention" : "Attention")
                                            : (rotates ? "RotaryAttentionFloat32" : "AttentionFloat32");
   static constexpr Type outputs[] = {Type::float32, state, state};
+  static constexpr bool optional_input = true;
 
   explicit Attention(const Info& info)
       : head_dim_(info.integer("head_dim", 2, kMostHeadDim)),
         scale_(info.number("scale")),
         interleaved_(info.flag("interleaved")),
-        window_(info.integer("window", 0, std::numeric_limits<int32_t>::max())) {
+        window_(info.integer("window", 0, std::numeric_limits<int32_t>::max())),
+        cap_(info.number("cap")),
+        has_sinks_(info.inputs() == std::size(Attention::inputs)) {
     if (head_dim_ % 2 != 0) throw InvalidArgument("attribute 'head_dim' has to be even");
-    expect_count(info.inputs(), std::size(Attention::inputs), "inputs");
+    if (cap_ < 0) throw InvalidArgument("attribute 'cap' is negative");
+    if (!has_sinks_) expect_count(info.inputs(), kSinks, "inputs");
     expect_count(info.outputs(), std::size(outputs), "outputs");
   }
 
@@ -342,7 +347,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
 
  private:
   static constexpr size_t kQuery = 0, kKey = 1, kValue = 2, kPastKey = 3, kPastValue = 4, kPast = 5, kTotal = 6,
-                          kCosines = 7, kSines = 8;
+                          kCosines = 7, kSines = 8, kSinks = std::size(Attention::inputs) - 1;
 
   // What a call is given. Its memory is as the inputs and outputs above.
   struct Call {
@@ -351,6 +356,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     const float *query, *key, *value;
     const int32_t *past, *total;
     const float *cos = nullptr, *sin = nullptr;
+    const float* sinks = nullptr;
     int64_t positions;  // that there is room for, and angles
     float* mixed = nullptr;
     uint8_t *new_keys = nullptr, *new_values = nullptr;
@@ -388,6 +394,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
                             " and state " + text(past_key.shape) + ", " + text(past_value.shape) +
                             " do not fit together in heads of " + std::to_string(head_dim_));
     if constexpr (rotates) add_angles(call, context.input(kCosines), context.input(kSines));
+    if (has_sinks_) add_sinks(call, context.input(kSinks));
     check_lengths(call, context.input(kPast), context.input(kTotal));
     return call;
   }
@@ -399,6 +406,13 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     call.cos = cosines.data<float>();
     call.sin = sines.data<float>();
     call.positions = std::min(call.positions, cosines.shape[0]);
+  }
+
+  static void add_sinks(Call& call, const Tensor& sinks) {
+    if (sinks.elements() != call.heads)
+      throw InvalidArgument("the sinks " + text(sinks.shape) + " have to be those of " + std::to_string(call.heads) +
+                            " heads");
+    call.sinks = sinks.data<float>();
   }
 
   static void check_lengths(const Call& call, const Tensor& pasts, const Tensor& totals) {
@@ -479,6 +493,8 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     job.head_dim = static_cast<int>(head_dim_);
     job.position = call.past[b] + first;
     job.window = window_;
+    job.cap = cap_;
+    if (call.sinks != nullptr) job.sinks = call.sinks + kv_head * group;
     kernels().attend(job);
     for (int64_t row = 0; row < rows; ++row)
       std::memcpy(call.mixed + place(row), results + row * stride(), head_dim_ * sizeof(float));
@@ -494,6 +510,8 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
   float scale_;
   bool interleaved_;
   int64_t window_;  // tokens that each token sees; 0 for all before it
+  float cap_;       // see AttentionJob
+  bool has_sinks_;
 };
 
 }  // namespace native

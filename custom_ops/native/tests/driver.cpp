@@ -390,8 +390,15 @@ std::vector<float> row_at(const std::vector<float>& rows, int64_t row, int64_t c
 }
 
 // e^-x is at most e^88 in the kernels.
-double silu(double x) { return x / (1 + std::min(std::exp(-x), std::exp(88.0))); }
-double silu_bound(double expected, double up) { return 1e-6 * std::fabs(expected) + 1e-30 * std::fabs(up) + 1e-37; }
+double activated(Gate by, double x) {
+  const double exponent = by == Gate::silu ? x : 2 * std::sqrt(2 / 3.14159265358979324) * (x + 0.044715 * x * x * x);
+  return x / (1 + std::min(std::exp(-exponent), std::exp(88.0)));
+}
+double bound(Gate by, double expected, double up) {
+  // The exponent of gelu is rounded, and is up to 88.
+  return (by == Gate::silu ? 1e-6 : 3e-5) * std::fabs(expected) + 1e-30 * std::fabs(up) + 1e-37;
+}
+Gate random_gate(Random& random) { return random.chance(0.5) ? Gate::silu : Gate::gelu; }
 
 // ---- one random case of each function; what it computes, for comparison with other tables ----
 
@@ -428,12 +435,12 @@ Result check_rms_norm(const Kernels& kernels, Random& random) {
 
 // The product of the first `rows` rows, in two calls, with some memory behind each token's values.
 Result multiply(const Kernels& kernels, const Weights& w, const Weights* up, const Activations& x, int tokens,
-                const std::vector<float>* residual, int64_t stride, int64_t cut) {
+                const std::vector<float>* residual, int64_t stride, int64_t cut, Gate by = Gate::silu) {
   Result y(tokens * stride, kUntouched);
   const Output output{y.data(), stride, w.rows, residual != nullptr ? residual->data() : nullptr};
   for (const auto& [first, last] : {std::pair{int64_t{0}, cut}, std::pair{cut, w.rows}}) {
     if (up != nullptr)
-      kernels.gated_product(w.encoding, w.tiles.data(), up->tiles.data(), kAhead, first, last, x.panel, tokens,
+      kernels.gated_product(w.encoding, by, w.tiles.data(), up->tiles.data(), kAhead, first, last, x.panel, tokens,
                             output);
     else
       kernels.product(w.encoding, w.tiles.data(), kAhead, first, last, x.panel, tokens, output);
@@ -447,13 +454,13 @@ int64_t random_cut(Random& random, int64_t rows) { return random.integer(0, (row
 
 // A token's results must not depend on where in a panel it stands and what stands beside it.
 void check_alone(const Kernels& kernels, Random& random, const Weights& w, const Weights* up,
-                 const std::vector<float>& token, const float* expected) {
+                 const std::vector<float>& token, const float* expected, Gate by = Gate::silu) {
   for (int width = 1; width <= kMaxTokens; width *= 2) {
     const int64_t tokens = random.integer(width / 2 + 1, width), place = random.integer(0, tokens - 1);
     std::vector<float> x = random_floats(random, tokens * w.columns, random_kind(random));
     std::copy(token.begin(), token.end(), x.begin() + place * w.columns);
     const Result y = multiply(kernels, w, up, Activations(x, w.columns, width), static_cast<int>(tokens), nullptr,
-                              w.rows, random_cut(random, w.rows));
+                              w.rows, random_cut(random, w.rows), by);
     for (int64_t row = 0; row < w.rows; ++row)
       expect_same(y[place * w.rows + row], expected[row], "row ", row, " of a panel of ", width);
   }
@@ -497,16 +504,16 @@ Result check_gated_product(const Kernels& kernels, Random& random) {
   const std::vector<float> x = random_floats(random, tokens * columns, random_kind(random));
   const Activations panel(x, columns, panel_width(tokens));
   const int64_t cut = random_cut(random, rows);
-  const Result y = multiply(kernels, gate, &up, panel, tokens, nullptr, rows, cut);
+  const Gate by = random_gate(random);
+  const Result y = multiply(kernels, gate, &up, panel, tokens, nullptr, rows, cut, by);
   const Result gates = multiply(kernels, gate, nullptr, panel, tokens, nullptr, rows, cut);
   const Result ups = multiply(kernels, up, nullptr, panel, tokens, nullptr, rows, cut);
   for (size_t i = 0; i < y.size(); ++i) {
-    const double expected = silu(gates[i]) * ups[i];
-    expect_near(y[i], expected, silu_bound(expected, ups[i]), "gate ", gates[i], ", up ",
-                ups[i]);
+    const double expected = activated(by, gates[i]) * ups[i];
+    expect_near(y[i], expected, bound(by, expected, ups[i]), "gate ", gates[i], ", up ", ups[i]);
   }
   const int64_t token = random.integer(0, tokens - 1);
-  check_alone(kernels, random, gate, &up, row_at(x, token, columns), y.data() + token * rows);
+  check_alone(kernels, random, gate, &up, row_at(x, token, columns), y.data() + token * rows, by);
   return y;
 }
 
@@ -543,18 +550,18 @@ Result check_float_product(const Kernels& kernels, Random& random, Encoding enco
   return y;
 }
 
-Result check_silu_multiply(const Kernels& kernels, Random& random) {
+Result check_gate_multiply(const Kernels& kernels, Random& random) {
   const int64_t count = random.integer(0, 100);
   const std::vector<float> gate = random_floats(random, count, random_kind(random));
   const std::vector<float> up = random_floats(random, count, random_kind(random));
   Result y = gate;
   for (float& value : y) value *= 10.0f;
   const Result before = y;
-  kernels.silu_multiply(y.data(), up.data(), count);
+  const Gate by = random_gate(random);
+  kernels.gate_multiply(by, y.data(), up.data(), count);
   for (int64_t i = 0; i < count; ++i) {
-    const double expected = silu(before[i]) * up[i];
-    expect_near(y[i], expected, silu_bound(expected, up[i]), "gate ", before[i], ", up ",
-                up[i]);
+    const double expected = activated(by, before[i]) * up[i];
+    expect_near(y[i], expected, bound(by, expected, up[i]), "gate ", before[i], ", up ", up[i]);
   }
   return y;
 }
@@ -668,9 +675,10 @@ Result check_attend(const Kernels& kernels, Random& random) {
   if (kind == Kind::not_finite) queries[random.integer(0, rows - 1) * stride] = not_finite(random);
 
   // What is beyond `end` was never written. Within, rows that do not see a value still multiply it by zero.
+  const int64_t window = random.chance(0.5) ? random.integer(1, random.chance(0.5) ? 20 : 800) : 0;
   State keys(capacity, head_dim, true, half), values(capacity, head_dim, false, half);
   for (int64_t i = 0; i < end; ++i) {
-    const bool seen_by_all = i <= position;
+    const bool seen_by_all = i <= position && (window == 0 || i >= end - window);
     for (int d = 0; d < head_dim; ++d) {
       const bool odd = kind == Kind::not_finite && seen_by_all && random.chance(0.1 / static_cast<double>(end));
       keys.set(i, d, odd ? not_finite(random) : random.normal());
@@ -689,7 +697,11 @@ Result check_attend(const Kernels& kernels, Random& random) {
   job.heads = heads;
   job.head_dim = head_dim;
   job.position = position;
-  if (random.chance(0.5)) job.window = random.integer(1, random.chance(0.5) ? 20 : 800);
+  job.window = window;
+  if (random.chance(0.3)) job.cap = static_cast<float>(random.integer(1, 50));
+  std::vector<float> sinks(heads);
+  for (float& sink : sinks) sink = random.normal();
+  if (random.chance(0.3)) job.sinks = sinks.data();
   kernels.attend(job);
 
   for (int row = 0; row < rows; ++row) {
@@ -700,16 +712,20 @@ Result check_attend(const Kernels& kernels, Random& random) {
     for (int64_t i = start; i < seen; ++i) {
       Sum score;
       for (int d = 0; d < head_dim; ++d) score.add(double{queries[row * stride + d]} * keys.get(i, d));
+      if (job.cap > 0) score.value = job.cap * std::tanh(score.value / job.cap);
       weights[i] = score.value;
       if (!(score.value <= top)) top = score.value;
       largest = std::max(largest, score.magnitude);
     }
-    double total = 0;
+    if (job.sinks != nullptr && !(sinks[row % heads] <= top)) top = sinks[row % heads];
+    double total = job.sinks != nullptr ? std::exp(sinks[row % heads] - top) : 0;
     for (int64_t i = start; i < seen; ++i) total += weights[i] = std::exp(weights[i] - top);
     for (int d = 0; d < head_dim; ++d) {
       Sum expected;
       for (int64_t i = start; i < seen; ++i) expected.add(weights[i] / total * values.get(i, d));
-      expect_near(mixed[row * stride + d], expected.value, (1e-5 + 1e-6 * largest) * expected.magnitude + 1e-33,
+      // A score that is infinite leaves nothing to sums that are zero.
+      const double bound = expected.magnitude == 0 ? 0 : (1e-5 + 1e-6 * largest) * expected.magnitude;
+      expect_near(mixed[row * stride + d], expected.value, bound + 1e-33,
                   "element ", d, " of ", head_dim, ", row ", row, " of ", rows, ", ", heads, " heads, position ",
                   position, half ? ", float16" : ", float32");
     }
@@ -723,6 +739,7 @@ Result check_attend(const Kernels& kernels, Random& random) {
     some.mixed = part.data();
     some.rows = count;
     some.heads = part_heads;
+    if (job.sinks != nullptr) some.sinks = job.sinks + first % heads;
     some.position = part_position;
     kernels.attend(some);
     for (int row = 0; row < count; ++row)
@@ -877,7 +894,7 @@ const KernelCheck kKernelChecks[] = {
     {"float_product f32", float_product_of<Float32::encoding>},
     {"float_product f16", float_product_of<Float16::encoding>},
     {"float_product bf16", float_product_of<Bfloat16::encoding>},
-    {"silu_multiply", check_silu_multiply},
+    {"gate_multiply", check_gate_multiply},
     {"attend", check_attend},
     {"rotate", check_rotate},
     {"append", check_append},

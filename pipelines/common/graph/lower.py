@@ -214,22 +214,55 @@ class _Emitter:
 
 
 class _NeutralBuilder:
-    """The rewriter's pattern builder, in which neutral operators go by their plain names."""
+    """The rewriter's pattern builder, in which neutral operators go by their plain names.
 
-    def __init__(self, builder: Any) -> None:
+    Args:
+        builder: The rewriter's.
+        defaults: Is told what attributes that nodes may go without are then, by the name of the
+            pattern's parameter.
+    """
+
+    def __init__(self, builder: Any, defaults: dict[str, ir.Attr]) -> None:
         self._builder = builder
+        self._defaults = defaults
 
-    def __getattr__(self, operator: str) -> Any:
-        make = getattr(self._builder, operator)
-        return functools.partial(make, _domain=DOMAIN) if operator in OPERATORS else make
+    def __getattr__(self, name: str) -> Any:
+        make, operator = getattr(self._builder, name), OPERATORS.get(name)
+        if operator is None:
+            return make
+
+        def neutral(*inputs: Any, **attributes: Any) -> Any:
+            for parameter in operator.defaults.keys() & attributes.keys():
+                bound = attributes[parameter]
+                if isinstance(bound, pattern.Var):
+                    attributes[parameter] = _may_be_left_out(bound)
+                    default = operator.defaults[parameter]
+                    self._defaults[str(bound.name)] = ir.convenience.convert_attribute(
+                        parameter, default
+                    )
+            made = (
+                _may_be_left_out(value) if parameter in operator.defaults else value
+                for parameter, value in zip(operator.tensors(attributes), inputs, strict=False)
+            )
+            return make(*made, _domain=DOMAIN, _allow_other_attributes=False, **attributes)
+
+        return neutral
+
+
+def _may_be_left_out(variable: Any) -> Any:
+    """A variable of a pattern that is bound where a node has nothing for it, too."""
+    if not isinstance(variable, pattern.Var):
+        return variable
+    return pattern.Var(variable.name, can_match_none=True)
 
 
 def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
     find, make = flat(rule.pattern), flat(rule.emit)
+    defaults: dict[str, ir.Attr] = {}
 
     @functools.wraps(find)
     def look_for(op: Any, *values: Any, **attributes: Any) -> Any:
-        return find(_NeutralBuilder(op), *values, **attributes)
+        return find(_NeutralBuilder(op, defaults), *values, **attributes)
 
     def applies(_context: Any, **bound: Any) -> bool:
         return all(
@@ -238,6 +271,7 @@ def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
         )
 
     def emit(op: Any, **bound: Any) -> Any:
+        bound |= {name: default for name, default in defaults.items() if bound[name] is None}
         outputs = make(_Emitter(op, lowering, rule, bound), **bound)
         _check_emitted(rule, outputs)
         if rule.package:

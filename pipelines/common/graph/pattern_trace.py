@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.graph.records import flat
 from pipelines.common.graph.rules import Rule
+from pipelines.common.ops import OPERATORS
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,17 @@ class Traced:
     def parameters(self) -> tuple[str, ...]:
         """The parameters that it uses, in the order in which its nodes do."""
         return tuple(dict.fromkeys(value.name for value in self._values() if not value.node))
+
+    @cached_property
+    def optional(self) -> frozenset[str]:
+        """The parameters that nodes may go without."""
+        names = set()
+        for node in self.nodes:
+            if (operator := OPERATORS.get(node.operator)) is not None:
+                given = dict(zip(operator.tensors(node.attributes), node.inputs, strict=False))
+                given |= node.attributes
+                names |= {given[n].name for n in operator.defaults.keys() & given.keys()}
+        return frozenset(names)
 
     @cached_property
     def structure(self) -> tuple[Any, ...]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+_ATTRIBUTES = ("head_dim", "scale", "window", "cap")
+
 
 @dataclass(frozen=True)
 class AttentionInputs:
@@ -24,6 +26,9 @@ class AttentionInputs:
         total: Tokens in it afterwards, ``[batch]``.
         head_dim: Elements of one head, an attribute.
         scale: Factor on the scores, an attribute.
+        sinks: A score of each head without a value, ``[heads]``; None for none.
+        window: Tokens that each token sees, an attribute; 0 for all before it.
+        cap: What scores do not reach, an attribute; 0 for no such.
     """
 
     query: Any
@@ -35,11 +40,14 @@ class AttentionInputs:
     total: Any
     head_dim: Any
     scale: Any
+    sinks: Any = None
+    window: Any = None
+    cap: Any = None
 
     def split(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The tensors in their order, and the attributes by name."""
         bound = dict(vars(self))
-        attributes = {name: bound.pop(name) for name in ("head_dim", "scale")}
+        attributes = {name: bound.pop(name) for name in _ATTRIBUTES}
         return tuple(bound.values()), attributes
 
 
@@ -78,6 +86,16 @@ def silu(op: Any, x: Any) -> Any:
     return op.SiLU(x)
 
 
+def gelu(op: Any, x: Any, tanh: Any) -> Any:
+    """One `GELU`."""
+    return op.GELU(x, tanh=tanh)
+
+
+def layer_norm(op: Any, x: Any, weight: Any, bias: Any, epsilon: Any) -> Any:
+    """One `LayerNorm`."""
+    return op.LayerNorm(x, weight, bias, epsilon=epsilon)
+
+
 def select(op: Any, x: Any, wanted: Any) -> Any:
     """One `Select`."""
     return op.Select(x, wanted)
@@ -95,23 +113,8 @@ def attention(op: Any, inputs: AttentionInputs) -> Any:
     return op.Attention(*tensors, **attributes, _outputs=3)
 
 
-def window_attention(op: Any, inputs: AttentionInputs, window: Any) -> Any:
-    """One `WindowAttention`, with its three outputs."""
-    tensors, attributes = inputs.split()
-    return op.WindowAttention(*tensors, **attributes, window=window, _outputs=3)
-
-
 def rope_attention(op: Any, inputs: AttentionInputs, rotation: Rotation) -> Any:
     """`Attention` over queries and keys that `RoPE` has just rotated."""
-    return attention(op, _rotated(op, inputs, rotation))
-
-
-def rope_window_attention(op: Any, inputs: AttentionInputs, rotation: Rotation, window: Any) -> Any:
-    """`WindowAttention` over queries and keys that `RoPE` has just rotated."""
-    return window_attention(op, _rotated(op, inputs, rotation), window)
-
-
-def _rotated(op: Any, inputs: AttentionInputs, rotation: Rotation) -> AttentionInputs:
     past, head_dim = inputs.past, inputs.head_dim
     query, key = (rope(op, x, past, head_dim, rotation) for x in (inputs.query, inputs.key))
-    return replace(inputs, query=query, key=key)
+    return attention(op, replace(inputs, query=query, key=key))

@@ -5,6 +5,9 @@ from pipelines.common.nn.interface import Interface, KVCache
 from pipelines.common.nn.layers import (
     Attention,
     Embedding,
+    GeGLU,
+    HeadNormAttention,
+    LayerNorm,
     Linear,
     RMSNorm,
     SwiGLU,
@@ -14,20 +17,25 @@ from pipelines.common.nn.layers import (
 from pipelines.common.nn.module import Module, Parameter, parameter
 from pipelines.common.nn.network import Network
 from pipelines.common.nn.step import KVState, Step
+from pipelines.common.rotary.rope import Rope
 
 __all__ = [
     "Attention",
     "Block",
     "Decoder",
     "Embedding",
+    "GeGLU",
+    "HeadNormAttention",
     "Interface",
     "KVCache",
     "KVState",
+    "LayerNorm",
     "Linear",
     "Module",
     "Network",
     "Parameter",
     "RMSNorm",
+    "Rope",
     "Step",
     "SwiGLU",
     "fused",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.common import ops
 from pipelines.common.checkpoints.table import Kind
@@ -72,6 +72,19 @@ class RMSNorm(Module):
         return ops.rms_norm(x, self.weight, self.epsilon)
 
 
+class LayerNorm(Module):
+    """Vectors of `width` elements to mean zero and variance one, then a learned weight and bias."""
+
+    def __init__(self, width: int, epsilon: float, tensor: str) -> None:
+        self.weight = parameter(width, tensor=f"{tensor}.weight")
+        self.bias = parameter(width, tensor=f"{tensor}.bias")
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalizes the last dimension."""
+        return ops.layer_norm(x, self.weight, self.bias, self.epsilon)
+
+
 class Attention(Module):
     """Grouped-query self-attention with rotary positions.
 
@@ -82,11 +95,25 @@ class Attention(Module):
         config: The decoder's dimensions.
         window: Tokens that each token sees, itself included; 0 for all before it.
         rope: The rotary embedding; the config's if there is no other.
+        cap: What scores come near and never reach; 0 for no such.
+        sinks: Whether each head has a score without a value.
     """
 
-    def __init__(self, config: DecoderConfig, window: int = 0, rope: Rope | None = None) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        *,
+        window: int = 0,
+        rope: Rope | None = None,
+        cap: float = 0.0,
+        sinks: bool = False,
+    ) -> None:
+        # What holds every sequence is none.
+        window = window if window < config.context_length else 0
         self.cache = KVCache(config.heads, config.kv_heads, config.head_dim, window)
         self.rope = rope or config.rope
+        self.cap = cap
+        self.sinks = parameter(config.heads, tensor="attn_sinks.weight") if sinks else None
         self.query = projection(config, "attn_q", config.hidden_size, config.query_size)
         self.key = projection(config, "attn_k", config.hidden_size, config.key_size)
         self.value = projection(config, "attn_v", config.hidden_size, config.key_size)
@@ -105,10 +132,8 @@ class Attention(Module):
         halves = step.state(self.cache)
         inputs = (self._rotate(query, step), self._rotate(key, step), self.value(x), *halves)
         sizes = (step.past, step.total, self.head_dim, self.scale)
-        mixed, new_key, new_value = (
-            ops.window_attention(*inputs, *sizes, self.cache.window)
-            if self.cache.window
-            else ops.attention(*inputs, *sizes)
+        mixed, new_key, new_value = ops.attention(
+            *inputs, *sizes, sinks=self.sinks, window=self.cache.window, cap=self.cap
         )
         step.keep(self.cache, KVState(new_key, new_value))
         return self.output(mixed)
@@ -118,8 +143,28 @@ class Attention(Module):
         return ops.rope(x, step.past, *tables, self.head_dim, int(self.interleaved))
 
 
+class HeadNormAttention(Attention):
+    """`Attention` that normalizes each head of queries and keys before it rotates them.
+
+    Source: Henry et al. 2020, arXiv:2010.04245. Its arguments are those of `Attention`.
+    """
+
+    def __init__(self, config: DecoderConfig, **options: Any) -> None:
+        super().__init__(config, **options)
+        self.query_norm = RMSNorm(config.head_dim, config.norm_epsilon, "attn_q_norm")
+        self.key_norm = RMSNorm(config.head_dim, config.norm_epsilon, "attn_k_norm")
+
+    def prepare(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalizes ``[batch, sequence, heads * head_dim]`` over each head."""
+        by_head = (-1, self.head_dim)
+        return (
+            self.query_norm(query.unflatten(-1, by_head)).flatten(-2),
+            self.key_norm(key.unflatten(-1, by_head)).flatten(-2),
+        )
+
+
 class SwiGLU(Module):
-    """Gated feed-forward network (Shazeer 2020, arXiv:2002.05202).
+    """Feed-forward network with a gate through SiLU (Shazeer 2020, arXiv:2002.05202).
 
     Args:
         config: The decoder's dimensions.
@@ -132,7 +177,19 @@ class SwiGLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transforms each vector of ``[..., hidden_size]`` by itself."""
-        return self.down(ops.silu(self.gate(x)) * self.up(x))
+        return self.down(self.activate(self.gate(x)) * self.up(x))
+
+    def activate(self, gate: Tensor) -> Tensor:
+        """What the gate goes through."""
+        return ops.silu(gate)
+
+
+class GeGLU(SwiGLU):
+    """The same with a gate through GELU, as approximated by tanh."""
+
+    def activate(self, gate: Tensor) -> Tensor:
+        """What the gate goes through."""
+        return ops.gelu(gate, tanh=1)
 
 
 def projection(

@@ -133,7 +133,13 @@ def _combinations(rule: Rule, pattern: Traced) -> list[dict[str, Encoding]]:
 
 def _vectors(pattern: Traced) -> set[str]:
     """The weights of a pattern that are vectors, which always run in float32."""
-    return {node.inputs[1].name for node in pattern.nodes if node.operator == "RMSNorm"}
+    places = {"RMSNorm": (1,), "LayerNorm": (1, 2), "Attention": (7,)}
+    return {
+        node.inputs[place].name
+        for node in pattern.nodes
+        for place in places.get(node.operator, ())
+        if place < len(node.inputs)
+    }
 
 
 class _Trial:
@@ -187,16 +193,20 @@ class _Trial:
         """Runs one example, unless its weights cannot be in these encodings."""
         if not isinstance(example, Mapping):
             raise OpPackageError(f"an example is a {type(example).__name__}, expected a mapping")
-        if missing := set(self._pattern.parameters) - example.keys():
+        if missing := set(self._pattern.parameters) - self._pattern.optional - example.keys():
             raise OpPackageError(f"an example lacks {', '.join(sorted(missing))}")
         arrays, attributes = {}, {}
         for name in self._pattern.parameters:
+            if name not in example:
+                continue
             if isinstance(example[name], np.ndarray):
                 arrays[name] = _single(example[name])
             else:
                 attributes[name] = example[name]
         tensors = {name: x for name, x in arrays.items() if name not in self._encodings}
-        weights = {name: _weight(name, example[name]) for name in self._encodings}
+        weights = {
+            name: _weight(name, example[name]) for name in self._encodings if name in example
+        }
         if not all(fits(values, self._encodings[name]) for name, values in weights.items()):
             return
         self._shapes.append(
@@ -226,7 +236,7 @@ class _Trial:
             tensors = {**tensors, **self._expected_state}
         else:
             self._state = {}
-        weights = {name: source.float32(name) for name in self._encodings}
+        weights = {name: source.float32(name) for name in source.encodings}
         result = reference.run(self._pattern, tensors, weights, attributes)
         if result.lengths is not None:
             self._total = result.lengths[1]

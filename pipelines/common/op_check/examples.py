@@ -65,6 +65,16 @@ def _silu(generator: np.random.Generator) -> Iterator[Bindings]:
         yield {"x": _normal(generator, batch, sequence, width, scale=20)}
 
 
+def _gelu(generator: np.random.Generator) -> Iterator[Bindings]:
+    for tanh in (0, 1):
+        yield from ({**example, "tanh": tanh} for example in _silu(generator))
+
+
+def _layer_norm(generator: np.random.Generator) -> Iterator[Bindings]:
+    for example in _rms_norm(generator):
+        yield {**example, "bias": _normal(generator, *example["weight"].shape)}
+
+
 def _select(generator: np.random.Generator) -> Iterator[Bindings]:
     for batch, sequence, width, wanted in ((1, 1, 32, 1), (3, 5, 50, 2), (1, 33, 64, 33)):
         yield {
@@ -109,7 +119,26 @@ _CALLS = (
 a step and a chunk on top; prompts of different lengths side by side, and steps; a long prompt."""
 
 
+_VARIANTS: tuple[Bindings, ...] = (
+    {},
+    {"window": 1},
+    {"window": 5},
+    {"window": 100},
+    {"cap": 2.0},
+    {"window": 5, "cap": 1.0},
+)
+
+
 def _attention(generator: np.random.Generator) -> Iterator[Bindings]:
+    for variant in _VARIANTS:
+        yield from ({**example, **variant} for example in _plain_attention(generator))
+    # Whoever looks back further than a window is in another example; and so are sinks.
+    for example in _plain_attention(generator):
+        heads = example["query"].shape[-1] // example["head_dim"]
+        yield {**example, "sinks": _normal(generator, heads, scale=2), "window": 5}
+
+
+def _plain_attention(generator: np.random.Generator) -> Iterator[Bindings]:
     for heads, kv_heads, head_dim in ((4, 2, 16), (3, 3, 64), (8, 2, 128)):
         for sequence, past, total in _CALLS:
             state = (len(past), kv_heads, 144, head_dim)
@@ -133,29 +162,16 @@ def _rope_attention(generator: np.random.Generator) -> Iterator[Bindings]:
             yield {**example, **tables, "interleaved": interleaved}
 
 
-def _windows(
-    examples: Callable[[np.random.Generator], Iterable[Bindings]],
-) -> Callable[[np.random.Generator], Iterator[Bindings]]:
-    """The same, in windows; whoever looks back further than one is in another example."""
-
-    def in_windows(generator: np.random.Generator) -> Iterator[Bindings]:
-        for window in (1, 5, 100):
-            for example in examples(generator):
-                yield {**example, "window": window}
-
-    return in_windows
-
-
 EXAMPLES: Mapping[Callable[..., Any], Examples] = {
     patterns.linear: _linear,
     patterns.embedding: _embedding,
     patterns.rms_norm: _rms_norm,
     patterns.silu: _silu,
+    patterns.gelu: _gelu,
+    patterns.layer_norm: _layer_norm,
     patterns.select: _select,
     patterns.rope: _rope,
     patterns.attention: _attention,
     patterns.rope_attention: _rope_attention,
-    patterns.window_attention: _windows(_attention),
-    patterns.rope_window_attention: _windows(_rope_attention),
 }
 """The examples of each shared pattern."""

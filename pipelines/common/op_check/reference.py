@@ -28,9 +28,6 @@ _HALVES = (("key", 3, 1), ("value", 4, 2))
 """The halves of the KV state: their names in a decoder's graph, and their places among the inputs
 and the outputs of `Attention`."""
 
-_ATTENTIONS = ("Attention", "WindowAttention")
-"""Operators with a KV state."""
-
 _PAST, _TOTAL = 5, 6
 """Places of the lengths before and after a call among the inputs of `Attention`."""
 
@@ -94,7 +91,7 @@ def run(
     running = _Run(pattern, inputs, attributes)
     nodes = [running.apply(node) for node in pattern.nodes]
     outputs = [running.value(output) for output in pattern.outputs]
-    attentions = [node for node in nodes if node.op_type in _ATTENTIONS]
+    attentions = [node for node in nodes if node.op_type == "Attention"]
     by_value: dict[ir.Value | None, tuple[str, Array]] = {
         known.value: (name, known.array) for name, known in inputs.items()
     }
@@ -119,7 +116,7 @@ def run(
 def past(pattern: Traced) -> str | None:
     """The parameter that says how much is in the state before a call; None without a state."""
     for node in pattern.nodes:
-        if node.operator in _ATTENTIONS:
+        if node.operator == "Attention":
             return str(node.inputs[_PAST].name)
     return None
 
@@ -163,10 +160,11 @@ class _Run:
 
     def apply(self, node: Node) -> ir.Node:
         """Computes a node and makes it one of the graph."""
-        inputs = [None if value is None else self.value(value) for value in node.inputs]
+        inputs = [None if self._left_out(v) else self.value(v) for v in node.inputs]
         attributes = {
             name: self._attributes[value.name] if isinstance(value, Value) else value
             for name, value in node.attributes.items()
+            if not self._left_out(value)
         }
         results = _compute(
             node.operator,
@@ -185,6 +183,13 @@ class _Run:
             attributes,
             domain=DOMAIN if node.operator in OPERATORS else "",
             outputs=[known.value for known in outputs],
+        )
+
+    def _left_out(self, value: Any) -> bool:
+        """Whether an example has nothing for a parameter."""
+        given = self._inputs.keys() | self._attributes.keys()
+        return value is None or (
+            isinstance(value, Value) and value.node is None and value.name not in given
         )
 
     def _count(self, node: Node) -> int:
@@ -230,10 +235,12 @@ def _neutral(
     """What the reference of a neutral operator makes of numbers."""
     operator = OPERATORS[name]
     tensors = [None if x is None else torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
-    free = (parameter for parameter in operator.parameters if parameter not in attributes)
-    given = dict(zip(free, tensors, strict=False))
-    results = operator.reference(**given, **attributes)
-    specs = operator.specs({n: _spec(tensor) for n, tensor in given.items()} | {**attributes})
+    places = zip(operator.tensors(attributes), tensors, strict=False)
+    given = {**operator.defaults, **dict(places), **attributes}
+    results = operator.reference(**given)
+    specs = operator.specs(
+        {name: _spec(v) if isinstance(v, torch.Tensor) else v for name, v in given.items()}
+    )
     if isinstance(results, torch.Tensor):
         results = (results,)
     for result, spec in zip(results, specs, strict=True):
@@ -245,9 +252,7 @@ def _neutral(
     return [result.numpy() for result in results]
 
 
-def _spec(tensor: torch.Tensor | None) -> Spec | None:
-    if tensor is None:
-        return None
+def _spec(tensor: torch.Tensor) -> Spec:
     return Spec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
 
 

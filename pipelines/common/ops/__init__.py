@@ -4,8 +4,9 @@ Each has a reference on torch tensors that *is* its meaning, so a model made of 
 and is the oracle of every target. In a graph they are nodes of `DOMAIN`; that takes no torch.
 """
 
-from pipelines.common.ops.attention import attention, window_attention
+from pipelines.common.ops.attention import attention
 from pipelines.common.ops.embedding import embedding
+from pipelines.common.ops.layer_norm import layer_norm
 from pipelines.common.ops.linear import linear
 from pipelines.common.ops.neutral import (
     DOMAIN,
@@ -14,7 +15,7 @@ from pipelines.common.ops.neutral import (
     neutral_operator,
     operator,
 )
-from pipelines.common.ops.pointwise import silu
+from pipelines.common.ops.pointwise import gelu, silu
 from pipelines.common.ops.rms_norm import rms_norm
 from pipelines.common.ops.rope import rope
 from pipelines.common.ops.select import select
@@ -27,6 +28,8 @@ __all__ = [
     "Spec",
     "attention",
     "embedding",
+    "gelu",
+    "layer_norm",
     "linear",
     "neutral_operator",
     "operator",
@@ -34,5 +37,4 @@ __all__ = [
     "rope",
     "select",
     "silu",
-    "window_attention",
 ]

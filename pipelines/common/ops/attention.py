@@ -26,13 +26,17 @@ def attention(
     total: Tensor,
     head_dim: int,
     scale: float,
+    sinks: Tensor | None = None,
+    window: int = 0,
+    cap: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Appends keys and values to the KV state and attends to it causally.
 
     The state is opaque to the model: it passes `past_key` and `past_value` on and hands back what
     it gets. The layout below is the reference's; a target may keep another.
 
-    Source: Ainslie et al. 2023, arXiv:2305.13245.
+    Source: Ainslie et al. 2023, arXiv:2305.13245. Windows: Beltagy et al. 2020, arXiv:2004.05150;
+    caps: Gemma 2, arXiv:2408.00118; sinks: gpt-oss, arXiv:2508.10925.
 
     Args:
         query: ``[batch, sequence, heads * head_dim]``.
@@ -45,49 +49,15 @@ def attention(
             padded on the right, and what comes out for its padding has no meaning.
         head_dim: Elements of one head.
         scale: Factor on the scores.
+        sinks: ``[heads]``, a score of each head that has a share in the softmax and no value.
+        window: Tokens that each token sees, itself included; 0 for all before it.
+        cap: What scores, once scaled, come near and never reach: ``cap * tanh(score / cap)``; 0 for
+            no such.
 
     Returns:
         The mixed values, shaped like `query`, and the two new halves of the state.
     """
-    everything = past_key.shape[2] + query.shape[1]  # no token looks back as far
-    return window_attention(
-        query, key, value, past_key, past_value, past, total, head_dim, scale, everything
-    )
-
-
-@neutral_operator("WindowAttention", _shape)
-def window_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    past_key: Tensor,
-    past_value: Tensor,
-    past: Tensor,
-    total: Tensor,
-    head_dim: int,
-    scale: float,
-    window: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`attention` that looks back over no more than a window of tokens.
-
-    It is an operator of its own, so that no rule for `Attention` takes it and sees too much.
-
-    Source: Beltagy et al. 2020, arXiv:2004.05150.
-
-    Args:
-        query: See `attention`, as for all but the last.
-        key: Likewise.
-        value: Likewise.
-        past_key: Likewise.
-        past_value: Likewise.
-        past: Likewise.
-        total: Likewise.
-        head_dim: Likewise.
-        scale: Likewise.
-        window: Tokens that each token sees, itself included; at least 1.
-    """
     import torch
-    from torch.nn.functional import scaled_dot_product_attention
 
     queries = query.unflatten(-1, (-1, head_dim)).transpose(1, 2)
     keys = key.unflatten(-1, (-1, head_dim)).transpose(1, 2)
@@ -101,8 +71,16 @@ def window_attention(
 
     position = past[:, None] + torch.arange(sequence, device=query.device)
     slots, last = torch.arange(capacity, device=query.device), position[:, :, None]
-    visible = (slots <= last) & (slots > last - window)
-    mixed = scaled_dot_product_attention(
-        queries, new_key, new_value, attn_mask=visible[:, None], scale=scale, enable_gqa=True
-    )
+    visible = slots <= last
+    if window:
+        visible &= slots > last - window
+    group = queries.shape[1] // new_key.shape[1]
+    scores = queries @ new_key.repeat_interleave(group, 1).transpose(-1, -2) * scale
+    if cap:
+        scores = cap * (scores / cap).tanh()
+    scores = scores.masked_fill(~visible[:, None], -torch.inf)
+    if sinks is not None:
+        scores = torch.cat((scores, sinks[:, None, None].expand(*scores.shape[:3], 1)), dim=-1)
+    weights = scores.softmax(-1)[..., :capacity]
+    mixed = weights @ new_value.repeat_interleave(group, 1)
     return mixed.transpose(1, 2).flatten(-2), new_key, new_value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,13 +25,15 @@ class NeutralOperator:
     """One operator of the neutral graph.
 
     Tensor arguments of the reference are the node's inputs, the others its attributes, under the
-    same names.
+    same names. An argument with a default is left out of the node where it has that value: a
+    pattern that does not name it takes no node that has it.
 
     Attributes:
         name: Operator type in the graph, such as ``RMSNorm``.
         reference: What it means, on torch tensors.
         shape: What its outputs are, given its arguments: a `Spec` for each tensor.
         parameters: Names of its arguments.
+        defaults: Values of those that may be left out.
         call: What a network calls: the reference, or in a graph a node.
     """
 
@@ -39,7 +41,12 @@ class NeutralOperator:
     reference: Callable[..., Any]
     shape: Callable[..., Any]
     parameters: tuple[str, ...]
+    defaults: Mapping[str, Any]
     call: Callable[..., Any]
+
+    def tensors(self, attributes: Collection[str]) -> tuple[str, ...]:
+        """Names of its inputs in their order, given those of a node's attributes."""
+        return tuple(name for name in self.parameters if name not in attributes)
 
     def specs(self, arguments: Mapping[str, Any]) -> Sequence[Spec]:
         """What its outputs are.
@@ -57,11 +64,16 @@ class NeutralOperator:
             for name, v in arguments.items()
         }
         tensors = {name: v for name, v in arguments.items() if isinstance(v, Value | None)}
-        attributes = {name: v for name, v in arguments.items() if name not in tensors}
+        attributes = {
+            name: v
+            for name, v in arguments.items()
+            if name not in tensors and not (name in self.defaults and v == self.defaults[name])
+        }
+        inputs = [*tensors.values()]
+        while inputs and inputs[-1] is None:
+            inputs.pop()
         specs = self.specs({n: v.spec if isinstance(v, Value) else v for n, v in arguments.items()})
-        values = recording.emit(
-            self.name, tuple(tensors.values()), attributes, specs, domain=DOMAIN
-        )
+        values = recording.emit(self.name, inputs, attributes, specs, domain=DOMAIN)
         return values[0] if len(values) == 1 else values
 
 
@@ -98,7 +110,13 @@ def neutral_operator(
                     return result
             return reference(*args, **kwargs)
 
-        declared = NeutralOperator(name, reference, shape, tuple(signature.parameters), call)
+        defaults = {
+            parameter.name: parameter.default
+            for parameter in signature.parameters.values()
+            if parameter.default is not parameter.empty
+        }
+        parameters = tuple(signature.parameters)
+        declared = NeutralOperator(name, reference, shape, parameters, defaults, call)
         OPERATORS[name] = declared
         return call
 

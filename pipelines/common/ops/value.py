@@ -132,6 +132,7 @@ class Value:
 
     __neg__ = neg = partialmethod(_unary, "Neg")
     exp = partialmethod(_unary, "Exp")
+    relu = partialmethod(_unary, "Relu")
     sigmoid = partialmethod(_unary, "Sigmoid")
     sqrt = partialmethod(_unary, "Sqrt")
     tanh = partialmethod(_unary, "Tanh")

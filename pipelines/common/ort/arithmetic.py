@@ -77,11 +77,13 @@ def _elements(op: Emitter, heads: Any, first: int, last: int) -> Any:
     return op.Slice(heads, *places)
 
 
-def attention(op: Emitter, inputs: AttentionInputs, window: Any = None) -> tuple[Any, Any, Any]:
+def attention(
+    op: Emitter, inputs: AttentionInputs, *, constant: bool = False
+) -> tuple[Any, Any, Any]:
     """`Attention`; the queries that share a head of keys are rows of one product.
 
-    What a call writes and sees comes in as ``place`` and ``mask``. With a window it is
-    `WindowAttention`, whose mask has the window in its name: ``mask_512``.
+    What a call writes and sees comes in as ``place`` and ``mask``; the mask of a window has it in
+    its name: ``mask_512``. `constant` says whether its sinks are constants.
     """
     size = inputs.head_dim.as_int()
     heads, kv_heads = op.width(inputs.query) // size, op.width(inputs.key) // size
@@ -93,14 +95,50 @@ def attention(op: Emitter, inputs: AttentionInputs, window: Any = None) -> tuple
     queries = op.Mul(_by_head(op, inputs.query, size), scale)
     queries = op.Reshape(queries, op.Constant(value_ints=[0, kv_heads, -1, size]))
     scores = op.MatMul(queries, op.Transpose(new_key, perm=[0, 1, 3, 2]))
-    name = _MASK if window is None else f"{_MASK}_{window.as_int()}"
+    if cap := inputs.cap.as_float():
+        scores = capped(op, scores, cap)
+    window = inputs.window.as_int()
+    name = f"{_MASK}_{window}" if window else _MASK
     mask = op.input(name, op.activations, ("batch", 1, "sequence", "capacity"))
     if heads > kv_heads:
         mask = op.Concat(*[mask] * (heads // kv_heads), axis=2)
-    mixed = op.MatMul(op.Softmax(op.Add(scores, mask), axis=-1), new_value)
+    weights = shares(op, op.Add(scores, mask), inputs.sinks, heads // kv_heads, constant=constant)
+    mixed = op.MatMul(weights, new_value)
     mixed = op.Reshape(mixed, op.Constant(value_ints=[0, heads, -1, size]))
     mixed = op.Transpose(mixed, perm=[0, 2, 1, 3])
     return op.Reshape(mixed, op.Constant(value_ints=[0, 0, heads * size])), new_key, new_value
+
+
+def capped(op: Emitter, scores: Any, cap: float) -> Any:
+    """Scores that come near a cap and never reach it."""
+    limit = op.Constant(value_float=cap)
+    return op.Mul(op.Tanh(op.Div(scores, limit)), limit)
+
+
+def shares(op: Emitter, scores: Any, sinks: Any, group: int, *, constant: bool = False) -> Any:
+    """The softmax of scores ``[batch, kv_heads, group * sequence, keys]``.
+
+    Args:
+        op: Makes the nodes.
+        scores: The scores; what is not seen has one so low that its share is 0.
+        sinks: See `AttentionInputs`.
+        group: Heads of queries that share one of keys; the rows of one stand after another's.
+        constant: Whether the sinks are a constant.
+    """
+    if sinks is None:
+        return op.Softmax(scores, axis=-1)
+    kind, heads = op.activations, op.width(sinks)
+    weight = op.weight(sinks, kind.name, (heads,), kind, constant=constant)
+    # Two numbers of each row are what its shares and the sink's are relative to, and their sum.
+    by_group = op.Reshape(weight, op.Constant(value_ints=[1, heads // group, group, 1]))
+    rows = op.Constant(value_ints=[0, heads // group, group, -1])
+    top = op.ReduceMax(scores, op.Constant(value_ints=[-1]))
+    top = op.Max(op.Reshape(top, rows), by_group)
+    column = op.Constant(value_ints=[0, heads // group, -1, 1])
+    lowered = op.Exp(op.Sub(scores, op.Reshape(top, column)))
+    total = op.ReduceSum(lowered, op.Constant(value_ints=[-1]))
+    total = op.Add(op.Reshape(total, rows), op.Exp(op.Sub(by_group, top)))
+    return op.Div(lowered, op.Reshape(total, column))
 
 
 def feeds(

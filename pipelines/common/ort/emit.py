@@ -119,7 +119,7 @@ def rms_norm(op: Emitter, x: Any, weight: Any, epsilon: Any, *, constant: bool =
 
 
 def norm_weight(op: Emitter, x: Any, weight: Any, *, constant: bool = True) -> Any:
-    """What `RMSNorm` multiplies the elements of `x` by."""
+    """What a norm multiplies the elements of `x` by, or adds to them."""
     kind = op.activations
     return op.weight(weight, kind.name, (op.width(x),), kind, constant=constant)
 
@@ -127,6 +127,19 @@ def norm_weight(op: Emitter, x: Any, weight: Any, *, constant: bool = True) -> A
 def silu(op: Emitter, x: Any) -> Any:
     """`SiLU`."""
     return op.QuickGelu(x, alpha=1.0, _domain=MICROSOFT)
+
+
+def gelu(op: Emitter, x: Any, tanh: Any) -> Any:
+    """`GELU`."""
+    return op.Gelu(x, approximate="tanh" if tanh.as_int() else "none")
+
+
+def layer_norm(
+    op: Emitter, x: Any, weight: Any, bias: Any, epsilon: Any, *, constant: bool = True
+) -> Any:
+    """`LayerNorm`."""
+    vectors = (norm_weight(op, x, vector, constant=constant) for vector in (weight, bias))
+    return op.LayerNormalization(x, *vectors, axis=-1, epsilon=epsilon.as_float())
 
 
 def select(op: Emitter, x: Any, wanted: Any) -> Any:
@@ -155,13 +168,10 @@ def attention(
     op: Emitter,
     inputs: AttentionInputs,
     rotation: Rotation | None = None,
-    window: Any = None,
     *,
     lengths: Lengths,
 ) -> Any:
     """`Attention`, with `RoPE` before it if there is a rotation; None if the operator cannot.
-
-    With a window it is `WindowAttention`.
 
     The state has the type of the activations; `lengths` makes what the operator wants of a call's.
     """
@@ -176,6 +186,12 @@ def attention(
     if rotation is not None:
         rotary = _tables(op, rotation)
         attributes = {"do_rotary": 1, "rotary_interleaved": rotation.interleaved.as_int()}
+    sinks: tuple[Any, ...] = ()
+    if inputs.sinks is not None:
+        kind = op.activations
+        weight = op.weight(inputs.sinks, kind.name, (op.width(inputs.sinks),), kind, constant=False)
+        # Before it stand the tables, and places and a bias of the scores, which nobody needs here.
+        sinks = (*(None,) * (4 - len(rotary)), weight)
     halves = (inputs.past_key, inputs.past_value)
     return op.GroupQueryAttention(
         inputs.query,
@@ -184,10 +200,12 @@ def attention(
         *(op.keep_state_in(half, op.activations) for half in halves),
         *lengths(op, inputs.total, inputs.past_key),
         *rotary,
+        *sinks,
         num_heads=op.width(inputs.query) // size,
         kv_num_heads=op.width(inputs.key) // size,
         scale=inputs.scale.as_float(),
-        local_window_size=-1 if window is None else window.as_int(),
+        local_window_size=inputs.window.as_int() or -1,
+        softcap=inputs.cap.as_float(),
         **attributes,
         _domain=MICROSOFT,
         _outputs=3,

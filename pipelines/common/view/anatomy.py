@@ -245,7 +245,7 @@ class _Reading:
         if node.domain != DOMAIN:
             return 0
         # A product with each key that is seen, and with each value.
-        if node.op_type in ("Attention", "WindowAttention"):
+        if node.op_type == "Attention":
             query = node.inputs[0]
             assert query is not None and query.shape is not None
             width = query.shape[-1]

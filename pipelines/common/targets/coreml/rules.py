@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
-from pipelines.common.ort import arithmetic
+from pipelines.common.ort import arithmetic, emit
 from pipelines.common.targets.coreml.layouts import parts
 
 EMBEDDED = "embedded"
@@ -43,9 +44,19 @@ RULES: tuple[Rule, ...] = (
         arithmetic.rms_norm,
         {"weight": ("f32", COMPUTED)},
     ),
+    Rule(
+        "LayerNormalization",
+        patterns.layer_norm,
+        emit.layer_norm,
+        {"weight": ("f32", COMPUTED), "bias": ("f32", COMPUTED)},
+    ),
     Rule("SiLU in arithmetic", patterns.silu, arithmetic.silu),
+    Rule("Gelu", patterns.gelu, emit.gelu),
     Rule("Select in arithmetic", patterns.select, arithmetic.select),
     Rule("RoPE in arithmetic", patterns.rope, arithmetic.rope),
-    Rule("Attention in arithmetic", patterns.attention, arithmetic.attention),
-    Rule("attention in a window in arithmetic", patterns.window_attention, arithmetic.attention),
+    Rule(
+        "Attention in arithmetic",
+        patterns.attention,
+        partial(arithmetic.attention, constant=True),
+    ),
 )

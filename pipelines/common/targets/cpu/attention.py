@@ -6,14 +6,12 @@ from typing import Any
 
 from pipelines.common.graph.patterns import AttentionInputs
 from pipelines.common.graph.rules import Emitter
+from pipelines.common.ort.arithmetic import capped, shares
 from pipelines.common.ort.emit import INT64, MICROSOFT
 
 
-def attention(op: Emitter, inputs: AttentionInputs, window: Any = None) -> tuple[Any, Any, Any]:
-    """`Attention`; the queries that share a head of keys are rows of one product.
-
-    With a window it is `WindowAttention`.
-    """
+def attention(op: Emitter, inputs: AttentionInputs) -> tuple[Any, Any, Any]:
+    """`Attention`; the queries that share a head of keys are rows of one product."""
     size = inputs.head_dim.as_int()
     heads, kv_heads = op.width(inputs.query) // size, op.width(inputs.key) // size
     group = heads // kv_heads
@@ -47,12 +45,15 @@ def attention(op: Emitter, inputs: AttentionInputs, window: Any = None) -> tuple
     slots = op.Range(op.Constant(value_int=0), op.Squeeze(longest), op.Constant(value_int=1))
     own = op.Unsqueeze(places, op.Constant(value_ints=[1, 3]))
     seen = op.LessOrEqual(slots, own)
-    if window is not None:
-        before = op.Sub(own, op.Constant(value_int=window.as_int()))
+    if window := inputs.window.as_int():
+        before = op.Sub(own, op.Constant(value_int=window))
         seen = op.And(seen, op.Greater(slots, before))
     if group > 1:
         seen = op.Concat(*[seen] * group, axis=2)
-    weights = op.Softmax(op.Where(seen, scores, op.Constant(value_float=-float("inf"))), axis=-1)
+    if cap := inputs.cap.as_float():
+        scores = capped(op, scores, cap)
+    scores = op.Where(seen, scores, op.Constant(value_float=-float("inf")))
+    weights = shares(op, scores, inputs.sinks, group)
     mixed = op.MatMul(weights, used(new_value))
     mixed = op.Reshape(mixed, op.Constant(value_ints=[0, heads, -1, size]))
     mixed = op.Transpose(mixed, perm=[0, 2, 1, 3])

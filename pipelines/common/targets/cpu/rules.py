@@ -62,15 +62,18 @@ RULES: tuple[Rule, ...] = (
         {"weight": ("f32", COMPUTED)},
         batch_invariant=True,
     ),
+    Rule(
+        "LayerNormalization",
+        patterns.layer_norm,
+        emit.layer_norm,
+        {"weight": ("f32", COMPUTED), "bias": ("f32", COMPUTED)},
+        batch_invariant=True,
+    ),
     Rule("QuickGelu", patterns.silu, emit.silu, batch_invariant=True),
+    Rule("Gelu", patterns.gelu, emit.gelu, batch_invariant=True),
     Rule("GatherND", patterns.select, emit.select, batch_invariant=True),
     Rule("GroupQueryAttention with rotation", patterns.rope_attention, _grouped),
     Rule("GroupQueryAttention", patterns.attention, _grouped),
     Rule("attention in standard operators", patterns.attention, attention),
-    Rule(
-        "GroupQueryAttention in a window, with rotation", patterns.rope_window_attention, _grouped
-    ),
-    Rule("GroupQueryAttention in a window", patterns.window_attention, _grouped),
-    Rule("attention in a window in standard operators", patterns.window_attention, attention),
     Rule("RotaryEmbedding", patterns.rope, emit.rope),
 )

@@ -67,7 +67,14 @@ def rules(activations: str, *, packed: bool) -> tuple[Rule, ...]:
             _rms_norm,
             {"weight": ("f32", COMPUTED)},
         ),
+        Rule(
+            "LayerNormalization",
+            patterns.layer_norm,
+            partial(emit.layer_norm, constant=False),
+            {"weight": ("f32", COMPUTED), "bias": ("f32", COMPUTED)},
+        ),
         Rule("QuickGelu", patterns.silu, emit.silu),
+        Rule("Gelu", patterns.gelu, emit.gelu),
         Rule("Gather of rows", patterns.select, _select),
         *(_EXACT_ATTENTION if activations == "float32" else _GROUPED_ATTENTION),
     )
@@ -127,15 +134,10 @@ _grouped = partial(emit.attention, lengths=_lengths)
 _GROUPED_ATTENTION = (
     Rule("GroupQueryAttention with rotation", patterns.rope_attention, _grouped),
     Rule("GroupQueryAttention", patterns.attention, _grouped),
-    Rule(
-        "GroupQueryAttention in a window, with rotation", patterns.rope_window_attention, _grouped
-    ),
-    Rule("GroupQueryAttention in a window", patterns.window_attention, _grouped),
     Rule("RotaryEmbedding", patterns.rope, emit.rope),
 )
 # The provider has no GroupQueryAttention in float32.
 _EXACT_ATTENTION = (
     Rule("attention in arithmetic", patterns.attention, arithmetic.attention),
-    Rule("attention in a window in arithmetic", patterns.window_attention, arithmetic.attention),
     Rule("rotation in arithmetic", patterns.rope, arithmetic.rope),
 )
