@@ -29,10 +29,10 @@ from pipelines.common.cli import (
 )
 from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import PROGRAM, say
-from pipelines.common.cli.context import PLUGIN_PATHS, registry_of
+from pipelines.common.cli.context import LEFT_OUT, PLUGIN_PATHS, registry_of
 from pipelines.common.cli.environment import explained
 from pipelines.common.cli.options import path_of
-from pipelines.common.errors import PipelineError, ReaderGoneError
+from pipelines.common.errors import PipelineError, PluginError, ReaderGoneError
 from pipelines.common.escapes import printable_lines
 from pipelines.common.registry.entries import unknown_name
 
@@ -60,8 +60,11 @@ class PipelineGroup(TyperGroup):
 
         Raises:
             UsageError: There is none; names the nearest and all that exist.
+            PluginError: Several plugins claim it.
         """
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            if problem := registry_of(ctx).disabled["pipeline"].get(args[0]):
+                raise PluginError(problem)
             raise unknown_name("pipeline or command", args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
 
@@ -115,13 +118,21 @@ def driver(
             f"  [env var: {PLUGIN_PATHS}]",
         ),
     ] = None,
+    no_plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            is_eager=True,
+            metavar="NAME",
+            help=f"Leave a plugin out; repeatable.  [env var: {LEFT_OUT}]",
+        ),
+    ] = None,
     strict_plugins: Annotated[
         bool,
         typer.Option(
             "--strict-plugins",
             envvar="RUN_PIPELINE_STRICT_PLUGINS",
             is_eager=True,
-            help="Fail, with a traceback, when a plugin fails to load.",
+            help="Fail, with a traceback, when a plugin fails to load or two claim one name.",
         ),
     ] = False,
     version: Annotated[
