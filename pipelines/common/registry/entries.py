@@ -57,7 +57,8 @@ def _importable(name: str) -> bool:
     """Whether there is a module of that name; of one in a package the package is imported."""
     try:
         return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):  # its package is not there, or the name is none
+    # Its package is not there, the name is none, or the package raises whatever it likes.
+    except (Exception, SystemExit):  # noqa: BLE001
         return False
 
 

@@ -180,8 +180,10 @@ class Registry:
                 found = self.load_target(name).availability()
                 if not isinstance(found, Availability):
                     raise TypeError(f"availability() returned {found!r}; expected an Availability")
+                found.check()
                 return found
-        except PluginError as error:
+        # Also where the target itself says so in one line: others can run all the same.
+        except PipelineError as error:
             return Availability(reason=str(error), device_found=True)
 
     def versions(self, name: str) -> dict[str, str]:
@@ -192,8 +194,9 @@ class Registry:
         """
         if self.target(name).wrong_modules():
             return {}
-        with contextlib.suppress(PluginError), self._answering(self.target(name)):
-            return dict(self.load_target(name).versions())
+        with contextlib.suppress(PipelineError), self._answering(self.target(name)):
+            found = dict(self.load_target(name).versions())
+            return {str(package): str(version) for package, version in found.items()}
         return {}
 
     def opener(self, path: Path) -> Callable[[Path], Checkpoint]:
@@ -242,8 +245,8 @@ class Registry:
             yield
         except PipelineError:
             raise
-        # As in `add`. What ships with the project is no stranger: its failures are bugs.
-        except Exception as error:
+        # As in `_load`. What ships with the project is no stranger: its failures are bugs.
+        except (Exception, SystemExit) as error:
             if self._strict or entry.plugin.built_in:
                 raise
             raise PluginError(
