@@ -24,6 +24,7 @@ ORDER = (
     "files",
     "utf8",
     "importing",
+    "bystanders",
     "shipped",
     "system",
     "parallel",

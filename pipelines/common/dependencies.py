@@ -58,6 +58,7 @@ DEPENDENCIES: Final[Mapping[str, Dependency]] = {
     "onnxruntime": Dependency(_ONNXRUNTIME, "1.31", "1.32"),
     "gguf": Dependency(("gguf",), "0.19"),
     "tokenizers": Dependency(("tokenizers",), "0.22"),
+    "msgspec": Dependency(("msgspec",), "0.19"),
     "typer": Dependency(("typer",), "0.20"),
     "rich": Dependency(("rich",), "13"),
     "pluggy": Dependency(("pluggy",), "1.5"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from pipelines.common.bystanders import take_part
 from pipelines.common.errors import OpPackageError, PluginError
+from pipelines.common.files import resolved
 from pipelines.common.op_packages import NATIVE, find
 from pipelines.common.registry.entries import Entry
 from pipelines.common.registry.hookspecs import OpPackageRecord, PipelineRecord, TargetRecord
@@ -95,6 +97,9 @@ class OpPackages:
         """
         from pipelines.common.op_packages.load import load_package
 
+        for entry in self._registry.op_packages.values():
+            if resolved(entry.record.path) == package.path:
+                take_part(str(entry.plugin))
         targets = self._registry.targets
         return load_package(package, targets=targets, target=target, strict=self._strict)
 

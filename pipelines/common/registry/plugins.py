@@ -19,7 +19,7 @@ from types import ModuleType
 from pipelines.common import opened
 from pipelines.common.errors import UsageError
 from pipelines.common.files import exists, is_file, resolved
-from pipelines.common.importing import import_from
+from pipelines.common.importing import import_from, module_name
 from pipelines.common.registry import builtins
 from pipelines.common.shipped import shipped
 
@@ -47,6 +47,7 @@ class FoundPlugin:
         provenance: ``built-in``, ``entry point (distribution version)``, or a path.
         level: Which of two with one name has it.
         load: Imports its module; whatever that raises comes through.
+        package: The top-level package of its module.
         source: The file of its module; None where that cannot be told.
     """
 
@@ -54,6 +55,7 @@ class FoundPlugin:
     provenance: str
     level: Level
     load: Callable[[], ModuleType]
+    package: str
     source: Callable[[], Path | None] = lambda: None
 
     def __str__(self) -> str:
@@ -104,7 +106,7 @@ def find_plugins(named: Iterable[Path] = ()) -> Iterator[FoundPlugin]:
     Raises:
         UsageError: A path does not exist.
     """
-    yield FoundPlugin("builtins", BUILT_IN, Level.BUILT_IN, lambda: builtins)
+    yield FoundPlugin("builtins", BUILT_IN, Level.BUILT_IN, lambda: builtins, "pipelines")
     paths = dict.fromkeys(shipped_plugins(), Level.SHIPPED)
     paths |= dict.fromkeys(named_plugins(named), Level.NAMED)
     yield from (_at(path, level) for path, level in paths.items() if level is Level.SHIPPED)
@@ -114,7 +116,8 @@ def find_plugins(named: Iterable[Path] = ()) -> Iterator[FoundPlugin]:
 
 def _at(path: Path, level: Level) -> FoundPlugin:
     source = path / "__init__.py" if path.is_dir() else path
-    return FoundPlugin(path.stem, str(path), level, partial(import_from, path), lambda: source)
+    load = partial(import_from, path)
+    return FoundPlugin(path.stem, str(path), level, load, module_name(path), lambda: source)
 
 
 def _installed(entry_point: EntryPoint) -> FoundPlugin:
@@ -125,6 +128,7 @@ def _installed(entry_point: EntryPoint) -> FoundPlugin:
         f"entry point ({distribution.name} {distribution.version})",
         Level.INSTALLED,
         partial(_entry_point_module, entry_point),
+        entry_point.module.partition(".")[0],
         partial(_entry_point_source, entry_point),
     )
 

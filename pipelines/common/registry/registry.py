@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from pipelines.common import dependencies
+from pipelines.common import bystanders, dependencies
 from pipelines.common.errors import (
     ModelFileError,
     PipelineError,
@@ -113,11 +113,13 @@ class Registry:
                 raise unknown_name("plugin", name, names)
         registry = cls(strict=strict)
         entries: list[Entry[Any]] = []
-        for plugin in found:
-            if plugin.name in left_out:
-                registry.left_out.append(plugin)
-            else:
-                entries += registry._load(plugin)
+        registry.left_out = [plugin for plugin in found if plugin.name in left_out]
+        bystanders.take_part(str(found[0]))
+        with bystanders.watching():
+            for plugin in found:
+                if plugin.name not in left_out:
+                    with bystanders.loading(str(plugin), plugin.package):
+                        entries += registry._load(plugin)
         registry._settle(entries)
         return registry
 
@@ -140,6 +142,7 @@ class Registry:
         """
         entry = lookup("pipeline", name, self.pipelines, self.disabled["pipeline"])
         dependencies.check("numpy", "tokenizers")
+        bystanders.take_part(str(entry.plugin))
         with self._answering(entry):
             return function(entry.record.load, entry)()
 
@@ -162,6 +165,7 @@ class Registry:
         entry = self.target(name)
         if wrong := entry.wrong_modules():
             raise TargetError(f"target '{name}' cannot be used: {wrong}")
+        bystanders.take_part(str(entry.plugin))
         with self._answering(entry):
             return function(entry.record.load, entry)()
 
@@ -173,11 +177,12 @@ class Registry:
         """
         from pipelines.common.program.target import Availability
 
-        if wrong := self.target(name).wrong_modules():
+        entry = self.target(name)
+        if wrong := entry.wrong_modules():
             return Availability(reason=wrong.reason, fix=wrong.fix)
         try:
-            with self._answering(self.target(name)):
-                found = self.load_target(name).availability()
+            with self._asking(entry):
+                found = function(entry.record.load, entry)().availability()
                 if not isinstance(found, Availability):
                     raise TypeError(f"availability() returned {found!r}; expected an Availability")
                 found.check()
@@ -192,10 +197,11 @@ class Registry:
         Raises:
             UsageError: No target has that name.
         """
-        if self.target(name).wrong_modules():
+        entry = self.target(name)
+        if entry.wrong_modules():
             return {}
-        with contextlib.suppress(PipelineError), self._answering(self.target(name)):
-            found = dict(self.load_target(name).versions())
+        with contextlib.suppress(PipelineError), self._asking(entry):
+            found = dict(function(entry.record.load, entry)().versions())
             return {str(package): str(version) for package, version in found.items()}
         return {}
 
@@ -219,6 +225,7 @@ class Registry:
         for entry in (*by_content, *by_name):
             if id(entry) in disabled:
                 raise PluginError(f"{path} cannot be read: {disabled[id(entry)]}")
+            bystanders.take_part(str(entry.plugin))
             return function(entry.record.open, entry)
         known = ", ".join(entry.record.name for entry in taken)
         raise ModelFileError(
@@ -252,6 +259,20 @@ class Registry:
             raise PluginError(
                 f"{entry.plugin}: '{entry.record.name}' fails: {one_line(error)}"
             ) from error
+
+    @contextmanager
+    def _asking(self, entry: Entry[Any]) -> Iterator[None]:
+        """Like `_answering`, where it is only asked what could be used.
+
+        Raises:
+            PluginError: The plugin fails.
+        """
+        plugin = entry.plugin.found
+        with self._answering(entry), contextlib.ExitStack() as stack:
+            if not entry.plugin.built_in:  # which always takes part
+                stack.enter_context(bystanders.watching())
+                stack.enter_context(bystanders.loading(str(plugin), plugin.package))
+            yield
 
     def _load(self, found: FoundPlugin) -> list[Entry[Any]]:
         """Imports a plugin and asks it for its records; one that fails has none.
