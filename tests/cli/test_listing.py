@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -99,3 +100,16 @@ def test_list_tells_whom_an_op_package_is_for(cli, make_plugin, everywhere, text
     assert "[built-in; for every pipeline" in shown
     rows = json.loads(cli("--plugin-path", plugin, "list", "--json").out)["op_packages"]
     assert {row["name"]: row["pipelines"] for row in rows}["kernels"] == record
+
+
+def test_list_tells_which_libraries_are_old(cli, make_plugin):
+    plugin = make_plugin("kernels_plugin", OP_PACKAGE_PLUGIN)
+    folder = plugin.parent / "kernels"
+    folder.mkdir()
+    (folder / "op_package.toml").write_text('library = "kernels"')
+    (folder / "CMakeLists.txt").touch()
+    for suffix in ("so", "dylib"):
+        (folder / f"libkernels.{suffix}").touch()
+        os.utime(folder / f"libkernels.{suffix}", (1e9, 1e9))
+    text = cli("--plugin-path", plugin, "list").out
+    assert "; library is older than CMakeLists.txt]" in text

@@ -40,7 +40,7 @@ def list_all(
                 "plugin": entry.plugin.name,
                 "provenance": entry.plugin.provenance,
                 "missing": list(entry.missing_modules()),
-                "state": entry.state(),
+                "state": entry.state() or entry.outdated(),
             }
             for name, entry in entries.items()
         ]

@@ -52,6 +52,19 @@ class Entry(Generic[R]):
         built = manifest.library is None or manifest.find_library() is not None
         return "" if built else "library not built"
 
+    def outdated(self) -> str:
+        """What is to be said of a library that is not what its sources make; empty otherwise."""
+        if not isinstance(self.record, OpPackageRecord):
+            return ""
+        from pipelines.common.op_packages.freshness import outdated
+        from pipelines.common.op_packages.manifest import read_manifest
+
+        try:
+            why = outdated(read_manifest(self.record.path))
+        except OpPackageError:  # which `state` tells
+            return ""
+        return f"library {why}" if why else ""
+
 
 def _importable(name: str) -> bool:
     """Whether there is a module of that name; of one in a package the package is imported."""
