@@ -143,6 +143,12 @@ def explained(error: ImportError) -> DependencyError | None:
     return DependencyError(str(found))
 
 
+def installed() -> dict[str, str | None]:
+    """The version of each dependency, by module; None for one that is not installed."""
+    found = {module: _installed(dependency) for module, dependency in DEPENDENCIES.items()}
+    return {module: next(iter(versions.values()), None) for module, versions in found.items()}
+
+
 def _installed(dependency: Dependency) -> dict[str, str]:
     """Versions of the distributions that are there."""
     found = {}

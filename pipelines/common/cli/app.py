@@ -15,6 +15,7 @@ import pipelines
 from pipelines.common.checkpoints.mapped import end_when_cut_short
 from pipelines.common.cli import (
     cache,
+    doctor,
     export,
     generate,
     graph,
@@ -91,6 +92,7 @@ app = typer.Typer(
 app.command("run", cls=Command)(generate.generate)
 app.command("list", cls=Command)(listing.list_all)
 app.command("targets", cls=Command)(targets.list_targets)
+app.command("doctor", cls=Command)(doctor.doctor)
 app.command("inspect", cls=Command)(inspect.inspect)
 app.command("graph", cls=Command)(graph.show_graph)
 app.command("export", cls=Command)(export.export)
