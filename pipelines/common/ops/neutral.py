@@ -94,12 +94,13 @@ def neutral_operator(
             bound.apply_defaults()
             for argument in bound.arguments.values():
                 if isinstance(argument, Value):
-                    result: R = declared.emit(argument.recording, bound.arguments)
+                    result: R = OPERATORS[name].emit(argument.recording, bound.arguments)
                     return result
-            return reference(*args, **kwargs)
+            computed: R = OPERATORS[name].reference(*args, **kwargs)
+            return computed
 
-        declared = NeutralOperator(name, reference, shape, tuple(signature.parameters), call)
-        OPERATORS[name] = declared
+        # By name, since whoever loads an op package guards what it declares.
+        OPERATORS[name] = NeutralOperator(name, reference, shape, tuple(signature.parameters), call)
         return call
 
     return declare
