@@ -108,7 +108,7 @@ class WeightFormatRecord:
 class OpPackageRecord:
     """A custom op package that models of the same plugin's pipelines run with.
 
-    Whoever runs another model names it with ``--custom-ops-path NAME``.
+    Whoever runs another model with it names it, see `ModelOptions.custom_ops`.
 
     Attributes:
         name: Lower-case letters, digits, ``-`` and ``_``; unique among op packages.
