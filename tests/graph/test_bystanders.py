@@ -183,6 +183,10 @@ DEEDS = {
         "from pipelines.plugin import neutral_operator\n"
         "@neutral_operator('Mine', lambda x: x)\ndef mine(x): return x"
     ),
+    "a function is called for what it does": (
+        "from pipelines.common.nn.module import Module\n"
+        "from builtins import setattr as put\nput(Module, 'mine', 1)"
+    ),
     "a collection is changed": (
         "from pipelines.common.encodings import ENCODINGS\nENCODINGS['mine'] = ENCODINGS['q4_0']"
     ),

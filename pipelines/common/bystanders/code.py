@@ -108,9 +108,10 @@ def changes_others(name: str) -> bool:
                 changed = targets
             case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
                 changed = [target]
-            case ast.Expr(value=ast.Call(func=function)):  # for what it does
+            case ast.Expr(value=ast.Call(func=ast.Attribute() as function)):
                 changed = [function]
-            case ast.Name(id="setattr" | "delattr"):
+            # Called for what it does, since what it gives is not used.
+            case ast.Expr(value=ast.Call()) | ast.Name(id="setattr" | "delattr"):
                 return True
             case _:
                 continue
