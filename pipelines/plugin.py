@@ -2,6 +2,13 @@
 
 Only what hooks and their records need is imported with this module, which is read at every start of
 the driver. The rest (`nn`, `ops`, `DecoderConfig`, `key`, rules) is imported when it is asked for.
+
+A plugin's module may say which version of all this it was made for::
+
+    PIPELINES_API = 1
+
+A driver of another `API_VERSION` skips it with a line that says so, in the place of whatever error
+it would come to.
 """
 
 from __future__ import annotations
@@ -12,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.common.errors import ModelFileError, PipelineError, PluginError, UsageError
 from pipelines.common.registry.hookspecs import (
+    API_VERSION,
     OpPackageRecord,
     PipelineRecord,
     TargetRecord,
@@ -28,9 +36,6 @@ if TYPE_CHECKING:
     from pipelines.common.models.pipeline import DecoderPipeline
     from pipelines.common.ops import Spec, neutral_operator
     from pipelines.common.program.package import OpPackage
-
-API_VERSION: Final = 1
-"""Of this module; it grows when something that plugins use is taken away or means another thing."""
 
 _LAZY: Final = {
     "nn": "pipelines.common.nn",

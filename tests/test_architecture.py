@@ -24,6 +24,7 @@ ORDER = (
     "files",
     "utf8",
     "importing",
+    "bystanders",
     "shipped",
     "system",
     "parallel",
@@ -102,7 +103,7 @@ def is_within(name: str, *packages: str) -> bool:
 def test_the_check_sees_imports_wherever_they_stand():
     assert "pipelines.common.cli.run" in imports("pipelines.common.cli.generate")  # in a function
     assert "pipelines.common.registry.builtins" in imports(
-        "pipelines.common.registry.registry"
+        "pipelines.common.registry.plugins"
     )  # from a package
     assert "pipelines.common.text_generation" not in imports("pipelines.common.registry.hookspecs")
 

@@ -58,6 +58,7 @@ DEPENDENCIES: Final[Mapping[str, Dependency]] = {
     "onnxruntime": Dependency(_ONNXRUNTIME, "1.31", "1.32"),
     "gguf": Dependency(("gguf",), "0.19"),
     "tokenizers": Dependency(("tokenizers",), "0.22"),
+    "msgspec": Dependency(("msgspec",), "0.19"),
     "typer": Dependency(("typer",), "0.20"),
     "rich": Dependency(("rich",), "13"),
     "pluggy": Dependency(("pluggy",), "1.5"),
@@ -140,6 +141,12 @@ def explained(error: ImportError) -> DependencyError | None:
         DEPENDENCIES[module].install.replace("install", "install --force-reinstall", 1),
     )
     return DependencyError(str(found))
+
+
+def installed() -> dict[str, str | None]:
+    """The version of each dependency, by module; None for one that is not installed."""
+    found = {module: _installed(dependency) for module, dependency in DEPENDENCIES.items()}
+    return {module: next(iter(versions.values()), None) for module, versions in found.items()}
 
 
 def _installed(dependency: Dependency) -> dict[str, str]:

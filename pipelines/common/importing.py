@@ -16,6 +16,13 @@ PREFIX = "run_pipeline_plugin_"
 """What the names of modules that were imported from a path begin with."""
 
 
+def module_name(path: Path) -> str:
+    """The name that a file or package folder is imported under."""
+    stem = re.sub(r"\W", "_", path.stem)
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    return f"{PREFIX}{stem}_{digest}"
+
+
 def import_from(path: Path, *, package: Path | None = None) -> ModuleType:
     """Imports a file, or a package folder with an `__init__.py`, under a name of its own.
 
@@ -29,9 +36,7 @@ def import_from(path: Path, *, package: Path | None = None) -> ModuleType:
     Raises:
         ImportError: It is neither. Whatever the module raises comes through.
     """
-    stem = re.sub(r"\W", "_", path.stem)
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    name = f"{PREFIX}{stem}_{digest}"
+    name = module_name(path)
     if name in sys.modules:
         return sys.modules[name]
     folder = path if is_folder(path) else package

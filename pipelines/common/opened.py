@@ -27,13 +27,13 @@ class _Watch:
     Attributes:
         on: Whether Python has been told to report what it opens, which cannot be taken back.
         making: How many graphs are being made.
-        files: The files that were read, and for which module's import; empty for none.
+        files: The files that were read, and for which modules' import; empty for none.
     """
 
     def __init__(self) -> None:
         self.on = False
         self.making = 0
-        self.files: dict[str, str] = {}
+        self.files: dict[str, set[str]] = {}
 
     def note(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Told of every event; whatever it raised would be the failure of who opens the file."""
@@ -49,7 +49,7 @@ class _Watch:
         module = _imported(sys._getframe(1))
         if module is not None or self.making:
             with suppress(OSError):  # there is no working directory
-                self.files.setdefault(str(Path(name).absolute()), module or "")
+                self.files.setdefault(str(Path(name).absolute()), set()).add(module or "")
 
 
 _watch = _Watch()
@@ -73,9 +73,9 @@ def making() -> Iterator[None]:
         _watch.making -= 1
 
 
-def files() -> dict[str, str]:
-    """What has been read, and the module that was being imported; an empty name stands for none."""
-    return dict(_watch.files)
+def files() -> dict[str, frozenset[str]]:
+    """What has been read, and the modules that were being imported; an empty name is for none."""
+    return {path: frozenset(modules) for path, modules in _watch.files.items()}
 
 
 def _imported(frame: FrameType | None) -> str | None:

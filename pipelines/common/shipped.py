@@ -6,9 +6,11 @@ has them within it, so that an installation adds one name to what Python can imp
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
+import json
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import pipelines
 from pipelines.common.files import is_file, is_folder
@@ -45,8 +47,20 @@ def compiled(package: Path, file: str) -> Path | None:
     if folder is None or package.parent != folder:
         return None
     try:
-        root = distribution(_DISTRIBUTION).locate_file(_COMPILED)
+        installed = distribution(_DISTRIBUTION)
     except PackageNotFoundError:  # run from a checkout
         return None
-    library = Path(str(root)) / package.name / file
+    # What was compiled of another checkout is of other sources.
+    if not _is_of(installed, folder.parent):
+        return None
+    library = Path(str(installed.locate_file(_COMPILED))) / package.name / file
     return library if is_file(library) else None
+
+
+def _is_of(installed: Distribution, checkout: Path) -> bool:
+    """Whether a distribution was installed from a checkout, which leaves the sources there."""
+    try:
+        url = urlsplit(json.loads(installed.read_text("direct_url.json") or "{}")["url"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    return url.scheme == "file" and Path(unquote(url.path)).resolve() == checkout.resolve()

@@ -51,6 +51,11 @@ def processor() -> str:
     return named[1] if named else platform.machine()
 
 
+def machine_cores() -> int:
+    """Cores that the machine has."""
+    return os.cpu_count() or 1
+
+
 def runnable_cores() -> int:
     """Cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

@@ -114,7 +114,9 @@ def _path(name: str, value: object) -> Path:
 class PackageLookup(Protocol):
     """Where a pipeline finds op packages, see `pipelines.common.registry.op_packages`."""
 
-    def of_model(self, options: ModelOptions, progress: Progress) -> tuple[LoadedPackage, ...]:
+    def of_model(
+        self, options: ModelOptions, progress: Progress, pipeline: str | None = None
+    ) -> tuple[LoadedPackage, ...]:
         """Those that a model runs with, see `OpPackages.of_model`."""
 
     def typed_by(self, options: ModelOptions) -> tuple[FoundPackage, ...]:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "run_pipeline.py"
 COMMAND = [sys.executable, str(SCRIPT)]
 
-VARIABLES = ("RUN_PIPELINE_PLUGIN_PATH", "RUN_PIPELINE_STRICT_PLUGINS")
+VARIABLES = tuple(f"RUN_PIPELINE_{name}" for name in ("PLUGIN_PATH", "NO_PLUGIN", "STRICT_PLUGINS"))
 
 _TIMEOUT_S = 60
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+
+import pytest
 
 PLUGIN = """
 from pipelines.common.registry.hookspecs import TargetRecord, hookimpl
@@ -70,4 +73,43 @@ def test_list_tells_which_op_packages_can_be_used(cli, make_plugin):
         (folder / f"libkernels.{suffix}").touch()
     assert packages()["kernels"] == ""
     text = cli("--plugin-path", plugin, "list").out
-    assert f"Kernels. [{plugin}]" in text
+    assert f"Kernels. [{plugin}; for those who name it, with --custom-ops-path kernels]" in text
+
+
+PIPELINE = """
+from pipelines.common.registry.hookspecs import PipelineRecord
+from pipelines.echo.pipeline import EchoPipeline
+
+@hookimpl
+def register_pipelines():
+    return [PipelineRecord(name, "Summary.", load=EchoPipeline) for name in ("one", "two")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "text", "record"),
+    [(False, "for one, two", ["one", "two"]), (True, "for every pipeline", None)],
+)
+def test_list_tells_whom_an_op_package_is_for(cli, make_plugin, everywhere, text, record):
+    source = OP_PACKAGE_PLUGIN.replace("here / name)", f"here / name, everywhere={everywhere})")
+    plugin = make_plugin("kernels_plugin", source + PIPELINE)
+    (plugin.parent / "kernels").mkdir()
+    (plugin.parent / "kernels" / "op_package.toml").write_text('library = "kernels"')
+    shown = cli("--plugin-path", plugin, "list").out
+    assert f"  kernels  Kernels. [{plugin}; {text}; library not built]" in shown
+    assert "[built-in; for every pipeline" in shown
+    rows = json.loads(cli("--plugin-path", plugin, "list", "--json").out)["op_packages"]
+    assert {row["name"]: row["pipelines"] for row in rows}["kernels"] == record
+
+
+def test_list_tells_which_libraries_are_old(cli, make_plugin):
+    plugin = make_plugin("kernels_plugin", OP_PACKAGE_PLUGIN)
+    folder = plugin.parent / "kernels"
+    folder.mkdir()
+    (folder / "op_package.toml").write_text('library = "kernels"')
+    (folder / "CMakeLists.txt").touch()
+    for suffix in ("so", "dylib"):
+        (folder / f"libkernels.{suffix}").touch()
+        os.utime(folder / f"libkernels.{suffix}", (1e9, 1e9))
+    text = cli("--plugin-path", plugin, "list").out
+    assert "; library is older than CMakeLists.txt]" in text

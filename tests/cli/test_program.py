@@ -66,26 +66,6 @@ def test_a_plugin_that_fails_is_a_traceback_when_strict(process, make_plugin):
     assert "ZeroDivisionError" in outcome.err
 
 
-@pytest.mark.parametrize("args", [["list"], ["--help"], ["echo", "--prompt", "hi", "--quiet"]])
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [
-        ("echo", "plugin 'builtins' (built-in) has that name; rename one of them"),
-        ("inspect", "that is a command of the driver; rename it"),
-    ],
-)
-def test_names_that_conflict_stop_nothing(cli, make_plugin, args, name, problem):
-    path = make_plugin("second", PLUGIN.format(name=name))
-    plain, outcome = cli(*args), cli("--plugin-path", path, *args)
-    assert (outcome.code, outcome.out) == (0, plain.out)
-    assert outcome.err == (
-        f"run_pipeline: pipeline '{name}' of plugin 'second' ({path}) was skipped: {problem}\n"
-    )
-    strict = cli("--strict-plugins", "--plugin-path", path, *args)
-    assert strict.code == 1
-    assert strict.error.endswith(problem)
-
-
 def test_a_target_that_fails_is_passed_over(cli, make_plugin):
     path = make_plugin(
         "failing",

@@ -18,12 +18,12 @@ numbers = pytest.mark.parametrize("number", CODES, ids=lambda number: number.nam
 # Runs the program, and sends it SIGINT when a module is imported for the first time.
 IMPORTING = """
 import os, runpy, signal, sys
-class Interrupting:
-    def find_spec(self, name, path=None, target=None):
-        if name == {module!r}:
-            sys.meta_path.remove(self)
-            os.kill(os.getpid(), signal.SIGINT)
-sys.meta_path.insert(0, Interrupting())
+waited_for = {{{module!r}}}
+def interrupt(event, arguments):
+    if event == "import" and arguments[0] in waited_for:
+        waited_for.clear()
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(interrupt)
 sys.argv = ["run_pipeline.py", "echo", "--prompt", "hi", "--quiet"]
 runpy.run_path({script!r}, run_name="__main__")
 """

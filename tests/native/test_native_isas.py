@@ -21,6 +21,7 @@ from numpy_features import FEATURES, without
 from tiny_models import open_model, random_tokens
 
 from custom_ops.native.rules import BLOCKS, STORED
+from pipelines.common.op_packages import instruction_set
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,6 +119,22 @@ def isa(request: pytest.FixtureRequest, libraries: Libraries) -> str:
 def test_nothing_is_built_that_is_not_tested(libraries: Libraries) -> None:
     assert {"portable"} <= set(libraries.built()) <= set(ISAS)
     assert libraries.refusal("portable") == ""
+
+
+def test_what_is_taken_can_be_told_without_loading_it(
+    libraries: Libraries, native_library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIPELINE_NATIVE_ISA", raising=False)
+    told = instruction_set.choice(native_library)
+    assert list(told.built) == libraries.built()
+    assert set(ISAS) == set(instruction_set.SETS)
+    usable = [name for name in libraries.built() if not libraries.refusal(name)]
+    assert told.name == usable[0]
+    for name in [*told.built, "none"]:
+        monkeypatch.setenv("PIPELINE_NATIVE_ISA", name)
+        told = instruction_set.choice(native_library)
+        assert told.name == (name if name in usable else "")
+        assert libraries.refusal(name).endswith(told.problem)
 
 
 NODES: dict[str, Node] = {

@@ -1,4 +1,4 @@
-"""``ops build``: what a build leaves behind, and the one line when it fails."""
+"""``ops build``: what it leaves behind, the one line when it fails, and builds that are old."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ def test_build_adds_the_library_and_nothing_else(tmp_path: Path) -> None:
     before = files(package)
     outcome = program("ops", "build", package)
     assert outcome.code == 0, outcome.err
-    (library,) = files(package) - before
+    note, library = sorted(files(package) - before)
+    assert note == f".{library}.sources"
     assert outcome.out == f"built {package / library}\n"
     # A second build replaces the file: a process that has it loaded keeps what it has.
     with (package / library).open("rb") as loaded:
         assert program("ops", "build", package).code == 0
         assert not os.path.samestat(os.fstat(loaded.fileno()), (package / library).stat())
-    assert files(package) == {*before, library}
+    assert files(package) == {*before, library, note}
 
 
 @needs_compiler
@@ -75,3 +76,43 @@ def test_nothing_to_build(tmp_path: Path) -> None:
     (package / "CMakeLists.txt").unlink()
     assert f"{package} has nothing to build" in program("ops", "build", package).error
     assert "no such op package" in program("ops", "build", package / "nowhere").error
+
+
+OLD = "and that build is what is checked; build it again: run-pipeline ops build "
+
+
+@needs_compiler
+def test_a_build_that_is_not_of_its_sources(tmp_path: Path) -> None:
+    package = silu_gate(tmp_path)
+    source = package / "silu_gate.cpp"
+    assert program("ops", "build", package).code == 0
+    (library,) = package.glob("lib*")
+
+    def said() -> str:
+        outcome = program("ops", "check", package)
+        assert outcome.code == 0, outcome.err
+        assert "all ok" in outcome.out
+        return outcome.err
+
+    os.utime(source)  # it is the content that counts
+    (package / "tests").mkdir()
+    (package / "tests" / "driver.cpp").write_text("int main() {}")
+    assert said() == ""
+    source.write_text(source.read_text() + "// edited\n")
+    other = f"{library} was built from other sources than are there now"
+    assert said() == f"run_pipeline: {other}, {OLD}{package}\n"
+    (package / "silu_gate.cpp").write_text(source.read_text().removesuffix("// edited\n"))
+    assert said() == ""
+    (package / "more.h").touch()
+    assert other in said()
+    assert program("ops", "build", package).code == 0
+    assert said() == ""
+    # One that was built by other means, of which only the time is known.
+    os.utime(library, (1e9, 1e9))
+    os.utime(source, (1e9 + 50, 1e9 + 50))
+    for path in package.rglob("*"):
+        if path not in (library, source):
+            os.utime(path, (1e9, 1e9))
+    assert said() == ""
+    os.utime(source, (1e9 + 100, 1e9 + 100))
+    assert f"{library} is older than silu_gate.cpp, {OLD}" in said()

@@ -9,6 +9,10 @@ from libraries import SILU, SUFFIX, compile_library
 from ops_program import program
 from tiny_models import llama, write_gguf
 
+from pipelines.common.errors import OpPackageError
+from pipelines.common.op_packages.find import FoundPackage
+from pipelines.common.op_packages.load import load_package
+
 HEAD = """
 import numpy as np
 from pipelines.common.graph import patterns
@@ -57,6 +61,35 @@ FAILURES = {
     "emit's weight": (
         "package(emit=lambda op, x: op.Mul(x, op.weight(x, 'float32', (1,))))",
         [EMIT, "is no weight"],
+    ),
+    "a constant that is none": (
+        "package(emit=lambda op, x: op.Mul(x, op.Constant(value_float='x')))",
+        [f"{RULE} emits what ONNX cannot express: ValueError"],
+    ),
+    "a domain that is none": (
+        "package(emit=lambda op, x: op.Sigmoid(x, _domain=3))",
+        [f"{RULE} emits a node Sigmoid that ONNX cannot express"],
+    ),
+    "a weight's shape that is none": (
+        "package(patterns.linear, lambda op, x, weight: op.weight(weight, 'float32', 'abc'))",
+        [EMIT, "TypeError"],
+    ),
+    "a weight's layout that is none": (
+        "package(patterns.linear, lambda op, x, weight: op.weight(weight, 7, op.shape(weight)))",
+        [EMIT, "the layout 7 is no name"],
+    ),
+    "a weight of another size": (
+        "package(patterns.linear, lambda op, x, weight: op.weight(weight, 'float32', (1, 2)))",
+        [EMIT, "bytes as float32, and is wanted as float32 [1, 2]"],
+    ),
+    "a weight of another type": (
+        "package(patterns.linear, lambda op, x, weight:"
+        " op.weight(weight, 'stored', op.shape(weight), np.int64))",
+        [EMIT, "bytes as stored, and is wanted as int64"],
+    ),
+    "a shape that fits nowhere": (
+        "package(emit=lambda op, x: op.Reshape(x, op.Constant(value_ints=[7])))",
+        [f"ONNX Runtime refuses the graph that {RULE} has a part in", "Incompatible dimensions"],
     ),
     "an input that is none": ("package(emit=lambda op, x: op.Mul(x, 'y'))", ["'broken'"]),
     "no layout": (
@@ -138,7 +171,88 @@ def test_kernels_that_fail(
 def test_a_library_that_is_none(model_file: Path, tmp_path: Path) -> None:
     path = tmp_path / f"kernels{SUFFIX}"
     path.write_text("No library." * 100)
-    assert str(path) in failure(model_file, path)
+    message = failure(model_file, path)
+    assert message.startswith("op package 'kernels': ")
+    assert str(path) in message
+
+
+OPERATOR = """
+from pipelines.plugin import OpPackage, Rule, neutral_operator
+
+def shape(x):
+    {shape}
+    return x
+
+def operators():
+    @neutral_operator("{name}", shape)
+    def reference(x):
+        {reference}
+        return x * 2
+
+def pattern(op, x):
+    return op.{name}(x)
+
+PACKAGE = OpPackage(
+    "An operator.",
+    {{"cpu": [Rule("mine", pattern, lambda op, x: op.Add(x, x))]}},
+    operators=operators,
+)
+"""
+
+USER = """
+from pipelines.plugin import DecoderConfig, decoder, hookimpl
+
+def build(config: DecoderConfig):
+    from pipelines.plugin import nn, ops
+
+    class Doubled(nn.Decoder):
+        def logits(self, x):
+            return super().logits(ops.operator("{name}")(x))
+
+    return Doubled(config, [nn.Block(config) for _ in range(config.layers)])
+
+@hookimpl
+def register_pipelines():
+    return [decoder("doubled", "D.", architectures=("llama",), network=f"{{__name__}}:build")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "target", "what"),
+    [("shape", "cpu", "the shape rule"), ("reference", "torch", "the reference")],
+)
+def test_functions_of_new_operators(
+    model_file: Path, tmp_path: Path, part: str, target: str, what: str
+) -> None:
+    name = f"Failing{part.capitalize()}"
+    code = {"shape": "pass", "reference": "pass", part: "1 / 0"}
+    path, plugin = tmp_path / f"{part}.py", tmp_path / "doubled.py"
+    path.write_text(OPERATOR.format(name=name, **code))
+    plugin.write_text(USER.format(name=name))
+    message = program(
+        *("--plugin-path", plugin, "doubled", "--model-path", model_file),
+        *("--custom-ops-path", path, "--target", target, "--no-native-ops"),
+        *("--quantization-encoding", "float32", "--prompt", "th", "--max-new-tokens", 2, "--quiet"),
+    ).error
+    assert f"op package '{part}': {what} of {name} fails: ZeroDivisionError" in message
+
+
+def test_bugs_of_the_project_keep_their_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only those: a stranger's package may be called like the project's own."""
+    for folder in ("own", "other"):
+        (tmp_path / folder / "native").mkdir(parents=True)
+        (tmp_path / folder / "native" / "op_package.toml").write_text('module = "rules.py"')
+        rules = f"{HEAD}PACKAGE = package(emit=broken)\n"
+        (tmp_path / folder / "native" / "rules.py").write_text(rules)
+    monkeypatch.setattr("pipelines.common.op_packages.load.shipped", lambda _: tmp_path / "own")
+    for folder, error in {"own": ZeroDivisionError, "other": OpPackageError}.items():
+        found = FoundPackage("native", tmp_path / folder / "native", typed=False)
+        package = load_package(found, targets=("cpu",))
+        assert package.shipped == (folder == "own")
+        with pytest.raises(error):
+            package.rules("cpu")[0].emit(None, x=1)
 
 
 def test_kernels_of_two_packages_in_one_domain(model_file: Path, tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ class TestOfARun:
         return registry
 
     def register(self, registry: Registry, name: str, path: Path) -> None:
-        record = OpPackageRecord(name, "Example.", path)
+        record = OpPackageRecord(name, "Example.", path, everywhere=True)
         registry.op_packages[name] = Entry(record, self.builtin.plugin)
 
     def loaded(self, registry: Registry, messages: Messages, *paths: Path) -> list[str]:

@@ -37,6 +37,9 @@ __all__ = ["KINDS", "Cache", "CacheEntry", "digest"]
 
 KINDS = ("graph", "weights", "tokenizer")
 
+_LOOKED_AT = 1 << 20
+"""Bytes of a file up to which it is read for a look at the cache."""
+
 _STAGING = "staging"
 _DIGESTS = "digests.json"
 _KEY = re.compile(r"[0-9a-f]{16,128}")
@@ -201,6 +204,21 @@ class Cache:
             return self._entries()
         except OSError as error:
             raise self._failure("read", error) from error
+
+    def damaged(self) -> list[Path]:
+        """The directories of entries that would be dropped if they were asked for.
+
+        Large files are only looked at, not read.
+
+        Raises:
+            CacheError: The folder cannot be read.
+        """
+        self._check_usable()
+        try:
+            folders = sorted(path for _, path in self._folders())
+        except OSError as error:
+            raise self._failure("read", error) from error
+        return [path for path in folders if not is_sound(path, self.digests, _LOOKED_AT)]
 
     def clear(self, kind: str | None = None) -> int:
         """Drops every entry, or those of one kind, and what dead writers left behind.

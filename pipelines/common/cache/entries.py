@@ -73,10 +73,18 @@ def read_entry(kind: str, folder: Path) -> CacheEntry | None:
         return None
 
 
-def is_sound(folder: Path, digests: Digests) -> bool:
-    """Whether an entry's files hold what was written to them."""
+def is_sound(folder: Path, digests: Digests, most: int | None = None) -> bool:
+    """Whether an entry's files hold what was written to them.
+
+    Args:
+        folder: The entry's directory.
+        digests: What is known of large files.
+        most: Bytes of a file up to which it is read; None reads all that are to be read.
+    """
     try:
         for name, recorded in _read_record(folder)["files"].items():
+            if most is not None and recorded["bytes"] > most:
+                continue
             with (folder / name).open("rb") as file:
                 if not digests.confirm(file.fileno(), recorded["digest"]):
                     return False

@@ -15,6 +15,7 @@ import pipelines
 from pipelines.common.checkpoints.mapped import end_when_cut_short
 from pipelines.common.cli import (
     cache,
+    doctor,
     export,
     generate,
     graph,
@@ -29,10 +30,10 @@ from pipelines.common.cli import (
 )
 from pipelines.common.cli.command import Command
 from pipelines.common.cli.console import PROGRAM, say
-from pipelines.common.cli.context import PLUGIN_PATHS, registry_of
+from pipelines.common.cli.context import LEFT_OUT, PLUGIN_PATHS, registry_of
 from pipelines.common.cli.environment import explained
 from pipelines.common.cli.options import path_of
-from pipelines.common.errors import PipelineError, ReaderGoneError
+from pipelines.common.errors import PipelineError, PluginError, ReaderGoneError
 from pipelines.common.escapes import printable_lines
 from pipelines.common.registry.entries import unknown_name
 
@@ -60,8 +61,11 @@ class PipelineGroup(TyperGroup):
 
         Raises:
             UsageError: There is none; names the nearest and all that exist.
+            PluginError: Several plugins claim it.
         """
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            if problem := registry_of(ctx).disabled["pipeline"].get(args[0]):
+                raise PluginError(problem)
             raise unknown_name("pipeline or command", args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
 
@@ -88,6 +92,7 @@ app = typer.Typer(
 app.command("run", cls=Command)(generate.generate)
 app.command("list", cls=Command)(listing.list_all)
 app.command("targets", cls=Command)(targets.list_targets)
+app.command("doctor", cls=Command)(doctor.doctor)
 app.command("inspect", cls=Command)(inspect.inspect)
 app.command("graph", cls=Command)(graph.show_graph)
 app.command("export", cls=Command)(export.export)
@@ -115,13 +120,21 @@ def driver(
             f"  [env var: {PLUGIN_PATHS}]",
         ),
     ] = None,
+    no_plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            is_eager=True,
+            metavar="NAME",
+            help=f"Leave a plugin out; repeatable.  [env var: {LEFT_OUT}]",
+        ),
+    ] = None,
     strict_plugins: Annotated[
         bool,
         typer.Option(
             "--strict-plugins",
             envvar="RUN_PIPELINE_STRICT_PLUGINS",
             is_eager=True,
-            help="Fail, with a traceback, when a plugin fails to load.",
+            help="Fail, with a traceback, when a plugin fails to load or two claim one name.",
         ),
     ] = False,
     version: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -17,11 +18,14 @@ from pipelines.common.registry.registry import Registry
 PLUGIN_PATHS = "RUN_PIPELINE_PLUGIN_PATH"
 """The variable of the environment that stands for ``--plugin-path``."""
 
+LEFT_OUT = "RUN_PIPELINE_NO_PLUGIN"
+"""The one that stands for ``--no-plugin``."""
+
 
 def registry_of(ctx: typer.Context) -> Registry:
     """The registry of this invocation, discovered at the first call.
 
-    Plugins that were skipped are reported then.
+    Plugins that were skipped are reported then, and names that several claim.
 
     Raises:
         PluginError: Two plugins claim one name, or one claims a command of the driver, when strict.
@@ -31,24 +35,32 @@ def registry_of(ctx: typer.Context) -> Registry:
         options = root.params
         plugin_paths = options["plugin_path"] or _plugin_paths()
         with taken_back():  # also while words are completed
-            registry = Registry.discover(plugin_paths, strict=options["strict_plugins"])
+            registry = Registry.discover(
+                plugin_paths,
+                left_out=options["no_plugin"] or list(_listed(LEFT_OUT)),
+                strict=options["strict_plugins"],
+            )
         assert isinstance(root.command, TyperGroup)
         for name in registry.pipelines.keys() & root.command.commands.keys():
             registry.drop_pipeline(name, "that is a command of the driver; rename it")
         if not root.resilient_parsing:  # as it is while a shell completes
-            for problem in registry.problems:
-                say(problem)
+            for line in (*registry.overrides, *registry.problems):
+                say(line)
         root.obj = registry
     found: Registry = root.obj
     return found
 
 
-def _plugin_paths() -> list[Path]:
-    """The plugins that the environment names, between colons as in PATH."""
+def _listed(variable: str) -> Iterable[str]:
+    """What the environment names between colons, as in PATH."""
     # Two colons, or one at an end, come of a variable that was not set; they name nothing.
-    typed = filter(None, os.environ.get(PLUGIN_PATHS, "").split(os.pathsep))
+    return filter(None, os.environ.get(variable, "").split(os.pathsep))
+
+
+def _plugin_paths() -> list[Path]:
+    """The plugins that the environment names."""
     try:
-        return [typed_path(text) for text in typed]
+        return [typed_path(text) for text in _listed(PLUGIN_PATHS)]
     except ValueError as error:
         raise UsageError(f"{PLUGIN_PATHS} {error}") from error
 

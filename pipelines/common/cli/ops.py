@@ -94,9 +94,16 @@ def check_package(ctx: typer.Context, package: Package, as_json: AsJson = False)
     """Run a package's rules for the CPU on examples, against the reference of each operator."""
     dependencies.check("torch")  # the references
     from pipelines.common.op_check.check import check
+    from pipelines.common.op_packages.freshness import outdated
+    from pipelines.common.op_packages.manifest import read_manifest
 
     registry = registry_of(ctx)
     loaded = registry.packages.load(registry.packages.typed(str(package)))
+    if why := outdated(read_manifest(loaded.path)):
+        ConsoleProgress().notice(
+            f"{loaded.library} {why}, and that build is what is checked; build it again:"
+            f" run-pipeline ops build {package}"
+        )
     with ConsoleProgress().shown(f"Checking {loaded.name}"):
         results = list(check(loaded))
     if as_json:

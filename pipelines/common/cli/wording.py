@@ -13,6 +13,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "custom_ops": "--custom-ops-path",
     "device": "--device-id",
     "encoding": "--quantization-encoding",
+    "left_out": "--no-plugin NAME before the command",
     "max_length": "--max-length",
     "min_p": "--min-p",
     "model_path": "--model-path",

@@ -24,7 +24,7 @@ from onnx_ir.passes.common import (
 from onnxscript.rewriter import pattern
 
 from pipelines.common.encodings import Encoding
-from pipelines.common.errors import LoweringError, NoRuleError
+from pipelines.common.errors import LoweringError, NoRuleError, one_line
 from pipelines.common.graph.pattern_trace import trace
 from pipelines.common.graph.precision import calculate_in
 from pipelines.common.graph.records import flat
@@ -70,14 +70,26 @@ def lower(
     lowering = _Lowering(model.graph, GraphWeights(model.graph, encodings), kind)
     taken = []
     for rule in rules:
-        nodes = _rewrite_rule(rule, lowering).apply_to_model(model)
+        nodes = _apply(rule, lowering, model)
         if nodes:
             operators = trace(rule.pattern).operators
             taken.append(Taken(rule.package, rule.name, operators, nodes, rule.batch_invariant))
     _check_lowered(model.graph, encodings, target)
-    lowering.weights.supply_values(kind)
+    try:
+        return _finished(lowering, model, taken, activations)
+    except Exception as error:
+        if culprit := _no_onnx(model.graph, rules):
+            raise LoweringError(f"{culprit}: {one_line(error)}") from error
+        raise
+
+
+def _finished(
+    lowering: _Lowering, model: ir.Model, taken: Sequence[Taken], activations: str
+) -> LoweredGraph:
+    """The graph, when all rules have been applied."""
+    lowering.weights.supply_values(lowering.activations)
     if activations != "float32":
-        calculate_in(model.graph, ir.DataType.from_numpy(kind))
+        calculate_in(model.graph, ir.DataType.from_numpy(lowering.activations))
     for clean in (
         CommonSubexpressionEliminationPass(),
         RemoveUnusedNodesPass(),
@@ -94,6 +106,24 @@ def lower(
     )
 
 
+def _no_onnx(graph: ir.Graph, rules: Sequence[Rule]) -> str | None:
+    """What an op package has emitted that ONNX cannot express; None if it is nobody's."""
+    made = {f"{rule.package}/{rule.name}": rule for rule in rules if rule.package}
+    for node in graph:
+        rule = made.get(node.name or "")
+        if rule is None:
+            continue
+        try:
+            ir.to_proto(node)
+        # Whatever it is that ONNX does not take.
+        except Exception:  # noqa: BLE001
+            return (
+                f"rule '{rule.name}' of op package '{rule.package}' emits a node {node.op_type}"
+                " that ONNX cannot express"
+            )
+    return None
+
+
 @dataclass(frozen=True)
 class _Lowering:
     """A graph on its way.
@@ -105,6 +135,7 @@ class _Lowering:
         inputs: Those that rules have asked for, by name.
         functions: Those that rules call. They are not in the model before the end: later rules
             would look for their patterns inside.
+        raised: What rules have raised.
     """
 
     graph: ir.Graph
@@ -112,6 +143,7 @@ class _Lowering:
     activations: np.dtype[Any]
     inputs: dict[str, ir.Value] = field(default_factory=dict)
     functions: dict[ir.OperatorIdentifier, ir.Function] = field(default_factory=dict)
+    raised: list[Exception] = field(default_factory=list)
 
 
 class _Emitter:
@@ -256,6 +288,25 @@ def _may_be_left_out(variable: Any) -> Any:
     return pattern.Var(variable.name, can_match_none=True)
 
 
+def _apply(rule: Rule, lowering: _Lowering, model: ir.Model) -> int:
+    """Applies a rule to a graph; how many nodes it has taken.
+
+    Raises:
+        LoweringError: An op package has emitted what no graph can have.
+    """
+    rewrite = _rewrite_rule(rule, lowering)
+    try:
+        return rewrite.apply_to_model(model)
+    except Exception as error:
+        # What the rule itself has raised says all that there is to say.
+        if not rule.package or error in lowering.raised:
+            raise
+        raise LoweringError(
+            f"rule '{rule.name}' of op package '{rule.package}' emits what ONNX cannot express:"
+            f" {one_line(error)}"
+        ) from error
+
+
 def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
     find, make = flat(rule.pattern), flat(rule.emit)
     defaults: dict[str, ir.Attr] = {}
@@ -272,8 +323,12 @@ def _rewrite_rule(rule: Rule, lowering: _Lowering) -> pattern.RewriteRule:
 
     def emit(op: Any, **bound: Any) -> Any:
         bound |= {name: default for name, default in defaults.items() if bound[name] is None}
-        outputs = make(_Emitter(op, lowering, rule, bound), **bound)
-        _check_emitted(rule, outputs)
+        try:
+            outputs = make(_Emitter(op, lowering, rule, bound), **bound)
+            _check_emitted(rule, outputs)
+        except Exception as error:
+            lowering.raised.append(error)
+            raise
         if rule.package:
             # What the runtime says of a node that fails names it, and so the package.
             for node in op.nodes:

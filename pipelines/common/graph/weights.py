@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,9 +12,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import DTypeLike
 
-from pipelines.common.encodings import Encoding
+from pipelines.common.encodings import BF16, F16, F32, Encoding
 from pipelines.common.errors import LoweringError
 from pipelines.common.graph.rules import COMPUTED, LAYOUTS, PLACEHOLDER, LoweredWeight
+
+_FLOATS = {"float32": F32, "float16": F16, "bfloat16": BF16}
 
 
 class GraphWeights:
@@ -54,8 +58,12 @@ class GraphWeights:
         """The tensor of that layout, the same one for every rule that asks.
 
         Raises:
-            ValueError: The value is no weight.
+            TypeError: The layout is no name, or the shape no numbers.
+            ValueError: The value is no weight, or the layout does not make that of it.
         """
+        if not isinstance(layout, str):
+            raise TypeError(f"the layout {layout!r} is no name")
+        shape = tuple(map(operator.index, shape))
         encoding = self.encoding(value)
         if encoding is None or value.name is None:
             raise ValueError(
@@ -65,6 +73,7 @@ class GraphWeights:
         kind = np.dtype(dtype)
         if layout in LAYOUTS:
             package = ""
+            _check_size(value, layout, encoding, shape, kind)
         name = ":".join(part for part in (value.name, package, layout) if part)
         described = LoweredWeight(
             name, value.name, layout, kind.name, shape, constant, encoding.name, package, host
@@ -122,6 +131,20 @@ class GraphWeights:
 def _tensor(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> ir.Value:
     kind = ir.TensorType(ir.DataType.from_numpy(dtype))
     return ir.Value(name=name, shape=ir.Shape(shape), type=kind)
+
+
+def _check_size(
+    value: ir.Value, layout: str, encoding: Encoding, shape: tuple[int, ...], kind: np.dtype[Any]
+) -> None:
+    """Makes sure that one of the layouts that every target has fits into what a rule declares."""
+    assert value.shape is not None
+    *rows, columns = value.shape.numpy()
+    runs_in = encoding if layout == "stored" else _FLOATS[layout]
+    made = math.prod(rows) * runs_in.row_bytes(columns)
+    if math.prod(shape) * kind.itemsize != made:
+        raise ValueError(
+            f"{value.name} has {made} bytes as {layout}, and is wanted as {kind} {list(shape)}"
+        )
 
 
 def _form(weight: LoweredWeight) -> str:

@@ -101,7 +101,7 @@ class DecoderPipeline:
             options=options,
             registry=registry,
             progress=progress,
-            load_packages=lambda: packages.of_model(options, progress),
+            load_packages=lambda: packages.of_model(options, progress, self.name),
             reopen=lambda folder: reopened(folder, self, options, registry),
         )
 

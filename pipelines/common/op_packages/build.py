@@ -13,11 +13,10 @@ from pathlib import Path
 
 from pipelines.common.errors import OpPackageError
 from pipelines.common.files import is_file
+from pipelines.common.op_packages.freshness import SCRIPT, note_sources, source_digest
 from pipelines.common.op_packages.manifest import MANIFEST, read_manifest
 from pipelines.common.shipped import shipped
 from pipelines.common.system import cores
-
-SCRIPT = "CMakeLists.txt"
 
 _NO_COMPILER = re.compile(
     r"No CMAKE_CXX_COMPILER could be found"
@@ -71,6 +70,7 @@ def build(path: Path) -> Path:
         raise OpPackageError(
             f"building {path} needs CMake, which is not installed: pip install cmake"
         )
+    sources = source_digest(path)
     with tempfile.TemporaryDirectory() as folder:
         binary, stage = Path(folder, "build"), Path(folder, "stage")
         configure: list[str | Path] = [cmake, "-S", path, "-B", binary]
@@ -81,7 +81,7 @@ def build(path: Path) -> Path:
         _run(path, [cmake, "--build", binary, "--config", "Release", "--parallel", str(cores())])
         _run(path, [cmake, "--install", binary, "--config", "Release", "--prefix", stage])
         suffix = ".dylib" if sys.platform == "darwin" else ".so"
-        return _install(path, stage, f"lib{manifest.library}{suffix}")
+        return _install(path, stage, f"lib{manifest.library}{suffix}", sources)
 
 
 def _run(path: Path, command: Sequence[str | Path]) -> None:
@@ -104,7 +104,7 @@ def _first_error(output: str) -> str:
     return output.strip().rpartition("\n")[2]
 
 
-def _install(path: Path, stage: Path, name: str) -> Path:
+def _install(path: Path, stage: Path, name: str, sources: str) -> Path:
     """Moves the library into the package; one that a process has loaded is not written over."""
     if not is_file(stage / name):
         made = ", ".join(sorted(file.name for file in stage.glob("*"))) or "nothing"
@@ -115,6 +115,7 @@ def _install(path: Path, stage: Path, name: str) -> Path:
     try:
         partial = shutil.copy(stage / name, path / f".{name}.{os.getpid()}")
         Path(partial).replace(library)
+        note_sources(library, sources)
     except OSError as error:
         raise OpPackageError(f"cannot write {library}: {error.strerror}") from error
     return library

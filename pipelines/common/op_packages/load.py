@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.errors import OpPackageError, one_line
+from pipelines.common.files import resolved
 from pipelines.common.graph import patterns
 from pipelines.common.graph.pattern_trace import trace
 from pipelines.common.graph.rules import KEPT, Emitter, Rule
@@ -20,8 +21,9 @@ from pipelines.common.op_packages.find import FoundPackage
 from pipelines.common.op_packages.guard import code_of, guarded, guarded_rule
 from pipelines.common.op_packages.library import check_library, registered
 from pipelines.common.op_packages.manifest import Manifest, read_manifest
-from pipelines.common.ops import DOMAIN
+from pipelines.common.ops import DOMAIN, OPERATORS
 from pipelines.common.program.package import LoadedPackage, OpPackage
+from pipelines.common.shipped import shipped
 
 BARE_TARGET = "cpu"
 """Target that bare libraries are for."""
@@ -49,6 +51,8 @@ def load_package(
     name, path = package.name, package.path
     manifest = read_manifest(path)
     build = f"run-pipeline ops build {path}"
+    own = _is_own(package)
+    strict = strict or own  # what the project's own code raises is a bug
     if manifest.module is not None:
         contents = _contents(name, manifest, strict)
         _check(name, contents, targets, strict)
@@ -67,7 +71,7 @@ def load_package(
         for target, rules in contents.rules.items()
     }
     contents = replace(contents, rules=rules)
-    return LoadedPackage(name, path, contents, library, package.typed, shipped=name == NATIVE)
+    return LoadedPackage(name, path, contents, library, package.typed, shipped=own)
 
 
 def _library(name: str, manifest: Manifest, build: str) -> Path:
@@ -77,8 +81,17 @@ def _library(name: str, manifest: Manifest, build: str) -> Path:
             f"op package '{name}': its library '{manifest.library}' is not built; with a C++"
             f" compiler: {build}"
         )
-    check_library(library, build, manifest.cpu)
+    try:
+        check_library(library, build, manifest.cpu)
+    except OpPackageError as error:
+        raise OpPackageError(f"op package '{name}': {error}") from error
     return library
+
+
+def _is_own(package: FoundPackage) -> bool:
+    """Whether a package is the project's own, and no stranger's that is called like it."""
+    folder = shipped("custom_ops")
+    return folder is not None and package.path == resolved(folder / NATIVE)
 
 
 class LibraryNotBuiltError(OpPackageError):
@@ -129,7 +142,21 @@ def _guarded_operators(
     operators: Callable[[], object], name: str, strict: bool
 ) -> Callable[[], object]:
     """The same function each time, by which it is called once in a process."""
-    return guarded(operators, name, "operators", strict=strict)
+
+    def declare() -> None:
+        before = set(OPERATORS)
+        with code_of(name, "operators", strict=strict):
+            operators()
+        for operator in OPERATORS.keys() - before:
+            declared = OPERATORS[operator]
+            guard = functools.partial(guarded, package=name, strict=strict)
+            OPERATORS[operator] = replace(
+                declared,
+                shape=guard(declared.shape, part=f"the shape rule of {operator}"),
+                reference=guard(declared.reference, part=f"the reference of {operator}"),
+            )
+
+    return declare
 
 
 def _check(name: str, contents: OpPackage, targets: Collection[str], strict: bool) -> None:

@@ -106,9 +106,10 @@ def neutral_operator(
             bound.apply_defaults()
             for argument in bound.arguments.values():
                 if isinstance(argument, Value):
-                    result: R = declared.emit(argument.recording, bound.arguments)
+                    result: R = OPERATORS[name].emit(argument.recording, bound.arguments)
                     return result
-            return reference(*args, **kwargs)
+            computed: R = OPERATORS[name].reference(*args, **kwargs)
+            return computed
 
         defaults = {
             parameter.name: parameter.default
@@ -116,8 +117,8 @@ def neutral_operator(
             if parameter.default is not parameter.empty
         }
         parameters = tuple(signature.parameters)
-        declared = NeutralOperator(name, reference, shape, parameters, defaults, call)
-        OPERATORS[name] = declared
+        # By name, since whoever loads an op package guards what it declares.
+        OPERATORS[name] = NeutralOperator(name, reference, shape, parameters, defaults, call)
         return call
 
     return declare

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _UNKNOWN = re.compile(r"([\w.-]*):(\w+)\(-?\d+\) is not a registered function/op")
 _RUNNING = re.compile(r"while running (\w+) node\. Name:'([^/']+)/.*?' Status Message: (.*)")
 _NUMBERS = re.compile(r"tensor\((bool|float|double|u?int(8|16|32|64)|b?float16)\)")
+_REFUSED = re.compile(r"ShapeInferenceError|TypeInferenceError|invalid model|Type Error")
+"""What is said of nodes that do not fit together, whoever has made them."""
 _SHARED_DOMAIN = "Domain already set in registry"
 _SHOWN_RULES = 4
 _MAKING = re.compile(r"Exception during initialization: (.*)")
@@ -89,11 +91,9 @@ class Makers:
             TargetError: They are no numbers.
         """
         if self.rules and not np.isfinite(logits.max(axis=-1)).all():  # a NaN is a maximum
-            shown = ", ".join(self.rules[:_SHOWN_RULES])
-            more = len(self.rules) - _SHOWN_RULES
             raise TargetError(
-                f"the model computes logits that are no numbers; either {shown}"
-                f"{f' or one of {more} more' if more > 0 else ''} is wrong, which 'run-pipeline ops"
+                f"the model computes logits that are no numbers; either {self._shown_rules()}"
+                " is wrong, which 'run-pipeline ops"
                 " check' tells, or the weights are damaged"
             )
 
@@ -150,6 +150,11 @@ class Makers:
         if self.libraries and (making := _MAKING.search(message)):
             by = " or ".join(f"'{name}'" for name in sorted(self.libraries))
             return TargetError(f"a kernel of op package {by} cannot be made: {making[1]}")
+        if self.rules and _REFUSED.search(message):
+            return TargetError(
+                f"ONNX Runtime refuses the graph that {self._shown_rules()} has a part in:"
+                f" {message}; it may be another's fault if it is so without the op package"
+            )
         return None if self.folder is None else self._of_folder(message)
 
     def of_run(self, error: Exception) -> PipelineError | None:
@@ -160,6 +165,11 @@ class Makers:
             operator, package, message = running.groups()
             return TargetError(f"operator {operator} of op package '{package}' failed: {message}")
         return None if self.folder is None else self._of_folder(message)
+
+    def _shown_rules(self) -> str:
+        shown = ", ".join(self.rules[:_SHOWN_RULES])
+        more = len(self.rules) - _SHOWN_RULES
+        return f"{shown}{f' or one of {more} more' if more > 0 else ''}"
 
     def _with_one_domain(self) -> tuple[str, str] | None:
         """Two packages that no session can have together."""

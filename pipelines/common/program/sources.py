@@ -2,7 +2,8 @@
 
 Every loaded module counts, wherever it lies, and every file that was read while one was imported
 or while the graph was made. What does not count one by one is Python, named by its version, and
-the libraries that graphs are made with, named by theirs.
+the libraries that graphs are made with, named by theirs. Plugins that have no part in the graph
+do not count at all, see `pipelines.common.bystanders`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import importlib.metadata
 import os
 import stat
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -60,17 +61,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def sources(cache: Cache) -> Sources:
+def sources(cache: Cache, left_out: Collection[str] = ()) -> Sources:
     """Whatever has been loaded and read in this process, as it is on the disk.
 
     Args:
         cache: Where digests are kept; its own files do not count.
+        left_out: Names of modules that do not count, nor what was read for their import alone.
     """
     libraries = _library_folders()
     found, places = set(), {}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
-        path = None if top in _UNCOUNTED else _file(module, libraries.get(top))
+        uncounted = top in _UNCOUNTED or name in left_out
+        path = None if uncounted else _file(module, libraries.get(top))
         if path is None:
             continue
         found.add(path)
@@ -78,11 +81,32 @@ def sources(cache: Cache) -> Sources:
             places[top] = place(top)
     places = {top: where for top, where in places.items() if where}
     own = (f"{cache.root}{os.sep}", *libraries.values())
-    for path, importing in opened.files().items():
-        top = importing.partition(".")[0]
-        if top not in _UNCOUNTED and top not in libraries and not path.startswith(own):
+    for path, modules in opened.files().items():
+        tops = {name.partition(".")[0] for name in modules if name not in left_out}
+        if tops - _UNCOUNTED - libraries.keys() and not path.startswith(own):
             found.add(path)
     return {"files": {path: _digest(path, cache) for path in sorted(found)}, "places": places}
+
+
+def without(recorded: Sources, left_out: Collection[str], cache: Cache) -> Sources:
+    """Sources but for those that are of some modules alone.
+
+    Args:
+        recorded: What was recorded before it was known that these have no part.
+        left_out: Names of the modules.
+        cache: Where digests are kept.
+    """
+    if not left_out:
+        return recorded
+    others, everything = sources(cache, left_out), sources(cache)
+    return {
+        kind: {
+            name: value
+            for name, value in recorded[kind].items()
+            if name in others[kind] or name not in everything[kind]
+        }
+        for kind in ("files", "places")
+    }
 
 
 def together(*parts: Sources) -> Sources:

@@ -17,16 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.common import dependencies, opened
+from pipelines.common.bystanders import bystanders
 from pipelines.common.cache import digest
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, Taken
 from pipelines.common.program.sources import (
+    LIBRARIES,
     Sources,
     changed,
     place,
     sources,
     together,
     versions,
+    without,
     without_file,
 )
 from pipelines.common.program.target import Check, Deployment
@@ -110,8 +113,8 @@ def lowered_graph(
 
     network.cache.check_may_make(f"the graph of {deployment.pipeline} for {target}")
     dependencies.check(*PACKAGES)
+    before = sources(network.cache)
     with opened.making():
-        before = sources(network.cache)
         model = neutral_graph(network, deployment)
         with deployment.progress.phase("lower", f"lowering the graph for {target}"):
             from pipelines.common.graph.lower import lower
@@ -202,9 +205,13 @@ def _keep(
         makers: The modules that made it.
         description: One line for people.
     """
+    makers = list(makers)
+    apart = bystanders(makers, LIBRARIES)
+    before = without(before, apart, network.cache)
+    after = sources(network.cache, apart)
 
     def write(folder: Path) -> None:
-        index = {**describe(graph), "sources": together(before, sources(network.cache))}
+        index = {**describe(graph), "sources": together(before, after)}
         (folder / _MODEL).write_bytes(graph.model)
         (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 

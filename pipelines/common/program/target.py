@@ -214,6 +214,22 @@ class Availability:
         """Whether it can run."""
         return not self.reason
 
+    def check(self) -> None:
+        """Makes sure that it is what its fields say.
+
+        Raises:
+            TypeError: It is not.
+        """
+        if not isinstance(self.reason, str) or not isinstance(self.fix, str):
+            raise TypeError("an Availability's reason and fix are texts")
+        if not isinstance(self.devices, tuple):
+            raise TypeError(f"an Availability's devices are {self.devices!r}; expected a tuple")
+        for device in self.devices:
+            if not isinstance(device, Device):
+                raise TypeError(f"{device!r} among an Availability's devices is no Device")
+        if self.here and not self.devices:
+            raise TypeError("an Availability has neither a device nor a reason why there is none")
+
 
 class Target(Protocol):
     """Something that networks run on."""

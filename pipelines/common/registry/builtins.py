@@ -89,5 +89,6 @@ def register_op_packages() -> list[OpPackageRecord]:
             name="native",
             summary="CPU kernels for block-encoded and float weights, and for attention.",
             path=folder / "native",
+            everywhere=True,
         ),
     ]

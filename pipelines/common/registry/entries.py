@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from pipelines.common import dependencies
 from pipelines.common.errors import OpPackageError, PluginError, UsageError, one_line
 from pipelines.common.registry.hookspecs import Lazy, OpPackageRecord, Record, TargetRecord
-from pipelines.common.registry.plugins import BUILT_IN, Plugin
+from pipelines.common.registry.plugins import Plugin
 
 F = TypeVar("F", bound=Callable[..., object])
 R = TypeVar("R", bound=Record)
@@ -52,12 +52,26 @@ class Entry(Generic[R]):
         built = manifest.library is None or manifest.find_library() is not None
         return "" if built else "library not built"
 
+    def outdated(self) -> str:
+        """What is to be said of a library that is not what its sources make; empty otherwise."""
+        if not isinstance(self.record, OpPackageRecord):
+            return ""
+        from pipelines.common.op_packages.freshness import outdated
+        from pipelines.common.op_packages.manifest import read_manifest
+
+        try:
+            why = outdated(read_manifest(self.record.path))
+        except OpPackageError:  # which `state` tells
+            return ""
+        return f"library {why}" if why else ""
+
 
 def _importable(name: str) -> bool:
     """Whether there is a module of that name; of one in a package the package is imported."""
     try:
         return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):  # its package is not there, or the name is none
+    # Its package is not there, the name is none, or the package raises whatever it likes.
+    except (Exception, SystemExit):  # noqa: BLE001
         return False
 
 
@@ -66,15 +80,27 @@ def unknown_name(kind: str, name: str, names: Iterable[str]) -> UsageError:
     names = sorted(names)
     near = difflib.get_close_matches(name.lower(), names, n=1)
     hint = f", did you mean '{near[0]}'?" if near else "."
-    return UsageError(f"unknown {kind} '{name}'{hint} There are: {', '.join(names)}")
+    known = f"There are: {', '.join(names)}" if names else "There is none"
+    return UsageError(f"unknown {kind} '{name}'{hint} {known}")
 
 
-def lookup(kind: str, name: str, entries: Mapping[str, Entry[R]]) -> Entry[R]:
+def lookup(
+    kind: str, name: str, entries: Mapping[str, Entry[R]], disabled: Mapping[str, str]
+) -> Entry[R]:
     """The entry of that name.
+
+    Args:
+        kind: What it is, for messages.
+        name: The name.
+        entries: All that there are.
+        disabled: What is to be said of names that nobody has because several claim them.
 
     Raises:
         UsageError: Nothing has it.
+        PluginError: Several claim it.
     """
+    if name in disabled:
+        raise PluginError(disabled[name])
     if name not in entries:
         raise unknown_name(kind, name, entries)
     return entries[name]
@@ -95,7 +121,7 @@ def function(lazy: Lazy[F], entry: Entry[Any]) -> F:
     except ImportError as error:
         if explanation := dependencies.explained(error):
             raise explanation from error
-        if entry.plugin.provenance == BUILT_IN:  # no stranger's fault
+        if entry.plugin.built_in:  # no stranger's fault
             raise
         raise PluginError(
             f"{entry.plugin}: cannot load '{entry.record.name}': {one_line(error)}"

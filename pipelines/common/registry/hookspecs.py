@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import pluggy
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pipelines.common.text_generation import TextPipeline
 
 PROJECT = "run_pipeline"
+
+API_VERSION: Final = 1
+"""Of what plugins use: these hooks and records, and `pipelines.plugin`. It grows when something in
+them is taken away or comes to mean another thing; what is only added leaves it as it is."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -102,18 +106,22 @@ class WeightFormatRecord:
 
 @dataclass(frozen=True)
 class OpPackageRecord:
-    """A custom op package that every model runs with where its rules fit.
+    """A custom op package that models of the same plugin's pipelines run with.
+
+    Whoever runs another model with it names it, see `ModelOptions.custom_ops`.
 
     Attributes:
         name: Lower-case letters, digits, ``-`` and ``_``; unique among op packages.
         summary: One line for ``list``.
         path: A folder with a manifest, a ``.py`` file or a shared library; the package is loaded
             when a model is run.
+        everywhere: Whether the models of all pipelines run with it, where its rules fit.
     """
 
     name: str
     summary: str
     path: Path
+    everywhere: bool = False
 
 
 Record: TypeAlias = PipelineRecord | TargetRecord | WeightFormatRecord | OpPackageRecord

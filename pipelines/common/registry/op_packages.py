@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
-from pipelines.common.errors import OpPackageError
+from pipelines.common.bystanders import take_part
+from pipelines.common.errors import OpPackageError, PluginError
+from pipelines.common.files import resolved
 from pipelines.common.op_packages import NATIVE, find
 from pipelines.common.registry.entries import Entry
-from pipelines.common.registry.hookspecs import OpPackageRecord
+from pipelines.common.registry.hookspecs import OpPackageRecord, PipelineRecord, TargetRecord
 
 if TYPE_CHECKING:
     from pipelines.common.op_packages.find import FoundPackage
@@ -17,29 +19,45 @@ if TYPE_CHECKING:
     from pipelines.common.text_generation import ModelOptions
 
 
+class Registered(Protocol):
+    """What plugins have registered, see `pipelines.common.registry.registry.Registry`."""
+
+    @property
+    def op_packages(self) -> Mapping[str, Entry[OpPackageRecord]]:
+        """Op packages, by name."""
+
+    @property
+    def pipelines(self) -> Mapping[str, Entry[PipelineRecord]]:
+        """Pipelines, by name."""
+
+    @property
+    def targets(self) -> Mapping[str, Entry[TargetRecord]]:
+        """Targets, by name."""
+
+    @property
+    def disabled(self) -> Mapping[str, Mapping[str, str]]:
+        """What is to be said of names that several plugins claim, by kind."""
+
+
 class OpPackages:
     """The op packages that are registered, and those that users name.
 
     Args:
-        entries: The registered ones, by name; more may come.
-        targets: Names of the targets that rules can be for; more may come.
+        registry: What is registered; more may come.
         strict: Whether what their code raises comes through, instead of being one line.
     """
 
-    def __init__(
-        self,
-        entries: Mapping[str, Entry[OpPackageRecord]],
-        targets: Collection[str],
-        *,
-        strict: bool,
-    ) -> None:
-        self._entries = entries
-        self._targets = targets
+    def __init__(self, registry: Registered, *, strict: bool) -> None:
+        self._registry = registry
         self._strict = strict
 
     def typed(self, reference: str) -> FoundPackage:
-        """The op package that the user means by a registered name or a path."""
-        (package,) = find.typed([reference], self._registered())
+        """The op package that the user means by a registered name or a path.
+
+        Raises:
+            PluginError: Several plugins claim the name.
+        """
+        (package,) = self._typed([reference])
         return package
 
     def typed_by(self, options: ModelOptions) -> tuple[FoundPackage, ...]:
@@ -47,9 +65,20 @@ class OpPackages:
 
         Raises:
             OpPackageError: Two have one name.
+            PluginError: Several plugins claim one.
         """
-        references = [str(path) for path in reversed(options.custom_ops)]
-        return find.typed(references, self._registered())
+        return self._typed([str(path) for path in reversed(options.custom_ops)])
+
+    def applies_to(self, name: str) -> tuple[str, ...] | None:
+        """The pipelines that a registered op package runs with unasked; None for every one.
+
+        A plugin's packages are for the networks that it brings, and nobody else's.
+        """
+        entry = self._registry.op_packages[name]
+        if entry.record.everywhere:
+            return None
+        pipelines = self._registry.pipelines.items()
+        return tuple(name for name, of in pipelines if of.plugin is entry.plugin)
 
     def registered(self, name: str) -> FoundPackage | None:
         """The op package that is registered under a name; None if there is none."""
@@ -68,10 +97,31 @@ class OpPackages:
         """
         from pipelines.common.op_packages.load import load_package
 
-        return load_package(package, targets=self._targets, target=target, strict=self._strict)
+        for entry in self._registry.op_packages.values():
+            if resolved(entry.record.path) == package.path:
+                take_part(str(entry.plugin))
+        targets = self._registry.targets
+        return load_package(package, targets=targets, target=target, strict=self._strict)
 
     def _registered(self) -> tuple[FoundPackage, ...]:
-        return find.registered({name: entry.record.path for name, entry in self._entries.items()})
+        entries = self._registry.op_packages.items()
+        return find.registered({name: entry.record.path for name, entry in entries})
+
+    def _typed(self, references: Iterable[str]) -> tuple[FoundPackage, ...]:
+        references = list(references)
+        for reference in references:
+            if problem := self._registry.disabled.get("op package", {}).get(reference):
+                raise PluginError(problem)
+        return find.typed(references, self._registered())
+
+    def _unasked(self, pipeline: str | None) -> tuple[FoundPackage, ...]:
+        """The registered ones that a pipeline runs with."""
+        applies = {package.name: self.applies_to(package.name) for package in self._registered()}
+        return tuple(
+            package
+            for package in self._registered()
+            if (pipelines := applies[package.name]) is None or pipeline in pipelines
+        )
 
     def with_rule_for(self, operator: str) -> dict[str, list[str]]:
         """The registered op packages with a rule for an operator: their names, and the targets."""
@@ -91,7 +141,9 @@ class OpPackages:
                 found[package.name] = targets
         return found
 
-    def of_model(self, options: ModelOptions, progress: Progress) -> tuple[LoadedPackage, ...]:
+    def of_model(
+        self, options: ModelOptions, progress: Progress, pipeline: str | None = None
+    ) -> tuple[LoadedPackage, ...]:
         """The op packages that a model runs with, the one whose rules come first at the front.
 
         Those that the user named come before those of plugins, and the last of them first; what
@@ -101,6 +153,8 @@ class OpPackages:
         Args:
             options: What the user asked for.
             progress: Told what is left out, and which of two packages for one pattern wins.
+            pipeline: Whose model it is; None for one that no plugin's op packages are for, but
+                those that are for all.
 
         Raises:
             OpPackageError: One that the user named cannot be used, or two have one name.
@@ -112,7 +166,7 @@ class OpPackages:
         for line in conflicts(named, options.target):
             progress.notice(line)
         packages, found = named.copy(), [*typed]
-        registered = self._registered() if options.registered_ops else ()
+        registered = self._unasked(pipeline) if options.registered_ops else ()
         for package in reversed(registered):
             if any(package.path == other.path for other in typed) or (
                 package.name == NATIVE and not options.native_ops

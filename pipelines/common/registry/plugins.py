@@ -1,24 +1,26 @@
-"""Where plugins are found, and what makes their records sound."""
+"""Where plugins are found; none is imported to find it.
+
+They come from four places: the built-ins, the project's own `plugins` folder, the entry points of
+installed distributions, and the paths that the user names. Code is loaded from nowhere else.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
+from enum import IntEnum
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from pipelines.common import opened
 from pipelines.common.errors import UsageError
 from pipelines.common.files import exists, is_file, resolved
-from pipelines.common.registry.hookspecs import (
-    OpPackageRecord,
-    Record,
-    TargetRecord,
-    WeightFormatRecord,
-)
+from pipelines.common.importing import import_from, module_name
+from pipelines.common.registry import builtins
 from pipelines.common.shipped import shipped
 
 BUILT_IN = "built-in"
@@ -26,37 +28,122 @@ BUILT_IN = "built-in"
 
 ENTRY_POINT_GROUP = "run_pipeline.plugins"
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_FUNCTION_NAME = re.compile(r"[\w.]+:\w+")
+
+class Level(IntEnum):
+    """How near a plugin is to the user: of two with one name, the nearer one has it."""
+
+    BUILT_IN = 0
+    SHIPPED = 1
+    INSTALLED = 2
+    NAMED = 3
 
 
 @dataclass(frozen=True)
-class Plugin:
-    """Where records come from.
+class FoundPlugin:
+    """A plugin that was found, and is not imported.
 
     Attributes:
         name: The plugin's own name: of its entry point, file or folder.
         provenance: ``built-in``, ``entry point (distribution version)``, or a path.
-        module: The module that holds its hooks.
+        level: Which of two with one name has it.
+        load: Imports its module; whatever that raises comes through.
+        package: The top-level package of its module.
+        source: The file of its module; None where that cannot be told.
     """
 
     name: str
     provenance: str
-    module: ModuleType
+    level: Level
+    load: Callable[[], ModuleType]
+    package: str
+    source: Callable[[], Path | None] = lambda: None
 
     def __str__(self) -> str:
         return f"plugin '{self.name}' ({self.provenance})"
 
 
-def entry_point_provenance(entry_point: EntryPoint) -> str:
-    """See `Plugin.provenance`."""
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that was imported, and that records come from.
+
+    Attributes:
+        found: Where it is.
+        module: The module that holds its hooks; None if it was skipped.
+        import_s: Seconds that importing it took.
+        problem: Why it was skipped; empty if it was not.
+    """
+
+    found: FoundPlugin
+    module: ModuleType | None
+    import_s: float = 0.0
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """See `FoundPlugin`."""
+        return self.found.name
+
+    @property
+    def provenance(self) -> str:
+        """See `FoundPlugin`."""
+        return self.found.provenance
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is the project itself, whose failures are bugs."""
+        return self.found.level is Level.BUILT_IN
+
+    def __str__(self) -> str:
+        return str(self.found)
+
+
+def find_plugins(named: Iterable[Path] = ()) -> Iterator[FoundPlugin]:
+    """Every plugin that can be found, those of lower levels first; each once.
+
+    Args:
+        named: Plugins, and folders of plugins, that the user names.
+
+    Raises:
+        UsageError: A path does not exist.
+    """
+    yield FoundPlugin("builtins", BUILT_IN, Level.BUILT_IN, lambda: builtins, "pipelines")
+    paths = dict.fromkeys(shipped_plugins(), Level.SHIPPED)
+    paths |= dict.fromkeys(named_plugins(named), Level.NAMED)
+    yield from (_at(path, level) for path, level in paths.items() if level is Level.SHIPPED)
+    yield from map(_installed, entry_points(group=ENTRY_POINT_GROUP))
+    yield from (_at(path, level) for path, level in paths.items() if level is Level.NAMED)
+
+
+def _at(path: Path, level: Level) -> FoundPlugin:
+    source = path / "__init__.py" if path.is_dir() else path
+    load = partial(import_from, path)
+    return FoundPlugin(path.stem, str(path), level, load, module_name(path), lambda: source)
+
+
+def _installed(entry_point: EntryPoint) -> FoundPlugin:
     distribution = entry_point.dist
     assert distribution is not None
-    return f"entry point ({distribution.name} {distribution.version})"
+    return FoundPlugin(
+        entry_point.name,
+        f"entry point ({distribution.name} {distribution.version})",
+        Level.INSTALLED,
+        partial(_entry_point_module, entry_point),
+        entry_point.module.partition(".")[0],
+        partial(_entry_point_source, entry_point),
+    )
 
 
-def entry_point_module(entry_point: EntryPoint) -> ModuleType:
-    """The module that an entry point names; whatever importing it raises comes through.
+def _entry_point_source(entry_point: EntryPoint) -> Path | None:
+    # A package that the module is in is imported for it, and may raise anything, as it has before.
+    with suppress(Exception, SystemExit):
+        spec = importlib.util.find_spec(entry_point.module)
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin)
+    return None
+
+
+def _entry_point_module(entry_point: EntryPoint) -> ModuleType:
+    """The module that an entry point names.
 
     Raises:
         TypeError: It names something else.
@@ -103,45 +190,3 @@ def _plugins_in(folder: Path) -> Sequence[Path]:
         if not path.name.startswith(("_", "."))
         and (path.suffix == ".py" or is_file(path / "__init__.py"))
     ]
-
-
-def check_record(record: Any, hook: str, kind: type[Record]) -> None:
-    """Makes sure that whatever is done with a record later can be done.
-
-    Args:
-        record: What a plugin has returned.
-        hook: The hook that returned it.
-        kind: What it has to be.
-
-    Raises:
-        TypeError: It is something else, or one of its fields is.
-        ValueError: A field is not what its record says of it.
-    """
-    if not isinstance(record, kind):
-        raise TypeError(f"{hook} returned {record!r}; expected {kind.__name__} records")
-    if not isinstance(record.name, str) or not _NAME.fullmatch(record.name):
-        raise ValueError(f"{hook}: '{record.name}' is no name (a-z, 0-9, '-' and '_')")
-    if not isinstance(record.summary, str):
-        raise TypeError(f"{hook}: the summary of '{record.name}' is no text")
-    if isinstance(record, TargetRecord):
-        _check_texts(record.requires, f"{hook}: what '{record.name}' requires")
-        if not isinstance(record.preference, int):
-            raise TypeError(f"{hook}: the preference of '{record.name}' is no integer")
-    if isinstance(record, WeightFormatRecord):
-        _check_texts(record.suffixes, f"{hook}: the endings of '{record.name}'")
-    if isinstance(record, TargetRecord) and record.name == "auto":
-        raise ValueError(f"{hook}: 'auto' stands for the best target; call it otherwise")
-    if isinstance(record, OpPackageRecord):
-        if not isinstance(record.path, Path):
-            raise TypeError(f"{hook}: the path of '{record.name}' is no Path")
-        return
-    function = record.open if isinstance(record, WeightFormatRecord) else record.load
-    if not isinstance(function, str) and not callable(function):
-        raise TypeError(f"{hook}: '{record.name}' is given {function!r}; expected a function")
-    if isinstance(function, str) and not _FUNCTION_NAME.fullmatch(function):
-        raise ValueError(f"{hook}: '{function}' of '{record.name}' is not 'module:function'")
-
-
-def _check_texts(values: Any, what: str) -> None:
-    if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
-        raise TypeError(f"{what} is {values!r}; expected a tuple of texts")

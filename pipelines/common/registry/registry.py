@@ -1,24 +1,17 @@
-"""Finds plugins and collects their records.
-
-Plugins come from four places, in this order: the built-ins, the entry points of installed
-distributions, the project's own `plugins` folder, and the paths that the user names. Code is loaded
-from nowhere else.
-"""
+"""Loads plugins and collects their records."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from pipelines.common import dependencies
+from pipelines.common import bystanders, dependencies
 from pipelines.common.errors import (
     ModelFileError,
     PipelineError,
@@ -26,9 +19,8 @@ from pipelines.common.errors import (
     TargetError,
     one_line,
 )
-from pipelines.common.importing import import_from
-from pipelines.common.registry import builtins, hookspecs, plugins
-from pipelines.common.registry.entries import Entry, R, function, lookup
+from pipelines.common.registry import hookspecs
+from pipelines.common.registry.entries import Entry, function, lookup, unknown_name
 from pipelines.common.registry.hookspecs import (
     OpPackageRecord,
     PipelineRecord,
@@ -36,20 +28,29 @@ from pipelines.common.registry.hookspecs import (
     TargetRecord,
     WeightFormatRecord,
 )
-from pipelines.common.registry.op_packages import OpPackages
-from pipelines.common.registry.plugins import (
-    BUILT_IN,
-    ENTRY_POINT_GROUP,
-    Plugin,
-    check_record,
-    entry_point_module,
-    entry_point_provenance,
+from pipelines.common.registry.interface import (
+    DECLARATION,
+    check_hooks,
+    check_version,
+    declared_in,
 )
+from pipelines.common.registry.op_packages import OpPackages
+from pipelines.common.registry.plugins import FoundPlugin, Plugin, find_plugins
+from pipelines.common.registry.precedence import settle
+from pipelines.common.registry.records import check_record
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
     from pipelines.common.program.target import Availability, Target
     from pipelines.common.text_generation import TextPipeline
+
+
+_HOOKS: dict[str, type[Record]] = {
+    "register_pipelines": PipelineRecord,
+    "register_targets": TargetRecord,
+    "register_weight_formats": WeightFormatRecord,
+    "register_op_packages": OpPackageRecord,
+}
 
 
 class Registry:
@@ -60,8 +61,13 @@ class Registry:
         targets: Targets, likewise.
         weight_formats: Weight formats, likewise.
         op_packages: Custom op packages, likewise.
+        disabled: For each kind, as messages call it, the names that nobody has because several
+            plugins claim them, and what is to be said of them.
         packages: Those that models run with, of the registered ones and of what users name.
-        problems: One line for each plugin, or record of one, that was skipped.
+        plugins: All plugins that were found, but for those that were left out.
+        left_out: Those that the user leaves out, which are not imported.
+        problems: One line for each plugin, or record of one, that cannot be used.
+        overrides: One line for each record in whose place another plugin's is taken.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -69,67 +75,53 @@ class Registry:
         self.targets: dict[str, Entry[TargetRecord]] = {}
         self.weight_formats: dict[str, Entry[WeightFormatRecord]] = {}
         self.op_packages: dict[str, Entry[OpPackageRecord]] = {}
+        self.disabled: dict[str, dict[str, str]] = {}
+        self.plugins: list[Plugin] = []
+        self.left_out: list[FoundPlugin] = []
         self.problems: list[str] = []
-        self.packages = OpPackages(self.op_packages, self.targets, strict=strict)
+        self.overrides: list[str] = []
+        self.packages = OpPackages(self, strict=strict)
+        self._disabled_formats: list[tuple[Entry[WeightFormatRecord], str]] = []
         self._strict = strict
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
 
     @classmethod
-    def discover(cls, plugin_paths: Iterable[Path] = (), *, strict: bool = False) -> Registry:
+    def discover(
+        cls,
+        plugin_paths: Iterable[Path] = (),
+        *,
+        left_out: Collection[str] = (),
+        strict: bool = False,
+    ) -> Registry:
         """Loads every plugin that can be found.
 
         Args:
             plugin_paths: Plugins, and folders of plugins, beside those that are always looked for.
-            strict: Whether a plugin that fails to load raises its error instead of being skipped.
+            left_out: Names of plugins that are not to be imported.
+            strict: Whether a plugin that fails to load raises its error instead of being skipped,
+                and two with one name raise one.
 
         Raises:
-            UsageError: A path does not exist.
+            UsageError: A path does not exist, or there is no plugin of a name.
             PluginError: Two plugins claim one name, when strict.
         """
+        found = list(find_plugins(plugin_paths))
+        names = {plugin.name for plugin in found[1:]}  # the first is the project itself
+        for name in left_out:
+            if name not in names:
+                raise unknown_name("plugin", name, names)
         registry = cls(strict=strict)
-        registry.add("builtins", BUILT_IN, lambda: builtins)
-        for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-            registry.add(
-                entry_point.name,
-                entry_point_provenance(entry_point),
-                partial(entry_point_module, entry_point),
-            )
-        for path in dict.fromkeys(
-            [*plugins.shipped_plugins(), *plugins.named_plugins(plugin_paths)]
-        ):
-            registry.add(path.stem, str(path), partial(import_from, path))
+        entries: list[Entry[Any]] = []
+        registry.left_out = [plugin for plugin in found if plugin.name in left_out]
+        bystanders.take_part(str(found[0]))
+        with bystanders.watching():
+            for plugin in found:
+                if plugin.name not in left_out:
+                    with bystanders.loading(str(plugin), plugin.package):
+                        entries += registry._load(plugin)
+        registry._settle(entries)
         return registry
-
-    def add(self, name: str, provenance: str, load: Callable[[], ModuleType]) -> None:
-        """Loads one plugin and takes in its records, but for those whose name is taken.
-
-        Args:
-            name: The plugin's name.
-            provenance: Where it was found, for people.
-            load: Imports its module.
-
-        Raises:
-            PluginError: It claims a name that another plugin has, when strict.
-        """
-        module: ModuleType | None = None
-        try:
-            module = load()
-            plugin = Plugin(name, provenance, module)
-            self._manager.register(module)
-            self._manager.check_pending()
-            records = list(self._records_of(plugin))
-        # This runs code of strangers, which may raise anything; here, and only here, whatever it
-        # raises is the plugin's failure and none of the driver's.
-        except (Exception, SystemExit) as error:
-            if self._strict:
-                raise
-            if module is not None and self._manager.is_registered(module):
-                self._manager.unregister(module)
-            self.problems.append(f"plugin '{name}' ({provenance}) was skipped: {one_line(error)}")
-            return
-        for record in records:
-            self._take(record, plugin)
 
     def drop_pipeline(self, name: str, reason: str) -> None:
         """Leaves a pipeline out after all.
@@ -148,8 +140,9 @@ class Registry:
             PluginError: It cannot be loaded.
             DependencyError: What all pipelines run on is not of a version that will do.
         """
-        entry = lookup("pipeline", name, self.pipelines)
+        entry = lookup("pipeline", name, self.pipelines, self.disabled["pipeline"])
         dependencies.check("numpy", "tokenizers")
+        bystanders.take_part(str(entry.plugin))
         with self._answering(entry):
             return function(entry.record.load, entry)()
 
@@ -159,7 +152,7 @@ class Registry:
         Raises:
             UsageError: No target has that name.
         """
-        return lookup("target", name, self.targets)
+        return lookup("target", name, self.targets, self.disabled["target"])
 
     def load_target(self, name: str) -> Target:
         """The target `name`.
@@ -172,6 +165,7 @@ class Registry:
         entry = self.target(name)
         if wrong := entry.wrong_modules():
             raise TargetError(f"target '{name}' cannot be used: {wrong}")
+        bystanders.take_part(str(entry.plugin))
         with self._answering(entry):
             return function(entry.record.load, entry)()
 
@@ -183,15 +177,18 @@ class Registry:
         """
         from pipelines.common.program.target import Availability
 
-        if wrong := self.target(name).wrong_modules():
+        entry = self.target(name)
+        if wrong := entry.wrong_modules():
             return Availability(reason=wrong.reason, fix=wrong.fix)
         try:
-            with self._answering(self.target(name)):
-                found = self.load_target(name).availability()
+            with self._asking(entry):
+                found = function(entry.record.load, entry)().availability()
                 if not isinstance(found, Availability):
                     raise TypeError(f"availability() returned {found!r}; expected an Availability")
+                found.check()
                 return found
-        except PluginError as error:
+        # Also where the target itself says so in one line: others can run all the same.
+        except PipelineError as error:
             return Availability(reason=str(error), device_found=True)
 
     def versions(self, name: str) -> dict[str, str]:
@@ -200,10 +197,12 @@ class Registry:
         Raises:
             UsageError: No target has that name.
         """
-        if self.target(name).wrong_modules():
+        entry = self.target(name)
+        if entry.wrong_modules():
             return {}
-        with contextlib.suppress(PluginError), self._answering(self.target(name)):
-            return dict(self.load_target(name).versions())
+        with contextlib.suppress(PipelineError), self._asking(entry):
+            found = dict(function(entry.record.load, entry)().versions())
+            return {str(package): str(version) for package, version in found.items()}
         return {}
 
     def opener(self, path: Path) -> Callable[[Path], Checkpoint]:
@@ -211,21 +210,24 @@ class Registry:
 
         Raises:
             ModelFileError: There is no such file, it cannot be read, or is of no known format.
-            PluginError: The format cannot be loaded.
+            PluginError: The format cannot be loaded, or several plugins claim it.
         """
         from pipelines.common.checkpoints.checkpoint import open_file
 
-        formats = self.weight_formats.values()
+        taken = self.weight_formats.values()
+        disabled = {id(entry): problem for entry, problem in self._disabled_formats}
+        formats = [*taken, *(entry for entry, _ in self._disabled_formats)]
         magics = [magic for entry in formats for magic in entry.record.magic]
         with open_file(path) as file:
             start = file.read(max(map(len, magics), default=0))
-        for entry in formats:
-            if start.startswith(entry.record.magic):
-                return function(entry.record.open, entry)
-        for entry in formats:
-            if path.name.lower().endswith(entry.record.suffixes):
-                return function(entry.record.open, entry)
-        known = ", ".join(entry.record.name for entry in formats)
+        by_content = [e for e in formats if start.startswith(e.record.magic)]
+        by_name = [e for e in formats if path.name.lower().endswith(e.record.suffixes)]
+        for entry in (*by_content, *by_name):
+            if id(entry) in disabled:
+                raise PluginError(f"{path} cannot be read: {disabled[id(entry)]}")
+            bystanders.take_part(str(entry.plugin))
+            return function(entry.record.open, entry)
+        known = ", ".join(entry.record.name for entry in taken)
         raise ModelFileError(
             f"{path} is of no known format: neither its first bytes, {start!r}, nor its name are"
             f" those of {known}"
@@ -250,72 +252,99 @@ class Registry:
             yield
         except PipelineError:
             raise
-        # As in `add`. What ships with the project is no stranger: its failures are bugs.
-        except Exception as error:
-            if self._strict or entry.plugin.provenance == BUILT_IN:
+        # As in `_load`. What ships with the project is no stranger: its failures are bugs.
+        except (Exception, SystemExit) as error:
+            if self._strict or entry.plugin.built_in:
                 raise
             raise PluginError(
                 f"{entry.plugin}: '{entry.record.name}' fails: {one_line(error)}"
             ) from error
 
+    @contextmanager
+    def _asking(self, entry: Entry[Any]) -> Iterator[None]:
+        """Like `_answering`, where it is only asked what could be used.
+
+        Raises:
+            PluginError: The plugin fails.
+        """
+        plugin = entry.plugin.found
+        with self._answering(entry), contextlib.ExitStack() as stack:
+            if not entry.plugin.built_in:  # which always takes part
+                stack.enter_context(bystanders.watching())
+                stack.enter_context(bystanders.loading(str(plugin), plugin.package))
+            yield
+
+    def _load(self, found: FoundPlugin) -> list[Entry[Any]]:
+        """Imports a plugin and asks it for its records; one that fails has none.
+
+        Whatever it raises comes through, when strict.
+        """
+        module = None
+        start = time.perf_counter()
+        try:
+            module = found.load()
+            plugin = Plugin(found, module, time.perf_counter() - start)
+            check_version(getattr(module, DECLARATION, None))
+            check_hooks(module, _HOOKS)
+            self._manager.register(module)
+            self._manager.check_pending()
+            entries = [Entry(record, plugin) for record in self._records_of(plugin)]
+        # This runs code of strangers, which may raise anything; here, and only here, whatever it
+        # raises is the plugin's failure and none of the driver's.
+        except (Exception, SystemExit) as error:
+            if module is not None and self._manager.is_registered(module):
+                self._manager.unregister(module)
+            problem = one_line(error)
+            if isinstance(error, PluginError):
+                problem = str(error)
+            elif module is None:
+                try:
+                    check_version(declared_in(found.source()))
+                except PluginError as explanation:
+                    if self._strict:
+                        raise explanation from error
+                    problem = str(explanation)
+            if self._strict:
+                raise
+            self.problems.append(f"{found} was skipped: {problem}")
+            self.plugins.append(Plugin(found, None, time.perf_counter() - start, problem))
+            return []
+        self.plugins.append(plugin)
+        return entries
+
     def _records_of(self, plugin: Plugin) -> Iterator[Record]:
         """The checked records of a plugin that is registered with the manager."""
         others = self._manager.get_plugins() - {plugin.module}
-        hooks: dict[str, type[Record]] = {
-            "register_pipelines": PipelineRecord,
-            "register_targets": TargetRecord,
-            "register_weight_formats": WeightFormatRecord,
-            "register_op_packages": OpPackageRecord,
-        }
-        if not self._manager.get_hookcallers(plugin.module):
-            raise TypeError(f"has none of the hooks {', '.join(hooks)}; each needs @hookimpl")
-        for hook, kind in hooks.items():
+        for hook, kind in _HOOKS.items():
             for records in self._manager.subset_hook_caller(hook, others)():
                 for record in records:
                     check_record(record, hook, kind)
                     yield record
 
-    def _take(self, record: Record, plugin: Plugin) -> None:
-        match record:
-            case PipelineRecord():
-                self._insert("pipeline", self.pipelines, Entry(record, plugin))
-            case TargetRecord():
-                self._insert("target", self.targets, Entry(record, plugin))
-            case WeightFormatRecord():
-                for other in self.weight_formats.values():
-                    if what := _in_common(record, other.record):
-                        self._refuse(
-                            _taken("weight format", record.name, plugin, what, other.plugin)
-                        )
-                        return
-                self._insert("weight format", self.weight_formats, Entry(record, plugin))
-            case OpPackageRecord():
-                self._insert("op package", self.op_packages, Entry(record, plugin))
+    def _settle(self, entries: Iterable[Entry[Any]]) -> None:
+        """Takes in the records of all plugins, but for those whose names others have.
 
-    def _insert(self, kind: str, entries: dict[str, Entry[R]], entry: Entry[R]) -> None:
-        """Takes in a record; of two with one name the first stays."""
-        name = entry.record.name
-        if name in entries:
-            self._refuse(_taken(kind, name, entry.plugin, "that name", entries[name].plugin))
-            return
-        entries[name] = entry
+        Raises:
+            PluginError: Two plugins that are equally near claim one name, when strict.
+        """
+        entries = list(entries)
+        kinds: tuple[tuple[str, type[Record], dict[str, Any]], ...] = (
+            ("pipeline", PipelineRecord, self.pipelines),
+            ("target", TargetRecord, self.targets),
+            ("weight format", WeightFormatRecord, self.weight_formats),
+            ("op package", OpPackageRecord, self.op_packages),
+        )
+        for name, kind, into in kinds:
+            settled = settle(name, [e for e in entries if isinstance(e.record, kind)])
+            for clash in settled.clashes:
+                self._refuse(clash)
+            self.overrides += settled.overrides
+            self.disabled[name] = {e.record.name: line for e, line in settled.disabled}
+            if kind is WeightFormatRecord:
+                self._disabled_formats = settled.disabled
+            into.update(settled.taken)
 
     def _refuse(self, problem: str) -> None:
         if self._strict:
             raise PluginError(problem)
         self.problems.append(problem)
-
-
-def _in_common(one: WeightFormatRecord, other: WeightFormatRecord) -> str | None:
-    """By what files of two formats could be taken for each other."""
-    if shared := set(one.suffixes) & set(other.suffixes):
-        return f"the ending {min(shared)}"
-    for magic in other.magic:
-        if any(magic.startswith(m) or m.startswith(magic) for m in one.magic):
-            return f"the beginning {magic!r}"
-    return None
-
-
-def _taken(kind: str, name: str, plugin: Plugin, what: str, other: Plugin) -> str:
-    """What is said of a record that cannot be taken in."""
-    return f"{kind} '{name}' of {plugin} was skipped: {other} has {what}; rename one of them"

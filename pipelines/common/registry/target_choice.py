@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pipelines.common.errors import TargetError, UsageError
+from pipelines.common.errors import PluginError, TargetError, UsageError
 from pipelines.common.program.target import Availability
 from pipelines.common.progress import Progress
 from pipelines.common.registry.entries import unknown_name
@@ -77,6 +77,8 @@ def _by_preference(registry: Registry) -> list[str]:
 def _check_name(registry: Registry, requested: str) -> None:
     if requested in (AUTO, *registry.targets):
         return
+    if problem := registry.disabled["target"].get(requested):
+        raise PluginError(problem)
     error = unknown_name("target", requested, [AUTO, *registry.targets])
     # As of "gpu", which is the word for several, and the name of none.
     word = re.compile(rf"\b{re.escape(requested)}s?\b", re.IGNORECASE)

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common import opened
+from pipelines.common.bystanders import bystanders
 from pipelines.common.cache import digest
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.encodings.convert import dequantize
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.program.sources import changed, sources, versions
+from pipelines.common.program.sources import LIBRARIES, changed, sources, versions
 from pipelines.common.program.store import describe
 from pipelines.common.program.target import Deployment
 from pipelines.common.targets.coreml import layouts
@@ -53,7 +54,8 @@ def stored(deployment: Deployment, graph: LoweredGraph) -> Path:
             with (folder / WEIGHTS).open("wb") as file:
                 places = write_tensors(made, file)
         (folder / GRAPH).write_bytes(placed(graph.model, places, WEIGHTS, constant=True))
-        (folder / _SOURCES).write_text(json.dumps(sources(cache)), encoding="utf-8")
+        apart = bystanders((), LIBRARIES)
+        (folder / _SOURCES).write_text(json.dumps(sources(cache, apart)), encoding="utf-8")
 
     found = cache.get("weights", key)
     if found is not None:

@@ -1,0 +1,128 @@
+"""What the code of a module says: which others it may import, whether it may change others."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+_IMPORTING: Final = frozenset(
+    (
+        *("__import__", "import_module", "import_from", "resolve_name", "load_module", "exec"),
+        *("exec_module", "spec_from_file_location", "find_spec", "iter_modules", "walk_packages"),
+        *("entry_points", "run_path", "run_module", "__builtins__"),
+    )
+)
+"""Functions that get at modules by values which the code does not show."""
+
+_HOLDING: Final = frozenset(("modules", "plugin", "record"))
+"""Attributes that do: of `sys`, and of the registry's entries."""
+
+
+def named_by(name: str, others: Collection[str], *, own: bool) -> set[str]:
+    """Those of some modules that another module's code may import, at any time.
+
+    Args:
+        name: Whose code is searched.
+        others: Those that are looked for.
+        own: Whether the code is a user's or a plugin's. That of a library spells whole names, and
+            knows no plugins that it would have to look for.
+    """
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    try:
+        content = Path(file).read_bytes() if isinstance(file, str) else b""
+    except OSError:  # it is gone, or in an archive
+        return set(others) if own else set()
+    part = -1 if own else 0
+    mentioned = {each for each in others if each.split(".")[part].encode() in content}
+    words = (_IMPORTING | _HOLDING) if own else ()
+    if not mentioned and not any(word.encode() in content for word in words):
+        return set()
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):  # machine code
+        return set(others) if own else set()
+    names, dynamic = _names_in(tree, module)
+    return set(others) if dynamic and own else mentioned & names
+
+
+def _names_in(tree: ast.AST, module: ModuleType | None) -> tuple[set[str], bool]:
+    """All modules that code may import, and whether it may import others.
+
+    Args:
+        tree: The code.
+        module: Whose it is.
+    """
+    names: set[str] = set()
+    used: set[str] = set()
+    held: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                names.update(alias.name for alias in node.names)
+            case ast.ImportFrom():
+                base = _absolute(node, module)
+                names.add(base)
+                names.update(f"{base}.{alias.name}" for alias in node.names)
+                held.update(alias.name for alias in node.names)
+            case ast.Constant(value=str(text)):
+                names.add(text.partition(":")[0])
+            case ast.Name():
+                used.add(node.id)
+            case ast.Attribute():
+                held.add(node.attr)
+    for name in list(names):
+        names |= parents(name)
+    return names, bool((used | held) & _IMPORTING or held & _HOLDING)
+
+
+def _absolute(node: ast.ImportFrom, module: ModuleType | None) -> str:
+    """The module that is imported from; what is relative begins in the importing one's package."""
+    if not node.level:
+        return node.module or ""
+    package = (getattr(module, "__package__", None) or "").split(".")
+    start = package[: len(package) - node.level + 1]
+    return ".".join([*start, *([node.module] if node.module else [])])
+
+
+def parents(name: str) -> set[str]:
+    """The packages that a module is in."""
+    parts = name.split(".")
+    return {".".join(parts[:count]) for count in range(1, len(parts))}
+
+
+def changes_others(name: str) -> bool:
+    """Whether code of a module may change what is not its own."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    try:
+        tree = ast.parse(Path(file).read_bytes() if isinstance(file, str) else b"")
+    except (OSError, SyntaxError, ValueError):
+        return True
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+                changed = targets
+            case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
+                changed = [target]
+            case ast.Expr(value=ast.Call(func=ast.Attribute() as function)):
+                changed = [function]
+            # Called for what it does, since what it gives is not used.
+            case ast.Expr(value=ast.Call()) | ast.Name(id="setattr" | "delattr"):
+                return True
+            case _:
+                continue
+        parts = (part for part in changed if isinstance(part, ast.Attribute | ast.Subscript))
+        if not all(map(_own, parts)):
+            return True
+    return False
+
+
+def _own(part: ast.expr) -> bool:
+    """Whether it is a part of ``self`` or ``cls`` that is assigned to."""
+    while isinstance(part, ast.Attribute | ast.Subscript):
+        part = part.value
+    return isinstance(part, ast.Name) and part.id in ("self", "cls")
