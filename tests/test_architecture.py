@@ -49,6 +49,7 @@ ORDER = (
     "export",
     "models",
     "registry",
+    "pipeline_check",
     "cli",
 )
 

@@ -19,7 +19,7 @@ from pipelines.common.checkpoints.random import (
 )
 from pipelines.common.checkpoints.table import check_table, tensor_shapes
 from pipelines.common.decoder.read import decoder_config
-from pipelines.common.encodings import ENCODINGS, F32, Q4_0, Q6_K
+from pipelines.common.encodings import ENCODINGS, F32, Q4_0
 from pipelines.common.encodings.convert import dequantize
 from pipelines.common.errors import ParameterError, PipelineError, UsageError
 from pipelines.common.models.pipeline import DecoderPipeline
@@ -107,7 +107,7 @@ def test_numbers_without_a_default_are_within_their_bounds() -> None:
         ({"layers": True}, "`layers` is True; expected an integer"),
         ({"layers": 10**9}, "`layers` is 1000000000; expected 4096 or less"),
         ({"layers": 0}, "'odd.block_count' is 0; expected a positive"),
-        ({"vocabulary": 255}, "`vocabulary` is 255; expected 260 or more"),
+        ({"vocabulary": 255}, "`vocabulary` is 255; expected 261 or more"),
         ({"heads": 3, "head_dim": 8}, "3 attention heads cannot be shared out among 2"),
         ({"head_dim": 7}, "expected one even number"),
         ({"window": 12}, "'odd.attention.window' is 12; expected a number from 5 to 9"),
@@ -161,8 +161,6 @@ def test_what_cannot_be_asked_for() -> None:
     for seed in (-1, 2**63, 1.0, True, "1"):
         with pytest.raises(ParameterError, match=r"`random.seed` is .*; expected an integer from"):
             RandomWeights(seed)  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match=r"`random.encoding` is 'q6_k'"):
-        RandomWeights(encoding=Q6_K)
     with pytest.raises(ParameterError, match="`random` is 7; expected RandomWeights"):
         ModelOptions(random=7)  # type: ignore[arg-type]
 
@@ -172,8 +170,8 @@ def test_the_tokenizer_spells_every_text(tmp_path: Any) -> None:
     tokenizer = made.tokenizer(Cache(tmp_path), pytest.fail)
     text = "Grüße, 世界\n\t\x00 [UNUSED_3]"
     assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert tokenizer.encode("<|eot_id|>") == [258]
-    assert tokenizer.end_ids == {257, 258}
+    assert tokenizer.encode("<|eot_id|>") == [259]
+    assert tokenizer.end_ids == {258, 259}
     assert tokenizer.vocab_size == 1000
 
 

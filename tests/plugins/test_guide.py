@@ -6,15 +6,11 @@ import ast
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from families import FAMILIES
 
 import pipelines.plugin
-from pipelines.common.progress import Progress
-from pipelines.common.registry.registry import Registry
-from pipelines.common.text_generation import ModelOptions
+from pipelines.testing import Subject, check_twin
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 GUIDE = (PLUGINS / "README.md").read_text(encoding="utf-8")
@@ -33,16 +29,8 @@ def test_the_family_of_the_guide(tmp_path: Path) -> None:
     (plugin / "model.py").write_text(network)
     (plugin / "__init__.py").write_text(registration.replace('"granite",\n', '"guided",\n', 1))
     (family,) = (family for family in FAMILIES if family.pipeline == "granite")
-    judge = family.make()
-    path = family.write(tmp_path / "tiny.gguf", judge)
-    tokens = list(range(30))
-    with torch.no_grad():
-        expected = judge(torch.tensor([tokens])).logits[0].numpy()
-    registry = Registry.discover([plugin])
-    options = ModelOptions(model_path=path, encoding="float32")
-    model = registry.load_pipeline("guided").open(options, registry, Progress())
-    logits = model.start(slots=1, max_length=32).score(tokens)
-    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+    subject = family.named("guided", Subject.of("guided", plugin))
+    check_twin(subject, family.twin(), allowed=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from every_target import every_target, float32_tolerance
 from gguf import GGMLQuantizationType as Type
-from on_cpu_provider import on_coreml, on_cuda
 from tiny_models import llama, logits, open_model, random_tokens, write_gguf
 from transformers import LlamaForCausalLM
 
@@ -19,6 +18,7 @@ from pipelines.common.export.write import export
 from pipelines.common.models.model import Model
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Deployment
+from pipelines.testing import on_coreml, on_cuda
 
 Files: TypeAlias = Callable[[Type], Path]
 

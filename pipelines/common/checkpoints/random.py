@@ -25,7 +25,7 @@ from pipelines.common.checkpoints.checkpoint import (
 from pipelines.common.checkpoints.gguf import tokenizer
 from pipelines.common.checkpoints.gguf.rotation import INTERLEAVED
 from pipelines.common.encodings import F32, Encoding
-from pipelines.common.encodings.convert import quantize
+from pipelines.common.encodings.convert import encoded
 from pipelines.common.errors import ParameterError
 from pipelines.common.parallel import for_row_chunks
 from pipelines.common.text.tokenizer import Tokenizer
@@ -61,10 +61,6 @@ class RandomWeights:
         whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
         if not whole or not 0 <= self.seed <= _LARGEST_SEED:
             raise ParameterError("random.seed", self.seed, f"an integer from 0 to {_LARGEST_SEED}")
-        if self.encoding.encode is None:
-            raise ParameterError(
-                "random.encoding", self.encoding.name, "one that numbers can be put into"
-            )
 
 
 class RandomCheckpoint:
@@ -153,7 +149,7 @@ class RandomCheckpoint:
             return self._like.raw(name)
         tensor = self.tensors[name]
         values = random_values(self._seed, name, tensor.shape).reshape(tensor.rows, -1)
-        raw = values.view(np.uint8) if tensor.encoding == F32 else quantize(tensor.encoding, values)
+        raw = values.view(np.uint8) if tensor.encoding == F32 else encoded(values, tensor.encoding)
         raw.flags.writeable = False
         return raw
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from pipelines.common.errors import ParameterError
 from pipelines.common.text.tokenizer import byte_alphabet
 
-_BEGIN, _END, _END_OF_TURN, _PAD = range(256, 260)
+_MERGED: Final = ("t", "h")
+"""The one merge that there is: writers of GGUF files leave empty arrays out."""
+
+_WORDS: Final = (*byte_alphabet(), "".join(_MERGED))
 _SPECIAL: Final = ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|pad|>")
+_BEGIN, _END, _END_OF_TURN, _PAD = range(len(_WORDS), len(_WORDS) + len(_SPECIAL))
 _NORMAL, _CONTROL, _UNUSED = 1, 3, 5
 
-SMALLEST: Final = 256 + len(_SPECIAL)
+SMALLEST: Final = len(_WORDS) + len(_SPECIAL)
 """Tokens that there are at least."""
 
 
 def byte_vocabulary(size: int = SMALLEST) -> dict[str, Any]:
-    """Metadata of a byte-level vocabulary: 256 bytes, a few control tokens, and unused ones.
+    """Metadata of a byte-level vocabulary: the bytes, a few control tokens, and unused ones.
 
     Args:
         size: Tokens in all.
@@ -28,13 +31,13 @@ def byte_vocabulary(size: int = SMALLEST) -> dict[str, Any]:
     if size < SMALLEST:
         raise ParameterError("vocabulary", size, f"{SMALLEST} or more")
     unused = [f"[UNUSED_{number}]" for number in range(size - SMALLEST)]
-    types: Sequence[int] = [_NORMAL] * 256 + [_CONTROL] * len(_SPECIAL) + [_UNUSED] * len(unused)
+    counts = {_NORMAL: len(_WORDS), _CONTROL: len(_SPECIAL), _UNUSED: len(unused)}
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
-        "tokenizer.ggml.tokens": [*byte_alphabet(), *_SPECIAL, *unused],
-        "tokenizer.ggml.token_type": types,
-        "tokenizer.ggml.merges": [],
+        "tokenizer.ggml.tokens": [*_WORDS, *_SPECIAL, *unused],
+        "tokenizer.ggml.token_type": [kind for kind in counts for _ in range(counts[kind])],
+        "tokenizer.ggml.merges": [" ".join(_MERGED)],
         "tokenizer.ggml.bos_token_id": _BEGIN,
         "tokenizer.ggml.eos_token_id": _END,
         "tokenizer.ggml.eot_token_id": _END_OF_TURN,
