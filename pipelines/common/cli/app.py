@@ -15,6 +15,7 @@ import pipelines
 from pipelines.common.checkpoints.mapped import end_when_cut_short
 from pipelines.common.cli import (
     cache,
+    check,
     export,
     generate,
     graph,
@@ -89,6 +90,7 @@ app.command("run", cls=Command)(generate.generate)
 app.command("list", cls=Command)(listing.list_all)
 app.command("targets", cls=Command)(targets.list_targets)
 app.command("inspect", cls=Command)(inspect.inspect)
+app.command("check", cls=Command)(check.check)
 app.command("graph", cls=Command)(graph.show_graph)
 app.command("export", cls=Command)(export.export)
 app.command("warm-cache", cls=Command)(warm_cache.warm_cache)

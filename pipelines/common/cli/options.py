@@ -63,6 +63,13 @@ TokenizerPath = Annotated[
         help="A tokenizer.json to use instead of the model's tokenizer.",
     ),
 ]
+RandomConfig = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Another size of the tiny model, as layers=4, or its seed=7; repeatable.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No notices and figures.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="More details.")]
@@ -81,13 +88,7 @@ class ModelChoice:
             help="Random weights: of a tiny model, or in the place of those of --model-path.",
         ),
     ] = False
-    random_config: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Another size of the tiny model, as layers=4, or its seed=7; repeatable.",
-        ),
-    ] = None
+    random_config: RandomConfig = None
     quantization_encoding: Annotated[
         Literal["q4_0", "q8_0", "float32", "auto"],
         typer.Option(help="What the big matrices run in; auto is as they are stored."),
