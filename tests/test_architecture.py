@@ -47,6 +47,7 @@ ORDER = (
     "batch",
     "text_generation",
     "export",
+    "scaffold",
     "models",
     "registry",
     "pipeline_check",

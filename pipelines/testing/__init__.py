@@ -39,6 +39,7 @@ from pipelines.common.pipeline_check.checks import (
     target_checks,
 )
 from pipelines.common.pipeline_check.compare import near, relative_error
+from pipelines.common.pipeline_check.op_checks import check_op_package, check_op_package_in
 from pipelines.common.pipeline_check.outcome import (
     Check,
     CheckFailedError,
@@ -72,6 +73,8 @@ __all__ = [
     "check_logits",
     "check_metadata",
     "check_module",
+    "check_op_package",
+    "check_op_package_in",
     "check_steps",
     "check_stored",
     "check_twin",

@@ -21,6 +21,7 @@ from pipelines.common.cli import (
     graph,
     inspect,
     listing,
+    new,
     ops,
     signals,
     streams,
@@ -91,6 +92,7 @@ app.command("list", cls=Command)(listing.list_all)
 app.command("targets", cls=Command)(targets.list_targets)
 app.command("inspect", cls=Command)(inspect.inspect)
 app.command("check", cls=Command)(check.check)
+app.command("new", cls=Command)(new.new)
 app.command("graph", cls=Command)(graph.show_graph)
 app.command("export", cls=Command)(export.export)
 app.command("warm-cache", cls=Command)(warm_cache.warm_cache)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,10 @@ from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.gguf.write import write_gguf
 from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.errors import UsageError
+from pipelines.common.files import is_folder, resolved
 from pipelines.common.models.model import Model
 from pipelines.common.progress import Progress
+from pipelines.common.registry.entries import Entry
 from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions, RandomPipeline, TextPipeline
 
@@ -71,13 +73,15 @@ class Subject:
 
         Args:
             pipeline: The pipeline's name.
-            plugins: Plugins, and folders of plugins, beside those that are always found. What is
-                wrong with one comes through.
+            plugins: Plugins by path, beside those that are always found; of these it does not
+                matter whether they are named too. What is wrong with one comes through.
             config: Sizes of the model, by the fields of its config; the rest are tiny.
             seed: Of the random weights.
             path: A model file to check it with, in the place of random weights.
         """
-        registry = Registry.discover(plugins, strict=bool(plugins))
+        registry = Registry.discover()
+        if left := [path for path in plugins if not _is_found(path, registry)]:
+            registry = Registry.discover(left, strict=True)
         return cls(pipeline, registry, RandomWeights(seed, config or {}), path)
 
     def varied(self, **changes: Any) -> Subject:
@@ -162,3 +166,16 @@ class Subject:
     def reference(self) -> NDArray[np.float32]:
         """The logits after each of `tokens`, of the network run eagerly, ``[tokens, vocab]``."""
         return self.open("torch").start(slots=1, max_length=self.room).score(self.tokens)
+
+
+def _is_found(path: Path, registry: Registry) -> bool:
+    """Whether a plugin is found by itself: installed, or in the folder for plugins."""
+    kinds: tuple[Mapping[str, Entry[Any]], ...] = (
+        registry.pipelines,
+        registry.targets,
+        registry.op_packages,
+    )
+    entries = [entry for kind in kinds for entry in kind.values()]
+    files = (Path(entry.plugin.module.__file__ or "") for entry in entries)
+    module = path / "__init__.py" if is_folder(path) else path
+    return any(resolved(file) == resolved(module) for file in files)
