@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,27 @@ def test_the_family_of_the_guide(tmp_path: Path) -> None:
     check_twin(subject, family.twin(), allowed=1e-5)
 
 
+def test_the_test_of_the_guide(tmp_path: Path) -> None:
+    network, registration = blocks("A family of decoders")
+    (test,) = blocks("Testing")
+    plugin = tmp_path / "of_the_guide"
+    plugin.mkdir()
+    (plugin / "model.py").write_text(network)
+    (plugin / "__init__.py").write_text(registration.replace('"granite",\n', '"guided",\n', 1))
+    (plugin / "test_it.py").write_text(test.replace('Subject.of("granite"', 'Subject.of("guided"'))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", plugin],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PLUGINS.parent)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+    assert "failed" not in done.stdout
+
+
 @pytest.mark.parametrize(
     "path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: str(path.relative_to(PLUGINS))
 )
@@ -48,7 +72,8 @@ def test_plugins_import_the_public_surface_and_nothing_else(path: Path) -> None:
             else []
         )
     ]
-    assert {name for name in imported if name.startswith("pipelines")} <= {"pipelines.plugin"}
+    surface = {"pipelines.testing"} if path.name.startswith("test_") else {"pipelines.plugin"}
+    assert {name for name in imported if name.startswith("pipelines")} <= surface
 
 
 def test_the_surface_has_what_it_says() -> None:
