@@ -42,6 +42,7 @@ class OddConfig(DecoderConfig):
     loud: bool = key("loud")
     names: str = key("names")
     widths: tuple[int, ...] = key("widths", least=3)
+    inner: int = key("inner_length")
     usual: float = key("usual", 7.0)
 
 
@@ -97,12 +98,16 @@ def test_numbers_without_a_default_are_within_their_bounds() -> None:
     _, config = odd()
     own = (config.window, config.scale, config.loud, config.names, config.widths, config.usual)
     assert own == (5, 0.5, False, "", (3, 3), 7.0)
+    assert config.inner == 32
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"width": 3}, "`width` is 3; expected one of the numbers vocabulary, .*, widths, usual"),
+        (
+            {"width": 3},
+            "`width` is 3; expected one of the numbers vocabulary, .*, inner, usual",
+        ),
         ({"layers": "2"}, "`layers` is '2'; expected an integer"),
         ({"layers": True}, "`layers` is True; expected an integer"),
         ({"layers": 10**9}, "`layers` is 1000000000; expected 4096 or less"),
@@ -111,6 +116,7 @@ def test_numbers_without_a_default_are_within_their_bounds() -> None:
         ({"heads": 3, "head_dim": 8}, "3 attention heads cannot be shared out among 2"),
         ({"head_dim": 7}, "expected one even number"),
         ({"window": 12}, "'odd.attention.window' is 12; expected a number from 5 to 9"),
+        ({"biases": ("attn_qkv",)}, r"`biases` is \('attn_qkv',\); expected what this network can"),
         ({"widths": 3}, "`widths` is 3; expected a tuple of int"),
         ({"interleaved": True}, "`interleaved` is True; expected one of the numbers"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from unittest import SkipTest
@@ -68,6 +69,14 @@ def test_nothing_is_wrong_with_what_is_right(odd: Callable[..., Subject]) -> Non
     assert {result.outcome for result in outcomes.values()} <= {"ok", "skipped"}
     assert outcomes["logits on cpu without native ops"].why.startswith("largest error")
     assert outcomes["stored in q6_k"].outcome == "ok"
+
+
+def test_a_model_file_can_be_checked_too(odd: Callable[..., Subject], tmp_path: Path) -> None:
+    subject = odd(FINE)
+    checks = pipeline_checks(subject.at(subject.write(tmp_path / "model.gguf")))
+    outcomes = {each.name: each.result() for each in checks}
+    assert {result.outcome for result in outcomes.values()} <= {"ok", "skipped"}
+    assert "stored in q4_0" not in outcomes
 
 
 def test_a_graph_that_computes_something_else(odd: Callable[..., Subject]) -> None:
@@ -138,11 +147,14 @@ def test_modules_that_are_in_the_way(
         check_module(plugin)
 
 
-def test_what_cannot_be_checked_here_is_skipped(odd: Callable[..., Subject]) -> None:
+def test_what_cannot_be_checked_here_is_skipped(
+    odd: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SkipTest, match="no graph"):
         check_graph(odd(FINE), "torch")
-    with pytest.raises(CheckSkippedError):
-        Backend("coreml", "coreml").open(odd(FINE))  # here is no Mac
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    with pytest.raises(CheckSkippedError, match="it runs on macOS only"):
+        Backend("coreml", "coreml").open(odd(FINE))
 
 
 def test_errors_of_the_network_are_one_line(odd: Callable[..., Subject]) -> None:

@@ -46,6 +46,9 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 _LARGEST: Final[Mapping[str, int]] = {"layers": 4096, "vocabulary": MAX_TOKENS}
 """Of what is written down before anybody has looked whether it makes sense."""
 
+_WIDTH: Final = 32
+"""What is called a length is the width of something, and widths are whole blocks."""
+
 _TENSORS_A_BLOCK: Final = 16
 """More than `read` expects of a block at the least."""
 
@@ -126,7 +129,8 @@ def _some(kind: Any, key: Key, layers: int) -> Any:
     if kind == tuple[float, ...]:
         return (_some(float, key, layers),) * layers
     if kind in (int, float):
-        return kind(min(max(2 if kind is int else 1.0, key.least), key.most))
+        usual = 1.0 if kind is float else _WIDTH if key.name.endswith("_length") else 2
+        return kind(min(max(usual, key.least), key.most))
     return kind()
 
 

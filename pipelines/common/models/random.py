@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.random import RandomCheckpoint, RandomWeights, metadata_of
@@ -10,8 +11,11 @@ from pipelines.common.checkpoints.table import tensor_shapes
 from pipelines.common.decoder.frequencies import FACTORS
 from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.tiny import outline, tiny_metadata, tiny_sizes
-from pipelines.common.errors import UsageError
+from pipelines.common.errors import ParameterError, UsageError
 from pipelines.common.models.folder import Family
+
+_SEEN: Final = frozenset(("biases", "tied"))
+"""What a config says of tensors, and a network may not have whatever the config says."""
 
 
 def random_checkpoint(family: Family, architecture: str, wanted: RandomWeights) -> RandomCheckpoint:
@@ -23,7 +27,8 @@ def random_checkpoint(family: Family, architecture: str, wanted: RandomWeights) 
         wanted: What is asked for.
 
     Raises:
-        ParameterError: A size is none that the family has, or not of its type.
+        ParameterError: A size is none that the family has, or not of its type; or its network has
+            no such biases, or no output matrix of its own.
         ModelFileError: A size is out of range, or contradicts another.
     """
     path = Path(f"random {architecture} weights, seed {wanted.seed}")
@@ -31,8 +36,13 @@ def random_checkpoint(family: Family, architecture: str, wanted: RandomWeights) 
     shapes = outline(tiny_sizes(family.numbers, wanted.config))
     # The network says which tensors there are, and is made of numbers that a checkpoint has.
     config = decoder_config(RandomCheckpoint(path, metadata, shapes), architecture, family.numbers)
-    table = family.build(config).weights()
-    return RandomCheckpoint(path, metadata, tensor_shapes(table), wanted.seed, wanted.encoding)
+    tensors = tensor_shapes(family.build(config).weights())
+    made = RandomCheckpoint(path, metadata, tensors, wanted.seed, wanted.encoding)
+    had = decoder_config(made, architecture, family.numbers)
+    for name in _SEEN & wanted.config.keys():
+        if getattr(had, name) != getattr(config, name):
+            raise ParameterError(name, wanted.config[name], "what this network can have")
+    return made
 
 
 def random_in_place_of(file: Checkpoint, wanted: RandomWeights) -> RandomCheckpoint:

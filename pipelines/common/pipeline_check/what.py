@@ -17,7 +17,7 @@ from pipelines.common.registry.plugins import Plugin
 from pipelines.common.registry.registry import Registry
 
 TARGETS_RUN = "llama3"
-"""The pipeline that targets are checked with."""
+"""The pipeline that targets are checked with whose plugin brings none."""
 
 
 def checks_of(
@@ -29,7 +29,7 @@ def checks_of(
         what: Name of a pipeline, a target or a plugin, or the path of a plugin that is in the
             registry.
         registry: Where they are registered.
-        random: The random weights to check pipelines with.
+        random: The random weights to check with.
 
     Raises:
         UsageError: There is nothing of that name, or it brings neither pipelines nor targets.
@@ -37,8 +37,10 @@ def checks_of(
     pipelines, targets = _meant(what, registry)
     for name in pipelines:
         yield f"pipeline {name}", pipeline_checks(Subject(name, registry, random))
+    decoders = (name for name in pipelines if registry.pipelines[name].record.architectures)
+    run = Subject(next(decoders, TARGETS_RUN), registry, random)
     for name in targets:
-        yield f"target {name}", target_checks(Subject(TARGETS_RUN, registry), name)
+        yield f"target {name}", target_checks(run, name)
 
 
 def plugin_at(what: str, registry: Registry) -> Path | None:
