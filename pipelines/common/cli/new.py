@@ -17,6 +17,13 @@ from pipelines.common.registry.entries import unknown_name
 if TYPE_CHECKING:
     from pipelines.common.registry.registry import Registry
 
+_TRIED = {
+    "pipeline": "run-pipeline {found}{name} --random-weights --prompt hi",
+    "op": "run-pipeline {found}llama3 --random-weights --prompt hi --verbose",
+    "target": "run-pipeline {found}llama3 --random-weights --target {name} --prompt hi",
+}
+"""The command that tries each kind."""
+
 
 def new(
     ctx: typer.Context,
@@ -45,12 +52,14 @@ def new(
     start = Start(kind, name, into, package)
     root = ctx.find_root().command
     assert isinstance(root, TyperGroup)
+    found = "" if package else f"--plugin-path {start.folder} "
+    command = _TRIED[kind].format(found=found, name=name)
     start.check({*_taken(kind, registry_of(ctx)), *root.commands})
-    print_lines(*map(str, start.write()))
+    print_lines(*map(str, start.write(command)))
     progress = ConsoleProgress(quiet=quiet)
     if package:
         progress.notice(f"install it with: pip install -e {start.folder}")
-    progress.notice(f"try it with: {start.command}")
+    progress.notice(f"try it with: {command}")
     progress.notice(f"test it with: pytest {start.folder}")
 
 

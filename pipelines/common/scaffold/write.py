@@ -6,7 +6,7 @@ import importlib.util
 import keyword
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -16,12 +16,8 @@ from pipelines.common.errors import UsageError
 from pipelines.common.export.staging import new_folder
 from pipelines.common.files import exists
 
-KINDS: Final[Mapping[str, str]] = {
-    "pipeline": "run-pipeline {found}{name} --random-weights --prompt hi",
-    "op": "run-pipeline {found}llama3 --random-weights --prompt hi --verbose",
-    "target": "run-pipeline {found}llama3 --random-weights --target {name} --prompt hi",
-}
-"""What can be begun, each from the templates in a folder of that name, and how it is tried."""
+KINDS: Final = ("pipeline", "op", "target")
+"""What can be begun, each from the templates in a folder of that name."""
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
@@ -54,12 +50,6 @@ class Start:
         """Its folder."""
         return self.into / self.module
 
-    @property
-    def command(self) -> str:
-        """What tries it, as it is typed where it was made."""
-        found = "" if self.package else f"--plugin-path {self.folder} "
-        return KINDS[self.kind].format(found=found, name=self.name)
-
     def check(self, taken: Collection[str]) -> None:
         """Makes sure that it can be written, and be used then.
 
@@ -84,37 +74,38 @@ class Start:
                 " plugin's; take another name"
             )
 
-    def write(self) -> list[Path]:
+    def write(self, command: str) -> list[Path]:
         """Writes it; returns the files.
+
+        Args:
+            command: What tries it, for its readers.
 
         Raises:
             UsageError: It cannot be written.
         """
         try:
             with new_folder(self.folder) as staging:
-                for path, text in self._files():
+                for path, template in self._templates():
                     (staging / path).parent.mkdir(parents=True, exist_ok=True)
-                    (staging / path).write_text(text, encoding="utf-8")
+                    (staging / path).write_text(self._filled(template, command), encoding="utf-8")
         except OSError as error:
             raise UsageError(
                 f"cannot write {self.folder}: {error.strerror or error}; name another folder"
             ) from error
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
 
-    def _files(self) -> Iterator[tuple[Path, str]]:
-        """Where each file goes in the folder, and what it holds."""
-        for template in sorted((_TEMPLATES / self.kind).iterdir()):
+    def _templates(self) -> Iterator[tuple[Path, Path]]:
+        """Where each file goes in the folder, and what it is made from."""
+        code, tests = (Path(self.module), Path("tests")) if self.package else (Path(), Path())
+        for template in (_TEMPLATES / self.kind).iterdir():
             name = template.name.removesuffix(".tmpl")
-            if name == _TEST:
-                tests = Path("tests") if self.package else Path()
-                yield tests / f"test_{self.module}.py", self._filled(template)
-            else:
-                yield (Path(self.module) if self.package else Path()) / name, self._filled(template)
+            test = tests / f"test_{self.module}.py"
+            yield test if name == _TEST else code / name, template
         if self.package:
-            for template in sorted((_TEMPLATES / "package").iterdir()):
-                yield Path(template.name.removesuffix(".tmpl")), self._filled(template)
+            for template in (_TEMPLATES / "package").iterdir():
+                yield Path(template.name.removesuffix(".tmpl")), template
 
-    def _filled(self, template: Path) -> str:
+    def _filled(self, template: Path, command: str) -> str:
         words = re.split("[_-]", self.name)
         title = " ".join(words)
         return Template(template.read_text(encoding="utf-8")).substitute(
@@ -122,7 +113,7 @@ class Start:
             module=self.module,
             title=title[:1].upper() + title[1:],
             **{"class": "".join(word.capitalize() for word in words)},
-            command=self.command,
+            command=command,
             plugin=(
                 f'Path(__file__).parents[1] / "{self.module}"'
                 if self.package
