@@ -49,8 +49,10 @@ ORDER = (
     "batch",
     "text_generation",
     "export",
+    "scaffold",
     "models",
     "registry",
+    "pipeline_check",
     "cli",
 )
 

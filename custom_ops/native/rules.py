@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
-from pipelines.common.encodings import BLOCKS, ENCODINGS, FLOATS
+from pipelines.common.encodings import BLOCKS, ENCODINGS, F32, FLOATS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.patterns import AttentionInputs, Rotation
 from pipelines.common.graph.rules import Emitter, Rule
@@ -221,7 +222,7 @@ def _of_blocks_and_floats(
 ) -> Iterator[Rule]:
     """One rule for block-encoded matrices, whose products round activations, one for floats."""
     for encodings, tolerance in ((BLOCKS, INT8), (FLOATS, 1e-4)):
-        taken = dict.fromkeys(weights, encodings)
+        taken = _taken(pattern, weights, encodings)
         yield Rule(name, pattern, emit, taken, tolerance=tolerance, examples=examples)
 
 
@@ -230,8 +231,16 @@ def _of_each_block_encoding(
 ) -> Iterator[Rule]:
     """Rules for gate and up in the same encoding."""
     for encoding in BLOCKS:
-        taken = dict.fromkeys(("gate", "up"), (encoding,))
+        taken = _taken(pattern, ("gate", "up"), (encoding,))
         yield Rule(name, pattern, emit, taken, tolerance=INT8, examples=examples)
+
+
+def _taken(
+    pattern: Callable[..., Any], weights: Sequence[str], encodings: Sequence[str]
+) -> dict[str, Sequence[str]]:
+    """Encodings by weight; a norm's is one of the file, since the kernels have it as a constant."""
+    norm = {"norm": (F32.name,)} if "norm" in signature(pattern).parameters else {}
+    return {**dict.fromkeys(weights, encodings), **norm}
 
 
 def _rules() -> Iterator[Rule]:

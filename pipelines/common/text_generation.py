@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
+from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.errors import ParameterError, UsageError
 from pipelines.common.files import typed_path
 from pipelines.common.op_packages.find import FoundPackage
@@ -35,6 +36,8 @@ class ModelOptions:
         native_ops: Whether the kernels that ship with the project are used where they can be.
         registered_ops: Whether they, and the op packages of plugins, are used without being named.
         offline: Whether whatever can be in the cache has to be there.
+        random: Random weights to run on: of a tiny model, or in the place of the model file's own;
+            None for weights as they are.
 
     Paths may be given as texts, see `pipelines.common.files.typed_path`.
 
@@ -53,6 +56,7 @@ class ModelOptions:
     native_ops: bool = True
     registered_ops: bool = True
     offline: bool = False
+    random: RandomWeights | None = None
 
     def __post_init__(self) -> None:
         for name in ("model_path", "tokenizer_path"):
@@ -66,6 +70,8 @@ class ModelOptions:
         for name in ("encoding", "target"):
             if not isinstance(getattr(self, name), str):
                 raise ParameterError(name, getattr(self, name), "a name")
+        if self.random is not None and not isinstance(self.random, RandomWeights):
+            raise ParameterError("random", self.random, "RandomWeights")
         for name, least in (("device", 0), ("threads", 1)):
             number = getattr(self, name)
             if name == "threads" and number is None:
@@ -201,6 +207,22 @@ class TextPipeline(Protocol):
             options: What the user asked for.
             registry: Where targets and weight formats are looked up.
             progress: Told of every phase, and of what the user should know.
+        """
+
+
+@runtime_checkable
+class RandomPipeline(TextPipeline, Protocol):
+    """A pipeline that takes `ModelOptions.random`."""
+
+    def random_checkpoint(self, wanted: RandomWeights) -> Checkpoint:
+        """A checkpoint of no file, with the tensors that its network has.
+
+        Args:
+            wanted: What is asked for.
+
+        Raises:
+            ParameterError: A size is none that the network has, or not of its type.
+            ModelFileError: A size is out of range, or contradicts another.
         """
 
 

@@ -46,6 +46,8 @@ class EchoPipeline:
         """
         if options.model_path is not None or options.tokenizer_path is not None:
             raise UsageError("echo reads no files; leave out `model_path` and `tokenizer_path`")
+        if options.random is not None:
+            raise UsageError("echo has no weights; leave out `random`")
         return EchoModel()
 
 

@@ -135,6 +135,7 @@ def test_options_reach_the_model(telling, tmp_path):
         "native_ops": "False",
         "registered_ops": "True",
         "offline": "False",
+        "random": "None",
     }
 
 

@@ -14,6 +14,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from pipelines.common.errors import ModelFileError
+from pipelines.common.rotary.angles import divisors
 from pipelines.common.rotary.rope import Rope
 from pipelines.common.rotary.scaling import RopeScaling
 
@@ -58,15 +59,16 @@ def frequencies(path: Path) -> Any:
 def test_llama3_divisors(head_dim: int, scaling: dict[str, Any]) -> None:
     expected, _ = ROPE_INIT_FUNCTIONS["llama3"](config_with(scaling, head_dim), "cpu")
     plain = (1 / ROPE_BASE ** (np.arange(0, head_dim, 2) / head_dim)).astype(np.float32)
-    divisors = RopeScaling(
+    ours = RopeScaling(
         "llama3",
         factor=scaling["factor"],
         original=scaling["original_max_position_embeddings"],
         low=scaling["low_freq_factor"],
         high=scaling["high_freq_factor"],
-    ).divisors(plain, ROPE_BASE)
-    assert len(np.unique(divisors)) > 3  # kept, blended and stretched
-    np.testing.assert_allclose(plain / divisors, expected, rtol=1e-6)
+    )
+    divided_by = divisors(ours, plain, ROPE_BASE)
+    assert len(np.unique(divided_by)) > 3  # kept, blended and stretched
+    np.testing.assert_allclose(plain / divided_by, expected, rtol=1e-6)
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
-from on_cpu_provider import on_coreml, on_cuda
 from tiny_models import llama, open_model, random_tokens, write_gguf
 
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Deployment
+from pipelines.testing import on_coreml, on_cuda
 
 TOKENS = random_tokens(40)
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from families import FAMILIES
 
 import pipelines.plugin
-from pipelines.common.progress import Progress
-from pipelines.common.registry.registry import Registry
-from pipelines.common.text_generation import ModelOptions
+from pipelines.testing import Subject, check_twin
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 GUIDE = (PLUGINS / "README.md").read_text(encoding="utf-8")
@@ -33,16 +32,29 @@ def test_the_family_of_the_guide(tmp_path: Path) -> None:
     (plugin / "model.py").write_text(network)
     (plugin / "__init__.py").write_text(registration.replace('"granite",\n', '"guided",\n', 1))
     (family,) = (family for family in FAMILIES if family.pipeline == "granite")
-    judge = family.make()
-    path = family.write(tmp_path / "tiny.gguf", judge)
-    tokens = list(range(30))
-    with torch.no_grad():
-        expected = judge(torch.tensor([tokens])).logits[0].numpy()
-    registry = Registry.discover([plugin])
-    options = ModelOptions(model_path=path, encoding="float32")
-    model = registry.load_pipeline("guided").open(options, registry, Progress())
-    logits = model.start(slots=1, max_length=32).score(tokens)
-    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+    subject = family.named("guided", Subject.of("guided", plugin))
+    check_twin(subject, family.twin(), allowed=1e-5)
+
+
+def test_the_test_of_the_guide(tmp_path: Path) -> None:
+    network, registration = blocks("A family of decoders")
+    (test,) = blocks("Testing")
+    plugin = tmp_path / "of_the_guide"
+    plugin.mkdir()
+    (plugin / "model.py").write_text(network)
+    (plugin / "__init__.py").write_text(registration.replace('"granite",\n', '"guided",\n', 1))
+    (plugin / "test_it.py").write_text(test.replace('Subject.of("granite"', 'Subject.of("guided"'))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", plugin],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PLUGINS.parent)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+    assert "failed" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -60,7 +72,8 @@ def test_plugins_import_the_public_surface_and_nothing_else(path: Path) -> None:
             else []
         )
     ]
-    assert {name for name in imported if name.startswith("pipelines")} <= {"pipelines.plugin"}
+    surface = {"pipelines.testing"} if path.name.startswith("test_") else {"pipelines.plugin"}
+    assert {name for name in imported if name.startswith("pipelines")} <= surface
 
 
 def test_the_surface_has_what_it_says() -> None:

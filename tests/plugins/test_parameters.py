@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from every_target import every_target, float32_tolerance
 from gguf import GGMLQuantizationType as Type
-from on_cpu_provider import on_coreml, on_cuda
 from tiny_models import llama, logits, open_model, random_tokens, write_gguf
 from transformers import LlamaForCausalLM
 
@@ -19,6 +18,7 @@ from pipelines.common.export.write import export
 from pipelines.common.models.model import Model
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Deployment
+from pipelines.testing import Check, Subject, on_coreml, on_cuda, pipeline_checks
 
 Files: TypeAlias = Callable[[Type], Path]
 
@@ -112,3 +112,11 @@ def test_a_file_whose_biases_the_network_has_not(tmp_path: Path) -> None:
     for target in ("cpu", "torch"):
         with pytest.raises(ModelFileError, match=r"unexpected tensors: 'blk\.0\.attn_q\.bias'"):
             open_model(path, target=target, pipeline="shifted", plugins=[tmp_path / "plugin"])
+
+
+@pytest.mark.parametrize(
+    "check", pipeline_checks(Subject.of("shifted", PLUGIN, config={"tied": True})), ids=str
+)
+def test_without_biases(check: Check) -> None:
+    """Then fusions begin with a norm, whose weight is computed."""
+    check()

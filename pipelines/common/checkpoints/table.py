@@ -52,7 +52,7 @@ def check_table(
     missing: list[str] = []
     misshaped: list[str] = []
     unsupported: dict[Encoding, list[str]] = {}
-    shapes = _shapes(table)
+    shapes = tensor_shapes(table)
     for weight in table:
         info = file.tensors.get(weight.tensor)
         if info is None:
@@ -78,8 +78,11 @@ def check_table(
         raise ModelFileError(f"{file.path}: does not fit the model: {'; '.join(problems)}")
 
 
-def _shapes(table: Sequence[Weight]) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(table: Sequence[Weight]) -> dict[str, tuple[int, ...]]:
     """The shapes that tensors have to have: of one of which there are parts, that of all of them.
+
+    Args:
+        table: What a network needs.
 
     Raises:
         ValueError: Parts of a tensor overlap, leave rows out, or are not of one width.

@@ -15,12 +15,14 @@ import pipelines
 from pipelines.common.checkpoints.mapped import end_when_cut_short
 from pipelines.common.cli import (
     cache,
+    check,
     doctor,
     export,
     generate,
     graph,
     inspect,
     listing,
+    new,
     ops,
     signals,
     streams,
@@ -94,6 +96,8 @@ app.command("list", cls=Command)(listing.list_all)
 app.command("targets", cls=Command)(targets.list_targets)
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("inspect", cls=Command)(inspect.inspect)
+app.command("check", cls=Command)(check.check)
+app.command("new", cls=Command)(new.new)
 app.command("graph", cls=Command)(graph.show_graph)
 app.command("export", cls=Command)(export.export)
 app.command("warm-cache", cls=Command)(warm_cache.warm_cache)

@@ -21,6 +21,7 @@ from pipelines.common.cli.generate_options import (
 from pipelines.common.cli.grouping import Without, grouped_options
 from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import ModelChoice, path_of
+from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.files import is_folder
 from pipelines.common.registry.hookspecs import PipelineRecord
@@ -124,6 +125,7 @@ def _generate(
     target = target_for(model.model_path, model.target, registry.targets)
     options = model.options(choose(registry, target, model.device_id, progress))
     pipeline = registry.load_pipeline(name)
+    check_takes_random(pipeline, name, options)
     if len(texts) == 1 and not batch.asked_for:
         asked = Generation(
             defaults.request(texts[0]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
@@ -23,7 +24,9 @@ def open_graph_model(
     Raises:
         UsageError: The pipeline runs without a graph.
     """
-    model = registry.load_pipeline(pipeline).open(options, registry, progress)
+    loaded = registry.load_pipeline(pipeline)
+    check_takes_random(loaded, pipeline, options)
+    model = loaded.open(options, registry, progress)
     if not isinstance(model, GraphModel):
         raise UsageError(f"pipeline {pipeline} runs without a graph; there is nothing to {purpose}")
     return model

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.common.cli.random_weights import random_words
 from pipelines.common.errors import OfflineError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def _warm_cache(pipeline: str, options: ModelOptions) -> str:
         words += ["--model-path", options.model_path]
     if options.tokenizer_path is not None:
         words += ["--tokenizer-path", options.tokenizer_path]
+    words += random_words(options.random)
     words += ["--quantization-encoding", options.encoding]
     for path in options.custom_ops:
         words += ["--custom-ops-path", path]

@@ -11,6 +11,7 @@ import typer
 
 from pipelines.common.cli.context import complete_pipeline, complete_target
 from pipelines.common.cli.grouping import Without
+from pipelines.common.cli.random_weights import asked_random
 from pipelines.common.errors import UsageError
 from pipelines.common.files import typed_path
 
@@ -62,6 +63,13 @@ TokenizerPath = Annotated[
         help="A tokenizer.json to use instead of the model's tokenizer.",
     ),
 ]
+RandomConfig = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Another size of the tiny model, as layers=4, or its seed=7; repeatable.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No notices and figures.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="More details.")]
@@ -73,6 +81,14 @@ class ModelChoice:
 
     model_path: ModelPath = None
     tokenizer_path: TokenizerPath = None
+    random_weights: Annotated[
+        bool,
+        typer.Option(
+            "--random-weights",
+            help="Random weights: of a tiny model, or in the place of those of --model-path.",
+        ),
+    ] = False
+    random_config: RandomConfig = None
     quantization_encoding: Annotated[
         Literal["q4_0", "q8_0", "float32", "auto"],
         typer.Option(help="What the big matrices run in; auto is as they are stored."),
@@ -126,6 +142,7 @@ class ModelChoice:
             custom_ops=tuple(self.custom_ops_path or ()),
             native_ops=not self.no_native_ops,
             offline=self.offline,
+            random=asked_random(self.random_weights, self.random_config or ()),
         )
 
 

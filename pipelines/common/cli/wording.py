@@ -22,6 +22,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "output": "--output",
     "prompts": "--prompt",
     "reference_weights=True": "--reference-weights",
+    "random": "--random-weights",
     "repetition_penalty": "--repetition-penalty",
     "resume": "--resume",
     "seed": "--seed",

@@ -65,6 +65,28 @@ def _quantize_rows(encoding: Encoding, values: NDArray[np.float32]) -> NDArray[n
     return encoding.encode(encoding, values)
 
 
+def encoded(values: NDArray[np.float32], encoding: Encoding) -> NDArray[np.uint8]:
+    """Rows in any encoding; where nothing writes it, other values of about the same size.
+
+    Args:
+        values: Shape ``[rows, K]``, K a multiple of the encoding's block size.
+        encoding: A supported encoding.
+
+    Returns:
+        Bytes, shape ``[rows, row_bytes]``, which depend on the values and nothing else.
+    """
+    if encoding.encode is not None:
+        return quantize(encoding, values)
+    assert encoding.coded is not None
+    rows, columns = values.shape
+    generator = np.random.default_rng(values.size)
+    raw = generator.integers(0, 256, (rows, encoding.row_bytes(columns)), np.uint8)
+    scales = raw.reshape(-1).view(encoding.coded.dtype)["d"]
+    scales[...] = 1
+    scales[...] = values.std() / dequantize(encoding, raw).std()
+    return raw
+
+
 def convert_rows(stored: Encoding, wanted: Encoding, raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Encodes rows ``[rows, row_bytes]`` anew, on this thread; without loss where that can be."""
     if wanted == Q8_0 and stored.exact_in_q8_0:

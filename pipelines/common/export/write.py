@@ -24,7 +24,7 @@ from pipelines.common.export.manifest import (
 )
 from pipelines.common.export.packages import package_digest
 from pipelines.common.export.staging import new_folder
-from pipelines.common.files import resolved
+from pipelines.common.files import is_file, resolved
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort.packages import at_work
 from pipelines.common.program.external import Place, placed, write_tensors
@@ -62,6 +62,12 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
         raise UsageError("an exported folder cannot be exported again; name its model file")
     graph = model.target.lower(deployment)
     origin = deployment.program.origin(deployment.progress)
+    in_file = is_file(Path(origin.path))
+    if reference_weights and not in_file:
+        raise UsageError(
+            f"the folder cannot refer to {origin.path}, which is no file; leave out"
+            " `reference_weights=True`"
+        )
     with deployment.progress.phase("write", f"writing {folder.name}"), _written(folder) as staging:
         (staging / GRAPH).write_bytes(graph.model)
         places = (
@@ -80,7 +86,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
             places=places,
             taken=graph.taken,
             op_packages=_packages(deployment, graph),
-            origin=replace(origin, path=str(resolved(Path(origin.path)))),
+            origin=replace(origin, path=str(resolved(Path(origin.path)))) if in_file else origin,
             versions=_versions(model.target),
             files={path.name: describe_file(path) for path in sorted(staging.iterdir())},
         )

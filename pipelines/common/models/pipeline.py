@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.common import opened
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
+from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.checkpoints.table import check_table
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.keys import check_keys, check_kind
@@ -22,6 +23,7 @@ from pipelines.common.errors import ModelFileError, PluginError, UsageError, quo
 from pipelines.common.files import is_folder
 from pipelines.common.models.folder import open_folder, reopened
 from pipelines.common.models.model import Model
+from pipelines.common.models.random import random_checkpoint, random_in_place_of
 from pipelines.common.nn.network import Network
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.weights import WeightSource
@@ -61,15 +63,29 @@ class DecoderPipeline:
             ModelFileError: The file is not one that this pipeline can run.
             TokenizerError: Its tokenizer cannot be built.
         """
-        path = self._path(options)
-        if options.model_path is None:
-            progress.notice(
-                f"running the small bundled model {path.name}; for another one add"
-                " `model_path` Meta-Llama-3-8B.Q4_0.gguf"
-            )
-        if is_folder(path):
-            return open_folder(path, self, options, registry, progress)
-        file = registry.opener(path)(path)
+        file: Checkpoint
+        if options.random is not None and options.model_path is None:
+            file = self.random_checkpoint(options.random)
+        else:
+            path = self._path(options)
+            if options.model_path is None:
+                progress.notice(
+                    f"running the small bundled model {path.name}; for another one add"
+                    " `model_path` Meta-Llama-3-8B.Q4_0.gguf"
+                )
+            if is_folder(path):
+                if options.random is not None:
+                    raise UsageError(
+                        f"{path} is an exported folder, which runs on the weights that it has; name"
+                        " a model file, or leave out `random`"
+                    )
+                return open_folder(path, self, options, registry, progress)
+            file = registry.opener(path)(path)
+            if options.random is not None:
+                file = random_in_place_of(file, options.random)
+        path = file.path
+        if options.random is not None:
+            progress.notice(f"{self.name} runs on random weights: what it says means nothing")
         architecture = file.metadata.string("general.architecture")
         if architecture not in self.architectures:
             others = registry.pipelines_for(architecture)
@@ -104,6 +120,10 @@ class DecoderPipeline:
             load_packages=lambda: packages.of_model(options, progress, self.name),
             reopen=lambda folder: reopened(folder, self, options, registry),
         )
+
+    def random_checkpoint(self, wanted: RandomWeights) -> Checkpoint:
+        """A checkpoint of no file, of the first of the architectures; see `RandomPipeline`."""
+        return random_checkpoint(self, self.architectures[0], wanted)
 
     @property
     def numbers(self) -> type[DecoderConfig]:

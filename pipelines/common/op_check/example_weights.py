@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.gguf.reader import open_gguf
 from pipelines.common.checkpoints.table import Weight
 from pipelines.common.encodings import F32, Encoding
-from pipelines.common.encodings.convert import dequantize, quantize
+from pipelines.common.encodings.convert import encoded
 from pipelines.common.program.weights import WeightSource
 
 Array = NDArray[Any]
@@ -45,24 +44,10 @@ def weight_file(
             writer.add_tensor(name, values)
         else:
             kind = gguf.GGMLQuantizationType(encoding.ggml_type)
-            writer.add_tensor(name, _encoded(values, encoding), raw_dtype=kind)
+            writer.add_tensor(name, encoded(values, encoding), raw_dtype=kind)
         table.append(Weight(name, name, values.shape, "vector" if values.ndim == 1 else "linear"))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return WeightSource(open_gguf(path), table, "auto", Cache.default(), warn=lambda _: None)
-
-
-def _encoded(values: Array, encoding: Encoding) -> NDArray[np.uint8]:
-    """Rows in an encoding; where there is no quantizer, other values of about the same size."""
-    if encoding.encode is not None:
-        return quantize(encoding, values)
-    assert encoding.coded is not None
-    rows, columns = values.shape
-    generator = np.random.default_rng(values.size)
-    raw = generator.integers(0, 256, (rows, encoding.row_bytes(columns)), np.uint8)
-    scales = raw.reshape(-1).view(encoding.coded.dtype)["d"]
-    scales[...] = 1
-    scales[...] = values.std() / dequantize(encoding, raw).std()
-    return raw

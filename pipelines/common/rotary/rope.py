@@ -1,20 +1,16 @@
-"""What a rotary embedding turns heads by: frequencies, and the tables of angles fed to a graph.
-
-Computed in float32 throughout, as the models were trained, and with the same bits on every machine.
-"""
+"""What a rotary embedding is. Light: plugins have it in their numbers, at every start."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipelines.common.elementary import LARGEST_ANGLE, cos_sin, power
-from pipelines.common.errors import ModelFileError
-from pipelines.common.parallel import for_row_chunks
 from pipelines.common.rotary.scaling import RopeScaling
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 UNSCALED = RopeScaling()
 
@@ -59,7 +55,7 @@ class Rope:
             return
         for positions in (1, self.scaling.original + 1):
             found = self.frequencies(positions)
-            if not np.all((found > 0) & (found < _LARGEST)):
+            if not all(0 < frequency < _LARGEST for frequency in found.tolist()):
                 own = "with" if self.factors or self.long_factors else "without"
                 yield (
                     f"RoPE scaling ({self.scaling.kind}, factor {self.scaling.factor}, {own}"
@@ -73,16 +69,9 @@ class Rope:
         Args:
             positions: How long sequences can grow.
         """
-        exponent = np.arange(0, self.dims, 2, dtype=np.float32) / np.float32(self.dims)
-        plain = np.float32(1) / power(float(np.float32(self.base)), exponent)
-        divisors = self.scaling.divisors(plain, self.base)
-        is_long = self.long_factors and positions > self.scaling.original
-        if factors := self.long_factors if is_long else self.factors:
-            # Those of Llama 3.1 are what `llama3` says as well; anything else comes on top.
-            own = np.array(factors, np.float32)
-            divisors = own if self.scaling.kind == "llama3" else own * divisors
-        with np.errstate(all="ignore"):
-            return (plain / divisors).astype(np.float32)
+        from pipelines.common.rotary.angles import frequencies
+
+        return frequencies(self, positions)
 
     def tables(self, positions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Cosines and sines of the angles, times the scaling's magnitude.
@@ -93,22 +82,6 @@ class Rope:
         Raises:
             ModelFileError: A frequency makes angles so large that float32 cannot tell them apart.
         """
-        frequency = self.frequencies(positions)
-        fastest, last = float(frequency.max()), positions - 1
-        if fastest * last > LARGEST_ANGLE:
-            raise ModelFileError(
-                f"the model's RoPE turns by {fastest:.3g} radians a position; expected at most"
-                f" {LARGEST_ANGLE / last:.3g} for {positions} positions"
-            )
-        angle = np.arange(positions, dtype=np.float32)[:, None] * frequency
-        cos, sin = np.empty_like(angle), np.empty_like(angle)
-        magnitude = np.float32(self.scaling.magnitude)
+        from pipelines.common.rotary.angles import tables
 
-        def work(chunk: slice) -> None:
-            cos[chunk], sin[chunk] = cos_sin(angle[chunk])
-            if magnitude != 1:
-                cos[chunk] *= magnitude
-                sin[chunk] *= magnitude
-
-        for_row_chunks(positions, frequency.size, work)
-        return cos, sin
+        return tables(self, positions)

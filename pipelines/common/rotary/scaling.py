@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
 
 Kind: TypeAlias = Literal["none", "linear", "yarn", "llama3"]
 
@@ -48,44 +44,3 @@ class RopeScaling:
                 f"RoPE scaling multiplies queries and keys by {self.magnitude}; expected a"
                 " positive number"
             )
-
-    def divisors(self, plain: NDArray[np.float32], base: float) -> NDArray[np.float32] | float:
-        """What frequencies are divided by.
-
-        Args:
-            plain: Unscaled frequencies, ``[head_dim / 2]``.
-            base: Their base (theta).
-        """
-        if self.kind == "linear":
-            return self.factor
-        if self.kind == "none":
-            return 1.0
-        if self.kind == "yarn":
-            kept = self._kept_by_yarn(len(plain), base)
-        else:
-            kept = self._kept_by_llama3(plain)
-        return (1.0 / ((1.0 - kept) / self.factor + kept)).astype(np.float32)
-
-    def _kept_by_llama3(self, plain: NDArray[np.float32]) -> NDArray[np.floating]:
-        """How much of each frequency is kept: a blend by its turns in the original context.
-
-        Source: `apply_scaling` in https://github.com/meta-llama/llama-models
-        (models/llama3/model.py).
-        """
-        wavelength = 2 * math.pi / plain
-        return np.clip((self.original / wavelength - self.low) / (self.high - self.low), 0.0, 1.0)
-
-    def _kept_by_yarn(self, pairs: int, base: float) -> NDArray[np.floating]:
-        """How much of each frequency is kept: a blend by its place among the others.
-
-        Source: section 3.2 of Peng et al. 2023, arXiv:2309.00071; places are rounded as in
-        https://github.com/jquesnelle/yarn.
-        """
-
-        def place(turns: float) -> float:
-            """Of the frequency that turns that often in the original context."""
-            return pairs * math.log(self.original / (2 * math.pi * turns)) / math.log(base)
-
-        first = max(math.floor(place(self.high)), 0)
-        last = min(math.ceil(place(self.low)), 2 * pairs - 1)
-        return 1.0 - np.clip((np.arange(pairs) - first) / max(last - first, 0.001), 0.0, 1.0)

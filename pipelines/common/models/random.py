@@ -1,0 +1,64 @@
+"""Random weights for a family: a checkpoint that has exactly the tensors of its network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pipelines.common.checkpoints.checkpoint import Checkpoint
+from pipelines.common.checkpoints.random import RandomCheckpoint, RandomWeights, metadata_of
+from pipelines.common.checkpoints.table import tensor_shapes
+from pipelines.common.decoder.read import decoder_config
+from pipelines.common.decoder.rope import TENSORS
+from pipelines.common.decoder.tiny import outline, tiny_metadata, tiny_sizes
+from pipelines.common.errors import ParameterError, UsageError
+from pipelines.common.models.folder import Family
+
+_SEEN: Final = frozenset(("biases", "tied"))
+"""What a config says of tensors, and a network may not have whatever the config says."""
+
+
+def random_checkpoint(family: Family, architecture: str, wanted: RandomWeights) -> RandomCheckpoint:
+    """A checkpoint of a tiny decoder, or of one of the sizes asked for.
+
+    Args:
+        family: The pipeline that is to run it.
+        architecture: Which of the family's architectures it is of.
+        wanted: What is asked for.
+
+    Raises:
+        ParameterError: A size is none that the family has, or not of its type; or its network has
+            no such biases, or no output matrix of its own.
+        ModelFileError: A size is out of range, or contradicts another.
+    """
+    path = Path(f"random {architecture} weights, seed {wanted.seed}")
+    metadata = metadata_of(path, tiny_metadata(architecture, family.numbers, wanted))
+    shapes = outline(tiny_sizes(family.numbers, wanted.config))
+    # The network says which tensors there are, and is made of numbers that a checkpoint has.
+    config = decoder_config(RandomCheckpoint(path, metadata, shapes), architecture, family.numbers)
+    tensors = tensor_shapes(family.build(config).weights())
+    made = RandomCheckpoint(path, metadata, tensors, wanted.seed, wanted.encoding)
+    had = decoder_config(made, architecture, family.numbers)
+    for name in _SEEN & wanted.config.keys():
+        if getattr(had, name) != getattr(config, name):
+            raise ParameterError(name, wanted.config[name], "what this network can have")
+    return made
+
+
+def random_in_place_of(file: Checkpoint, wanted: RandomWeights) -> RandomCheckpoint:
+    """A checkpoint with the sizes of a file, and random weights.
+
+    Args:
+        file: The file.
+        wanted: What is asked for, but for sizes.
+
+    Raises:
+        UsageError: Sizes are asked for beside those of the file.
+    """
+    if wanted.config or wanted.metadata:
+        names = ", ".join([*wanted.config, *wanted.metadata])
+        raise UsageError(
+            f"random weights in the place of those of {file.path} have its sizes; leave out"
+            f" {names}, or leave out `model_path`"
+        )
+    return RandomCheckpoint.like(file, wanted, file.tensors.keys() & TENSORS)

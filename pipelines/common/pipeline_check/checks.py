@@ -1,0 +1,253 @@
+"""What is checked of a pipeline of decoders, and of a target, on random weights."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.common.encodings import ENCODINGS, Encoding
+from pipelines.common.errors import TargetError
+from pipelines.common.export.write import export
+from pipelines.common.pipeline_check.backends import (
+    NATIVE_CPU,
+    REFERENCE,
+    STOCK_CPU,
+    Backend,
+    backends,
+)
+from pipelines.common.pipeline_check.compare import near, relative_error
+from pipelines.common.pipeline_check.outcome import (
+    Check,
+    CheckSkippedError,
+    require,
+)
+from pipelines.common.pipeline_check.plugin_module import check_module
+from pipelines.common.pipeline_check.subject import Subject, Told
+from pipelines.common.program.runner import Row
+from pipelines.common.program.weights import REQUESTS
+from pipelines.common.text_generation import RandomPipeline
+
+MODULE = "plugin's module"
+"""The check of the module that registers a plugin."""
+
+_LENGTHS = (3, 11, 20)
+"""Tokens of the prompts that are computed side by side."""
+
+_STEPS = 4
+_ROUNDED = 0.1
+"""How far logits may be relative to the largest, where activations are rounded to int8."""
+
+_UNKNOWN = "are not known"
+
+
+def pipeline_checks(subject: Subject) -> list[Check]:
+    """All checks of a pipeline of decoders that need nothing but it.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
+    module = partial(check_module, subject.registry.pipelines[subject.pipeline].plugin)
+    if not isinstance(subject.loaded, RandomPipeline):
+        return [Check(MODULE, module), Check("logits", partial(_not_random, subject.pipeline))]
+    checks = {
+        MODULE: module,
+        "metadata": partial(check_metadata, subject),
+        "model file": partial(check_file, subject),
+        "variety of logits": partial(check_variety, subject),
+    }
+    for name in subject.registry.targets:
+        if name != REFERENCE:
+            checks[f"graph for {name}"] = partial(check_graph, subject, name)
+    for backend in backends(subject.registry):
+        checks |= _of_backend(subject, backend)
+    checks["graph from the cache"] = partial(check_cached, subject)
+    checks["exported folder"] = partial(check_export, subject)
+    for encoding in ENCODINGS.values() if subject.path is None else ():
+        checks[f"stored in {encoding}"] = partial(check_stored, subject, encoding)
+    for request in REQUESTS:
+        if request not in ("auto", "float32"):  # as they are stored, and what all others run in
+            checks[f"asked for in {request}"] = partial(check_encoding, subject, request)
+    return [Check(name, call) for name, call in checks.items()]
+
+
+def target_checks(subject: Subject, target: str) -> list[Check]:
+    """All checks of a target, with a pipeline whose models run on it.
+
+    Args:
+        subject: The pipeline and its weights.
+        target: The target's name.
+    """
+    checks = {
+        MODULE: partial(check_module, subject.registry.targets[target].plugin),
+        f"graph for {target}": partial(check_graph, subject, target),
+        **_of_backend(subject, Backend(target, target)),
+    }
+    return [Check(name, call) for name, call in checks.items()]
+
+
+def _of_backend(subject: Subject, backend: Backend) -> dict[str, partial[str]]:
+    return {
+        f"logits on {backend.name}": partial(check_logits, subject, backend),
+        f"steps on {backend.name}": partial(check_steps, subject, backend),
+        f"batches on {backend.name}": partial(check_batches, subject, backend),
+    }
+
+
+def check_metadata(subject: Subject) -> str:
+    """A model's own keys are all known, and one that is not is told."""
+    told = Told()
+    subject.open(progress=told)
+    unknown = [message for message in told.messages if _UNKNOWN in message]
+    require(not unknown, f"not all keys of its own model are read: {unknown}")
+    if subject.path is not None:
+        return "its keys are read"
+    architecture = subject.checkpoint.metadata.string("general.architecture")
+    key = f"{architecture}.a_key_of_the_checks"
+    subject.varied(metadata={**subject.random.metadata, key: 1}).open(progress=told)
+    require(any(key in message for message in told.messages), "a key that is unknown is not told")
+    return "its keys are read, others are told"
+
+
+def check_file(subject: Subject) -> str:
+    """Written as GGUF and read again it is the same model."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = subject.at(subject.write(Path(folder, "model.gguf")))
+        ours, theirs = subject.open().config, file.open().config
+        require(ours == theirs, f"the config is {theirs}, expected {ours}")
+        error = relative_error(file.reference, subject.reference)
+    require(error == 0, f"logits differ by {error:.1e}")
+    return "GGUF, written and read again"
+
+
+def check_variety(subject: Subject) -> str:
+    """The logits are numbers, and depend on the tokens: nothing else would be worth comparing."""
+    logits = subject.reference
+    require(np.isfinite(logits).all(), "the network's logits are not all finite")
+    least = np.abs(np.diff(logits, axis=0)).max(-1).min()
+    require(
+        least > 0.01 * np.abs(logits).max(),
+        f"after different tokens logits differ by no more than {least:.1e}; so errors would not be"
+        " seen",
+    )
+    order = subject.open(REFERENCE).start(slots=1, max_length=subject.room)
+    swapped = [subject.tokens[1], subject.tokens[0], *subject.tokens[2:]]
+    moved = relative_error(order.score(swapped)[2:], logits[2:])
+    require(moved > 1e-3, "the order of the tokens makes no difference")
+    return f"from {logits.min():.2g} to {logits.max():.2g}"
+
+
+def check_graph(subject: Subject, target: str) -> str:
+    """It is lowered for a target, which has kernels for all of it."""
+    model = subject.open(target)
+    try:
+        graph = model.target.lower(model.deployment(slots=1, max_length=subject.room))
+    except TargetError as error:
+        raise CheckSkippedError(str(error)) from error
+    return f"{sum(taken.nodes for taken in graph.taken)} operators lowered"
+
+
+def check_logits(subject: Subject, backend: Backend) -> str:
+    """Logits are those of the network run eagerly."""
+    runner = backend.start(subject)
+    return near(runner.score(subject.tokens), subject.reference, backend.tolerance(subject))
+
+
+def check_steps(subject: Subject, backend: Backend) -> str:
+    """A prompt as a whole, in parts and token by token gives what scoring it does."""
+    runner, tokens, tolerance = backend.start(subject), subject.tokens, backend.tolerance(subject)
+    middle = len(tokens) // 2
+    made = {
+        len(tokens) - 1: runner.prefill(0, tokens).copy(),
+        middle - 1: runner.prefill(0, tokens[:middle]).copy(),
+        middle: runner.prefill(0, tokens[middle : middle + 1], middle).copy(),
+    }
+    for place in range(middle + 1, len(tokens)):
+        made[place] = runner.decode([tokens[place]])[0].copy()
+    places = sorted(made)
+    logits = np.stack([made[place] for place in places])
+    return near(logits, subject.reference[places], tolerance)
+
+
+def check_batches(subject: Subject, backend: Backend) -> str:
+    """Sequences of different lengths beside each other give what each gives alone."""
+    runner = backend.start(subject, slots=len(_LENGTHS))
+    lengths = [min(length, len(subject.tokens) - _STEPS) for length in _LENGTHS]
+    prompts = [Row(slot, subject.tokens[:length]) for slot, length in enumerate(lengths)]
+    made = {(0, slot): logits[-1].copy() for slot, logits in enumerate(runner.forward(prompts))}
+    for step in range(_STEPS):
+        logits = runner.decode([subject.tokens[length + step] for length in lengths])
+        made |= {(step + 1, slot): logits[slot].copy() for slot in range(len(lengths))}
+    expected = [subject.reference[lengths[slot] + step - 1] for step, slot in made]
+    said = near(np.stack([*made.values()]), np.stack(expected), backend.tolerance(subject))
+    if not runner.batch_invariant:
+        return said
+    alone = backend.start(subject).score(subject.tokens)
+    same = all(
+        np.array_equal(logits, alone[lengths[slot] + step - 1])
+        for (step, slot), logits in made.items()
+    )
+    require(same, "it promises batch invariance, and neighbours change the last bits")
+    return f"{said}; neighbours change nothing"
+
+
+def check_cached(subject: Subject) -> str:
+    """A graph that was made once is taken from the cache."""
+    for _ in range(2):
+        told = Told()
+        model = subject.open(progress=told)
+        model.target.lower(model.deployment(slots=1, max_length=subject.room))
+    require(
+        "lower" in told.from_cache,
+        "the graph is made anew at every start: it is not the same each time, or the cache keeps"
+        " nothing",
+    )
+    return "taken from it the second time"
+
+
+def check_export(subject: Subject) -> str:
+    """An exported folder runs as the model does."""
+    model = subject.open()
+    with tempfile.TemporaryDirectory() as folder:
+        export(model, "cpu", Path(folder, "out"), reference_weights=False)
+        opened = subject.at(Path(folder, "out")).open()
+        require(opened.config == model.config, f"its config is {opened.config}, not {model.config}")
+        logits = opened.start(slots=1, max_length=subject.room).score(subject.tokens)
+    expected = STOCK_CPU.start(subject).score(subject.tokens)
+    return near(logits, expected, 1e-6)
+
+
+def check_stored(subject: Subject, encoding: Encoding) -> str:
+    """Matrices that are stored in an encoding run in it, native or not."""
+    config = subject.open().config
+    if (config.hidden_size % encoding.block_size) or config.intermediate_size % encoding.block_size:
+        sizes = dict.fromkeys(("hidden_size", "intermediate_size"), encoding.block_size)
+        subject = subject.varied(config={**subject.random.config, **sizes})
+    exact = bool(encoding.element)
+    return check_encoding(subject.varied(encoding=encoding), "auto", exact=exact)
+
+
+def check_encoding(subject: Subject, encoding: str, *, exact: bool = False) -> str:
+    """Matrices run in an encoding, native or not.
+
+    Args:
+        subject: The pipeline and its weights.
+        encoding: What is asked for.
+        exact: Whether they are floats, so that no activations are rounded.
+    """
+    runner = subject.open(REFERENCE, encoding).start(slots=1, max_length=subject.room)
+    expected = runner.score(subject.tokens)
+    said = []
+    for backend in (NATIVE_CPU, STOCK_CPU):
+        try:
+            logits = backend.start(subject, encoding).score(subject.tokens)
+        except CheckSkippedError:
+            continue
+        said.append(near(logits, expected, 1e-3 if exact else _ROUNDED))
+    return max(said)
+
+
+def _not_random(pipeline: str) -> str:
+    raise CheckSkippedError(f"pipeline {pipeline} does not run on random weights")

@@ -1,0 +1,42 @@
+"""How far logits are from others."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common.pipeline_check.outcome import require
+
+
+def near(logits: NDArray[np.float32], expected: NDArray[np.float32], allowed: float) -> str:
+    """Makes sure that logits are near enough to others.
+
+    Args:
+        logits: What was computed.
+        expected: What should have been.
+        allowed: The largest `relative_error` that will do.
+
+    Returns:
+        How near they are.
+
+    Raises:
+        CheckFailedError: They are not near enough, or of another shape.
+    """
+    require(
+        logits.shape == expected.shape,
+        f"the logits are {[*logits.shape]}, expected {[*expected.shape]}",
+    )
+    said = f"largest error {relative_error(logits, expected):.1e}, {allowed:.0e} allowed"
+    require(relative_error(logits, expected) <= allowed, said)
+    return said
+
+
+def relative_error(logits: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Largest difference, relative to the largest expected value; infinite for what is no number.
+
+    Args:
+        logits: What was computed.
+        expected: What should have been, of the same shape.
+    """
+    largest = np.abs(expected).max(initial=np.finfo(np.float32).tiny)
+    return float(np.nan_to_num(np.abs(logits - expected).max(initial=0) / largest, nan=np.inf))

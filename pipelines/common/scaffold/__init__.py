@@ -1,0 +1,1 @@
+"""Starts of plugins: what `run-pipeline new` writes."""
