@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.plugin import DecoderConfig, nn
+from pipelines.plugin import DecoderConfig, MixtureConfig, nn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,10 @@ class QKNormAttention(nn.Attention):
         )
 
 
-def build(config: DecoderConfig) -> nn.Decoder:
-    """Llama's layers with that attention."""
-    blocks = [nn.Block(config, QKNormAttention(config)) for _ in range(config.layers)]
+def build(config: MixtureConfig) -> nn.Decoder:
+    """Llama's layers with that attention, and with experts where the model has them."""
+    blocks = [
+        nn.Block(config, QKNormAttention(config), nn.feed_forward(config))
+        for _ in range(config.layers)
+    ]
     return nn.Decoder(config, blocks)

@@ -51,6 +51,11 @@ class Family:
     keys: Mapping[str, Any] = field(default_factory=dict)
     permuted: bool = False
 
+    @property
+    def chooses(self) -> bool:
+        """Whether its feed-forward networks are experts."""
+        return "expert_count" in self.keys
+
     def make(self, seed: int = 3) -> PreTrainedModel:
         """A model with random weights; none is such that leaving it out would not be noticed."""
         torch.manual_seed(seed)
@@ -59,6 +64,8 @@ class Family:
             for name, parameter in model.named_parameters():
                 if "norm" in name:
                     parameter.copy_(torch.rand_like(parameter) + 0.5)
+                elif name.endswith("mlp.gate.weight"):  # a router: no choice is a close one
+                    parameter.copy_(torch.randn_like(parameter) * 2)
                 else:
                     parameter.copy_(torch.randn_like(parameter) * 0.2)
         return model
@@ -104,7 +111,7 @@ class Family:
         names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
         tensors = {}
-        for name, tensor in model.state_dict().items():
+        for name, tensor in _apart(model.state_dict()).items():
             if name == "lm_head.weight" and config.tie_word_embeddings:
                 continue
             values, part = tensor.numpy(), name.split(".")[-2]
@@ -113,6 +120,22 @@ class Family:
                 values = halves.swapaxes(1, 2).reshape(values.shape)
             tensors[names.get_name(name, try_suffixes=[".weight", ".bias"])] = values
         return tensors
+
+
+def _apart(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors by name; those of experts as files have them, gate and up by themselves."""
+    tensors = {}
+    for name, tensor in state.items():
+        if name.endswith("experts.gate_up_proj"):
+            gate, up = tensor.chunk(2, dim=1)
+            stem = name.removesuffix("gate_up_proj")
+            tensors[f"{stem}gate_proj.weight"] = gate.contiguous()
+            tensors[f"{stem}up_proj.weight"] = up.contiguous()
+        elif name.endswith("experts.down_proj"):
+            tensors[f"{name}.weight"] = tensor
+        else:
+            tensors[name] = tensor
+    return tensors
 
 
 FAMILIES = (
@@ -159,5 +182,46 @@ FAMILIES = (
             "logit_scale": 8.0,
         },
         permuted=True,
+    ),
+    Family(
+        "llama3",
+        "llama",
+        transformers.MixtralForCausalLM,
+        transformers.MixtralConfig,
+        {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
+        {"expert_count": 4, "expert_used_count": 2},
+        permuted=True,
+    ),
+    Family(
+        "qwen3moe",
+        "qwen3moe",
+        transformers.Qwen3MoeForCausalLM,
+        transformers.Qwen3MoeConfig,
+        {
+            "head_dim": 32,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "norm_topk_prob": True,
+        },
+        {"expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 32},
+    ),
+    Family(
+        "qwen2moe",
+        "qwen2moe",
+        transformers.Qwen2MoeForCausalLM,
+        transformers.Qwen2MoeConfig,
+        {
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 64,
+        },
+        {
+            "expert_count": 6,
+            "expert_used_count": 3,
+            "expert_feed_forward_length": 32,
+            "expert_shared_feed_forward_length": 64,
+        },
     ),
 )

@@ -106,8 +106,9 @@ def test_matrices_in_blocks(judged: Judged, encoding: str) -> None:
     for native_ops in (True, False):
         model = judged.open("cpu", encoding, native_ops=native_ops)
         logits = model.start(slots=1, max_length=64).score(judged.tokens)
-        error = np.abs(logits - expected).max() / np.abs(expected).max()
-        assert error < 0.1  # activations are rounded to int8
+        errors = np.abs(logits - expected).max(-1) / np.abs(expected).max()
+        # Activations are rounded to int8, and a close choice of experts may be another one then.
+        assert (np.median(errors) if judged.family.chooses else errors.max()) < 0.1
 
 
 def test_neighbours_change_nothing_with_the_native_kernels(judged: Judged) -> None:
@@ -136,11 +137,14 @@ def test_an_exported_folder_runs(judged: Judged, tmp_path: Path) -> None:
 
 
 def test_another_pipeline_names_the_one_for_the_file(judged: Judged) -> None:
-    registry, name = Registry.discover(), judged.family.pipeline
+    registry, family = Registry.discover(), judged.family
+    other, runs = ("qwen3", "qwen3") if family.pipeline == "llama3" else ("llama3", "llama")
     with pytest.raises(
-        ModelFileError, match=rf"'{name}'; pipeline llama3 runs 'llama'; use pipeline {name}$"
+        ModelFileError,
+        match=rf"'{family.architecture}'; pipeline {other} runs '{runs}';"
+        rf" use pipeline {family.pipeline}$",
     ):
-        registry.load_pipeline("llama3").open(
+        registry.load_pipeline(other).open(
             ModelOptions(model_path=judged.path), registry, Progress()
         )
 

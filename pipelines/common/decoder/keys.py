@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from pipelines.common.checkpoints.checkpoint import Checkpoint, Metadata
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.decoder.numbers import keys
+from pipelines.common.decoder.numbers import EXPERT_COUNT, keys
 from pipelines.common.encodings import BF16, F16, F32
 from pipelines.common.errors import ModelFileError, listed, quoted
 
@@ -33,6 +33,11 @@ Neutral: TypeAlias = tuple[Any, ...] | Callable[[Any, DecoderConfig], bool]
 def _window(value: Any, config: DecoderConfig) -> bool:
     """Whether no sequence is as long as the window."""
     return isinstance(value, int | float) and (value == 0 or value >= config.context_length)
+
+
+def _beside_experts(*neutral: Any) -> Neutral:
+    """Whatever its value, a key changes nothing where there are no experts."""
+    return lambda value, config: not has_experts(config) or value in neutral
 
 
 _OFF: Final = (0,)
@@ -80,17 +85,6 @@ KEYS: Final[Mapping[str, Use | Neutral]] = {
             "attention.value_length_swa",
             "rope.dimension_count_swa",
             "rope.freq_base_swa",
-            # Only beside experts.
-            "expert_feed_forward_length",
-            "expert_gating_func",
-            "expert_group_scale",
-            "expert_shared_feed_forward_length",
-            "expert_weights_norm",
-            "expert_weights_scale",
-            "interleave_moe_layer_step",
-            "leading_dense_block_count",
-            "moe_every_n_layers",
-            "router_logit_softcapping",
         ),
         Use.HARMLESS,
     ),
@@ -116,15 +110,25 @@ KEYS: Final[Mapping[str, Use | Neutral]] = {
     "expert_group_used_count": _OFF,
     "expert_shared_count": _OFF,
     "expert_used_count": _OFF,
+    "expert_feed_forward_length": _beside_experts(),
+    "expert_gating_func": _beside_experts(0, 1),
+    "expert_group_scale": _beside_experts(*_NO_SCALE),
+    "expert_shared_feed_forward_length": _beside_experts(0),
+    "expert_weights_norm": _beside_experts(False),
+    "expert_weights_scale": _beside_experts(*_NO_SCALE),
     "final_logit_softcapping": _OFF,
     "hidden_activation": ("silu", "swish"),
+    "interleave_moe_layer_step": _beside_experts(*_NO_SCALE),
+    "leading_dense_block_count": _beside_experts(0),
     "logit_scale": _NO_SCALE,
+    "moe_every_n_layers": _beside_experts(*_NO_SCALE),
     "nextn_predict_layers": _OFF,
     "num_loops": _NO_SCALE,
     "residual_scale": _NO_SCALE,
     "rope.dimension_sections": _OFF,
     "rope.scale": _NO_SCALE,
     "rope.scaling.alpha": _OFF,
+    "router_logit_softcapping": _beside_experts(0),
     "swin_norm": (False,),
     "tensor_data_layout": ("reference", "Meta AI original pth"),
     "use_parallel_residual": (False,),
@@ -134,6 +138,9 @@ KEYS: Final[Mapping[str, Use | Neutral]] = {
 _EXPERTS: Final = re.compile(r"blk\.\d+\.ffn_(gate_inp|\w+_exps|(gate|up|down)\.\d+)\.weight")
 """Tensors of feed-forward networks of which a router chooses some."""
 
+_SPLIT: Final = re.compile(r"blk\.\d+\.ffn_(gate|up|down)\.\d+\.weight")
+"""Those of a single one, as converters wrote them once."""
+
 _SECTIONS: Final = 4
 """Numbers of the one key whose array is not one of blocks, ``rope.dimension_sections``."""
 
@@ -141,8 +148,19 @@ _QUANTIZATION_VERSION: Final = 2
 """Of ggml's block formats; GGUF has known no other."""
 
 
-def check_kind(file: Checkpoint, architecture: str) -> None:
-    """Checks that a file is a model, and a dense one, before its dimensions are read.
+def has_experts(config: DecoderConfig) -> bool:
+    """Whether a decoder's feed-forward networks are mixtures of experts."""
+    fields = keys(type(config)).items()
+    return any(key.name == EXPERT_COUNT and getattr(config, name) for name, key in fields)
+
+
+def check_kind(file: Checkpoint, architecture: str, numbers: type[DecoderConfig]) -> None:
+    """Checks that a file is a model of the family's kind, before its dimensions are read.
+
+    Args:
+        file: The file.
+        architecture: Prefix of its keys.
+        numbers: The dataclass of the family's numbers: it has that of experts, or models are dense.
 
     Raises:
         ModelFileError: It is something else.
@@ -150,7 +168,15 @@ def check_kind(file: Checkpoint, architecture: str) -> None:
     kind = file.metadata.string("general.type", "model")
     if kind != "model":
         raise ModelFileError(f"{file.path}: its 'general.type' is {quoted(kind)}, expected a model")
-    key = f"{architecture}.expert_count"
+    if any(key.name == EXPERT_COUNT for key in keys(numbers).values()):
+        if split := next((name for name in file.tensors if _SPLIT.fullmatch(name)), None):
+            raise ModelFileError(
+                f"{file.path}: has a tensor for each expert ({quoted(split)}); expected one for all"
+                " of a layer, as 'ffn_gate_exps', which today's converters write; convert the model"
+                " again"
+            )
+        return
+    key = f"{architecture}.{EXPERT_COUNT}"
     sign = f"'{key}' is {file.metadata.describe(key)}" if file.metadata.integer(key, 0) else None
     sign = sign or next((f"has {quoted(n)}" for n in file.tensors if _EXPERTS.fullmatch(n)), None)
     if sign:

@@ -23,7 +23,7 @@ from pipelines.common.program.weights import REQUESTS
 
 C = TypeVar("C", bound=DecoderConfig)
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Version of the folders that this module reads and writes."""
 
 MANIFEST: Final = "manifest.json"

@@ -1,6 +1,7 @@
 """Layers on the neutral operators: what a decoder's `model.py` is put together from."""
 
 from pipelines.common.nn.decoder import Block, Decoder
+from pipelines.common.nn.experts import Experts, SharedExpert, feed_forward
 from pipelines.common.nn.layers import (
     Attention,
     Embedding,
@@ -18,13 +19,16 @@ __all__ = [
     "Block",
     "Decoder",
     "Embedding",
+    "Experts",
     "KVState",
     "Linear",
     "Module",
     "Parameter",
     "RMSNorm",
+    "SharedExpert",
     "Step",
     "SwiGLU",
+    "feed_forward",
     "fused",
     "parameter",
     "projection",

@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
-from pipelines.common.ort import arithmetic
+from pipelines.common.ort import arithmetic, experts
 from pipelines.common.targets.coreml.layouts import parts
 
 EMBEDDED = "embedded"
@@ -35,6 +35,7 @@ def _outside(op: Emitter, tokens: Any, weight: Any) -> Any:  # noqa: ARG001 - th
 
 
 RULES: tuple[Rule, ...] = (
+    *experts.RULES,
     Rule("MatMul", patterns.linear, _product, {"weight": tuple(ENCODINGS)}),
     Rule("input", patterns.embedding, _outside, {"weight": tuple(ENCODINGS)}),
     Rule(
