@@ -12,5 +12,6 @@ from pipelines.common.nn import Block, Decoder, feed_forward
 
 def build(config: MixtureConfig) -> Decoder:
     """Grouped-query attention, then SwiGLU or experts, in each layer."""
-    blocks = [Block(config, feed_forward=feed_forward(config)) for _ in range(config.layers)]
-    return Decoder(config, blocks)
+    return Decoder(
+        config, [Block(config, feed_forward=feed_forward(config)) for _ in range(config.layers)]
+    )

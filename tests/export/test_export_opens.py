@@ -8,12 +8,13 @@ import pytest
 import tiny_models
 
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.decoder.mixture import MixtureConfig
 from pipelines.common.errors import ExportError
 from pipelines.common.export.write import export
 
 
 @dataclasses.dataclass(frozen=True)
-class Wider(DecoderConfig):
+class Wider(MixtureConfig):
     """The dimensions of a network that has one more than folders know."""
 
     window: int = 0

@@ -35,11 +35,6 @@ def _window(value: Any, config: DecoderConfig) -> bool:
     return isinstance(value, int | float) and (value == 0 or value >= config.context_length)
 
 
-def _beside_experts(*neutral: Any) -> Neutral:
-    """Whatever its value, a key changes nothing where there are no experts."""
-    return lambda value, config: not has_experts(config) or value in neutral
-
-
 _OFF: Final = (0,)
 _NO_SCALE: Final = (0, 1)
 
@@ -85,6 +80,17 @@ KEYS: Final[Mapping[str, Use | Neutral]] = {
             "attention.value_length_swa",
             "rope.dimension_count_swa",
             "rope.freq_base_swa",
+            # Only beside experts, see below.
+            "expert_feed_forward_length",
+            "expert_gating_func",
+            "expert_group_scale",
+            "expert_shared_feed_forward_length",
+            "expert_weights_norm",
+            "expert_weights_scale",
+            "interleave_moe_layer_step",
+            "leading_dense_block_count",
+            "moe_every_n_layers",
+            "router_logit_softcapping",
         ),
         Use.HARMLESS,
     ),
@@ -110,30 +116,34 @@ KEYS: Final[Mapping[str, Use | Neutral]] = {
     "expert_group_used_count": _OFF,
     "expert_shared_count": _OFF,
     "expert_used_count": _OFF,
-    "expert_feed_forward_length": _beside_experts(),
-    "expert_gating_func": _beside_experts(0, 1),
-    "expert_group_scale": _beside_experts(*_NO_SCALE),
-    "expert_shared_feed_forward_length": _beside_experts(0),
-    "expert_weights_norm": _beside_experts(False),
-    "expert_weights_scale": _beside_experts(*_NO_SCALE),
     "final_logit_softcapping": _OFF,
     "hidden_activation": ("silu", "swish"),
-    "interleave_moe_layer_step": _beside_experts(*_NO_SCALE),
-    "leading_dense_block_count": _beside_experts(0),
     "logit_scale": _NO_SCALE,
-    "moe_every_n_layers": _beside_experts(*_NO_SCALE),
     "nextn_predict_layers": _OFF,
     "num_loops": _NO_SCALE,
     "residual_scale": _NO_SCALE,
     "rope.dimension_sections": _OFF,
     "rope.scale": _NO_SCALE,
     "rope.scaling.alpha": _OFF,
-    "router_logit_softcapping": _beside_experts(0),
     "swin_norm": (False,),
     "tensor_data_layout": ("reference", "Meta AI original pth"),
     "use_parallel_residual": (False,),
 }
 """The keys of an architecture's own prefix, without it. Of arrays, every element counts."""
+
+BESIDE_EXPERTS: Final[Mapping[str, Neutral]] = {
+    "expert_feed_forward_length": (),
+    "expert_gating_func": (0, 1),
+    "expert_group_scale": _NO_SCALE,
+    "expert_shared_feed_forward_length": _OFF,
+    "expert_weights_norm": (False,),
+    "expert_weights_scale": _NO_SCALE,
+    "interleave_moe_layer_step": _NO_SCALE,
+    "leading_dense_block_count": _OFF,
+    "moe_every_n_layers": _NO_SCALE,
+    "router_logit_softcapping": _OFF,
+}
+"""What those keys have to be that a family with experts does not read."""
 
 _EXPERTS: Final = re.compile(r"blk\.\d+\.ffn_(gate_inp|\w+_exps|(gate|up|down)\.\d+)\.weight")
 """Tensors of feed-forward networks of which a router chooses some."""
@@ -206,11 +216,12 @@ def check_keys(
     """
     unknown = []
     known = {key.name for key in keys(type(config)).values()} | set(ignored)
+    table = {**KEYS, **BESIDE_EXPERTS} if has_experts(config) else KEYS
     for key in file.metadata:
         prefix, _, name = key.partition(".")
         if prefix != architecture or name in known:
             continue
-        use = KEYS.get(name)
+        use = table.get(name)
         if use is None:
             unknown.append(quoted(key))
         elif not isinstance(use, Use) and not _is_neutral(use, file.metadata, key, config):
