@@ -272,10 +272,10 @@ def _weight(name: str, value: Any) -> Array:
         OpPackageError: It is none.
     """
     array = np.asarray(value)
-    if array.dtype.kind != "f" or array.ndim not in (1, 2) or not array.size:
+    if array.dtype.kind != "f" or array.ndim not in (1, 2, 3) or not array.size:
         raise OpPackageError(
             f"an example has {array.dtype} {list(array.shape)} for the weight {name}; expected a"
-            " vector or a matrix of numbers"
+            " vector, a matrix or a stack of matrices of numbers"
         )
     return _single(array)
 

@@ -34,7 +34,7 @@ def weight_file(
 
     Args:
         path: The file.
-        weights: Vectors and matrices of float32, by name.
+        weights: Vectors, matrices and stacks of matrices of float32, by name.
         encodings: What each is to be in.
     """
     writer = gguf.GGUFWriter(path, "check")
@@ -55,14 +55,15 @@ def weight_file(
 
 
 def _encoded(values: Array, encoding: Encoding) -> NDArray[np.uint8]:
-    """Rows in an encoding; where there is no quantizer, other values of about the same size."""
+    """A matrix, or a stack, in an encoding; where there is no quantizer, other values of about the same size."""
+    rows, columns = values.size // values.shape[-1], values.shape[-1]
     if encoding.encode is not None:
-        return quantize(encoding, values)
+        raw = quantize(encoding, values.reshape(rows, columns))
+        return raw.reshape(*values.shape[:-1], -1)
     assert encoding.coded is not None
-    rows, columns = values.shape
     generator = np.random.default_rng(values.size)
     raw = generator.integers(0, 256, (rows, encoding.row_bytes(columns)), np.uint8)
     scales = raw.reshape(-1).view(encoding.coded.dtype)["d"]
     scales[...] = 1
     scales[...] = values.std() / dequantize(encoding, raw).std()
-    return raw
+    return raw.reshape(*values.shape[:-1], -1)
