@@ -320,7 +320,7 @@ def test_weights_that_no_model_has(weight: Any) -> None:
         {"weight": ("f32",)},
         examples=lambda _: [{"x": np.ones((1, 1, 32)), "weight": weight}],
     )
-    assert "for the weight weight; expected a vector, a matrix or a stack of matrices" in problem(rule)
+    assert "for the weight weight; expected a vector or a matrix of numbers" in problem(rule)
 
 
 def test_an_example_that_is_none() -> None:
