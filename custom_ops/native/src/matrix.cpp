@@ -31,15 +31,6 @@ namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr int64_t kPieceBytes = 1 << 20;  // of the file, that a thread packs at a time
 
-// Threads that this process may keep busy.
-int available_threads() {
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-  return std::max(1u, std::thread::hardware_concurrency());
-}
-
 // Whether memory is a read-only map of a file, so that its pages can be dropped and come back.
 bool is_file_map(const void* start, size_t bytes) {
 #ifdef __linux__
@@ -103,6 +94,14 @@ void pack_rows(const uint8_t* stored, int64_t first, int64_t last, int64_t rows,
 }
 
 }  // namespace
+
+int available_threads() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+  return std::max(1u, std::thread::hardware_concurrency());
+}
 
 Pages::Pages(size_t bytes) {
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));

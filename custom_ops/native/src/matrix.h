@@ -8,6 +8,9 @@
 
 namespace native {
 
+// Threads that this process may keep busy.
+int available_threads();
+
 // Memory from the system, which has it back at once when it is freed.
 class Pages {
  public:

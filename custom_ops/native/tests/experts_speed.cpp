@@ -224,6 +224,5 @@ int main(int count, char** arguments) {
               static_cast<long long>(sizes.experts), static_cast<long long>(sizes.columns),
               static_cast<long long>(sizes.inner), static_cast<long long>(sizes.tokens));
   std::printf("| | MB a call | GB/s | memory, GB/s | share |\n| --- | --- | --- | --- | --- |\n");
-  if (std::getenv("Q4") != nullptr) return measure("q4_0", Q4_0::encoding, sizes, pool, buffer), 0;
   BlockFormats::for_each([&](auto format) { measure(format.name, format.encoding, sizes, pool, buffer); });
 }
