@@ -55,7 +55,7 @@ def weight_file(
 
 
 def _encoded(values: Array, encoding: Encoding) -> NDArray[np.uint8]:
-    """A matrix, or a stack, in an encoding; where there is no quantizer, other values of about the same size."""
+    """Rows, of a stack too, in an encoding; without a quantizer others of about the same size."""
     rows, columns = values.size // values.shape[-1], values.shape[-1]
     if encoding.encode is not None:
         raw = quantize(encoding, values.reshape(rows, columns))

@@ -158,7 +158,8 @@ def _experts(generator: np.random.Generator) -> Iterator[Bindings]:
         stacks = {"gate": (inner, columns), "up": (inner, columns), "down": (columns, inner)}
         layer = {
             "x": _normal(generator, batch, sequence, columns),
-            "logits": _normal(generator, batch, sequence, experts, scale=3),
+            # Whole numbers: some are equal.
+            "logits": np.rint(_normal(generator, batch, sequence, experts, scale=2)),
             **{
                 name: _normal(generator, experts, *sizes, scale=sizes[1] ** -0.5)
                 for name, sizes in stacks.items()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.common.encodings import ENCODINGS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.patterns import ExpertsInputs
 from pipelines.common.graph.rules import TYPED, Emitter, Rule
@@ -115,13 +116,15 @@ def _number(op: Emitter, value: float) -> Any:
     return op.Constant(value_float=float(value), _domain=TYPED)
 
 
+_STACKS = dict.fromkeys(("gate", "up", "down"), tuple(ENCODINGS))
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "experts one by one, routed in float32",
         patterns.routed_experts,
         routed_experts,
-        {"router": ("f32",)},
+        {"router": ("f32",), **_STACKS},
     ),
-    Rule("experts one by one", patterns.experts, experts),
+    Rule("experts one by one", patterns.experts, experts, _STACKS),
 )
 """They stand before a target's rules for `Linear` and `SiLU`."""
