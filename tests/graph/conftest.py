@@ -12,7 +12,7 @@ from notices import Notices
 
 from pipelines.common import opened
 from pipelines.common.cache import Cache
-from pipelines.common.decoder.mixture import MixtureConfig
+from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.graph import build as build_module
 from pipelines.common.graph import lower as lower_module
 from pipelines.common.graph.build import build
@@ -23,8 +23,8 @@ from pipelines.llama3 import model
 
 
 @pytest.fixture(scope="session")
-def config() -> MixtureConfig:
-    return MixtureConfig(
+def config() -> DecoderConfig:
+    return DecoderConfig(
         vocabulary=40,
         context_length=128,
         hidden_size=64,
@@ -40,7 +40,7 @@ def config() -> MixtureConfig:
 
 
 @pytest.fixture(scope="session")
-def neutral(config: MixtureConfig) -> ir.Model:
+def neutral(config: DecoderConfig) -> ir.Model:
     """The neutral graph of Llama 3; lowering would use it up."""
     return build(model.build(config), config)
 
@@ -64,7 +64,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[LoweredGraph]:
 
 @pytest.fixture
 def deployment(
-    tmp_path: Path, config: MixtureConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, config: DecoderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> Deployment:
     """For a graph with a cache of its own; what other tests have loaded or read does not count."""
     loaded = {name.partition(".")[0] for name in sys.modules} - sources.LIBRARIES.keys()

@@ -11,7 +11,7 @@ import gguf
 import onnx_ir as ir
 import pytest
 
-from pipelines.common.decoder.mixture import MixtureConfig
+from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.encodings import ENCODINGS, F32, Q4_0, Q8_0, Encoding
 from pipelines.common.graph.build import build
 from pipelines.common.graph.lower import lower
@@ -239,13 +239,13 @@ def test_nodes_stand_behind_what_they_read_also_part_by_part(
 
 
 @pytest.fixture(scope="module")
-def qwen3() -> Iterator[tuple[ir.Model, MixtureConfig]]:
-    config = MixtureConfig(40, 128, 64, 96, 3, 4, 2, 32, 1e-5, 500000.0)
+def qwen3() -> Iterator[tuple[ir.Model, DecoderConfig]]:
+    config = DecoderConfig(40, 128, 64, 96, 3, 4, 2, 32, 1e-5, 500000.0)
     network = import_from(ROOT / "plugins" / "qwen3" / "model.py")
     yield build(network.build(config), config), config
 
 
-def test_another_network(qwen3: tuple[ir.Model, MixtureConfig]) -> None:
+def test_another_network(qwen3: tuple[ir.Model, DecoderConfig]) -> None:
     """Qwen 3 has a norm for queries and one for keys, and here heads wider than the model."""
     model, config = qwen3
     runs = encodings(model, F32)

@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from pipelines.common.decoder import rope
-from pipelines.common.decoder.mixture import MixtureConfig
+from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.graph.build import build, inputs
 from pipelines.common.importing import import_from
 from pipelines.common.nn.module import Module
@@ -34,9 +34,9 @@ CAPACITY = 10
 
 
 @st.composite
-def configs(draw: st.DrawFn) -> MixtureConfig:
+def configs(draw: st.DrawFn) -> DecoderConfig:
     kv_heads = draw(st.integers(1, 3))
-    return MixtureConfig(
+    return DecoderConfig(
         vocabulary=draw(st.integers(2, 50)),
         context_length=CAPACITY,
         hidden_size=draw(st.integers(1, 100)),
@@ -113,7 +113,7 @@ def weights(network: Module, seed: int) -> dict[str, Tensor]:
 
 
 def as_eager(
-    network: Module, config: MixtureConfig, given: Mapping[str, Tensor]
+    network: Module, config: DecoderConfig, given: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     halves = ([given[f"{half}.{i}"] for i in range(config.layers)] for half in ("key", "value"))
     others = (given[name] for name in ("tokens", "past", "total", "wanted", "cos", "sin"))
@@ -133,7 +133,7 @@ def as_eager(
     seed=st.integers(0, 999),
 )
 def test_a_prefill_and_a_step_on_top(
-    name: str, config: MixtureConfig, lengths: tuple[int, int], seed: int
+    name: str, config: DecoderConfig, lengths: tuple[int, int], seed: int
 ) -> None:
     """Two rows of different lengths, the shorter one padded."""
     network = NETWORKS[name].build(config)

@@ -15,7 +15,7 @@ import pytest
 from operator_graphs import Matrix
 from tiny_models import open_model
 
-from pipelines.common.decoder.mixture import MixtureConfig
+from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.encodings import F32, Q4_0
 from pipelines.common.encodings.convert import dequantize
 from pipelines.common.errors import TargetError
@@ -31,7 +31,7 @@ from pipelines.common.targets.coreml.rules import RULES
 from pipelines.common.targets.coreml.runner import LENGTHS, call_length, capacity
 from pipelines.llama3 import model as llama3
 
-CONFIG = MixtureConfig(
+CONFIG = DecoderConfig(
     vocabulary=40_000,
     context_length=512,
     hidden_size=64,

@@ -18,7 +18,7 @@ from operator_graphs import Matrix, Operator, compute, lowered
 from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
 
 from pipelines.common import ops
-from pipelines.common.decoder.mixture import MixtureConfig
+from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.encodings import BF16, F16, F32, Q4_0, Encoding
 from pipelines.common.errors import LoweringError
 from pipelines.common.graph.build import build
@@ -37,7 +37,7 @@ from pipelines.common.targets.cuda.memory import Memory, upload
 from pipelines.common.targets.cuda.rules import activation_type, rules
 from pipelines.common.targets.cuda.runner import CudaRunner
 
-QWEN3 = MixtureConfig(40, 128, 64, 96, 2, 4, 2, 32, 1e-5, 500000.0)
+QWEN3 = DecoderConfig(40, 128, 64, 96, 2, 4, 2, 32, 1e-5, 500000.0)
 
 PROMPTS = [random_tokens(24, seed) for seed in range(4)]
 

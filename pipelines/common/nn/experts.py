@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pipelines.common import ops
+from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.mixture import MixtureConfig
 from pipelines.common.nn.layers import Linear, SwiGLU
 from pipelines.common.nn.module import Module, parameter
@@ -72,10 +73,13 @@ class SharedExpert(Module):
         return made * self.scale(x).sigmoid()
 
 
-def feed_forward(config: MixtureConfig) -> Module:
+def feed_forward(config: DecoderConfig) -> Module:
     """What a layer has behind its attention: `Experts` where a model has any, `SwiGLU` elsewhere.
 
     Args:
-        config: The decoder's dimensions.
+        config: The decoder's dimensions; those of a family that reads no numbers of experts has
+            none.
     """
-    return Experts(config) if config.experts else SwiGLU(config)
+    if isinstance(config, MixtureConfig) and config.experts:
+        return Experts(config)
+    return SwiGLU(config)
