@@ -259,23 +259,21 @@ def _check_weights(folder: Path, manifest: Manifest, table: Sequence[Weight]) ->
     for weight in manifest.weights:
         shape, kind = by_parameter[weight.parameter].shape, by_parameter[weight.parameter].kind
         if weight.rows is not None:
-            shape = _part(shape, weight.rows)
+            first, last = weight.rows
+            if not 0 <= first < last <= math.prod(shape[:-1]):
+                raise ModelFileError(
+                    f"{folder}: {weight.name} is made of the rows {first} to {last}, which config's"
+                    f" {[*shape]} does not have"
+                )
+            shape = (last - first, shape[-1])
         by_row = kind == "embedding" and not weight.package
-        if (
-            not shape
-            or (weight.layout in _SHAPED_AS_STORED and weight.shape != shape)
-            or (by_row and weight.shape[0] != shape[0])
+        if (weight.layout in _SHAPED_AS_STORED and weight.shape != shape) or (
+            by_row and weight.shape[0] != shape[0]
         ):
             raise ModelFileError(
                 f"{folder}: the shape of {weight.name} is {[*weight.shape]}, but config makes it"
                 f" {[*shape]}"
             )
-
-
-def _part(shape: tuple[int, ...], rows: tuple[int, int]) -> tuple[int, ...]:
-    """The shape of some rows of a weight; of none where it does not have them."""
-    first, last = rows
-    return (last - first, shape[-1]) if 0 <= first < last <= math.prod(shape[:-1]) else ()
 
 
 def _referenced(
