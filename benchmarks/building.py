@@ -12,7 +12,7 @@ import time
 
 from benchmarks.random_gguf import SHAPES
 from benchmarks.report import median, print_machine, print_table
-from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.decoder.mixture import MixtureConfig
 from pipelines.common.encodings import F32, Q4_0
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     shape = SHAPES[arguments.shape]
-    config = DecoderConfig(
+    config = MixtureConfig(
         vocabulary=shape.vocabulary,
         context_length=8192,
         hidden_size=shape.hidden,

@@ -30,6 +30,7 @@ from pipelines.common.registry.hookspecs import (
 if TYPE_CHECKING:
     from pipelines.common import nn, ops
     from pipelines.common.decoder.config import DecoderConfig
+    from pipelines.common.decoder.mixture import MixtureConfig
     from pipelines.common.decoder.numbers import key
     from pipelines.common.graph import patterns
     from pipelines.common.graph.rules import Rule
@@ -43,6 +44,7 @@ _LAZY: Final = {
     "patterns": "pipelines.common.graph.patterns",
     "DecoderConfig": "pipelines.common.decoder.config:DecoderConfig",
     "DecoderPipeline": "pipelines.common.models.pipeline:DecoderPipeline",
+    "MixtureConfig": "pipelines.common.decoder.mixture:MixtureConfig",
     "OpPackage": "pipelines.common.program.package:OpPackage",
     "Rule": "pipelines.common.graph.rules:Rule",
     "Spec": "pipelines.common.ops:Spec",
@@ -54,6 +56,7 @@ __all__ = [
     "API_VERSION",
     "DecoderConfig",
     "DecoderPipeline",
+    "MixtureConfig",
     "ModelFileError",
     "OpPackage",
     "OpPackageRecord",

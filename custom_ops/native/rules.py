@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.common.encodings import BLOCKS, ENCODINGS, F32, FLOATS
 from pipelines.common.graph import patterns
-from pipelines.common.graph.patterns import AttentionInputs, Rotation
+from pipelines.common.graph.patterns import AttentionInputs, ExpertsInputs, Rotation
 from pipelines.common.graph.rules import Emitter, Rule
 from pipelines.common.op_check.examples import Examples
 from pipelines.common.program.package import OpPackage
@@ -24,6 +24,10 @@ STORED = (*BLOCKS, *FLOATS)
 
 INT8 = 0.03
 """What it may cost, in parts of the largest value, that activations are rounded to int8."""
+
+
+_ROUTINGS = ("softmax_topk", "topk_softmax", "sigmoid")
+"""In the order of the kernel's numbers."""
 
 
 def _stored(op: Emitter, weight: Any) -> Any:
@@ -206,6 +210,25 @@ def _emit_attention(op: Emitter, inputs: AttentionInputs, rotation: Rotation | N
     )
 
 
+def _emit_experts(op: Emitter, logits: Any, inputs: ExpertsInputs) -> Any:
+    stacks = (inputs.gate, inputs.up, inputs.down)
+    count = op.width(logits)
+    return op.Experts(
+        inputs.x,
+        logits,
+        *(_stored(op, stack) for stack in stacks),
+        columns=op.shape(inputs.gate)[1],
+        inner=op.shape(inputs.down)[1],
+        experts=count,
+        used=inputs.used.as_int(),
+        routing=_ROUTINGS.index(inputs.routing.as_string()),
+        normalize=inputs.normalize.as_int(),
+        scale=inputs.scale.as_float(),
+        **{f"encoding_{i}": _number(op, stack) for i, stack in enumerate(stacks)},
+        _domain=DOMAIN,
+    )
+
+
 def _emit_rows(op: Emitter, tokens: Any, weight: Any) -> Any:
     columns = op.shape(weight)[1]
     return op.Embedding(
@@ -268,6 +291,10 @@ def _rules() -> Iterator[Rule]:
         "norm and product", _norm_linear, _emit_norm_linear, ("weight",), examples.norm_linear
     )
     yield from _of_blocks_and_floats("product", patterns.linear, _emit_linear, ("weight",))
+    stacks = ("gate", "up", "down")
+    floats, stored = (dict.fromkeys(stacks, encodings) for encodings in (FLOATS, STORED))
+    yield Rule("experts", patterns.experts, _emit_experts, floats)
+    yield Rule("experts", patterns.experts, _emit_experts, stored, tolerance=INT8)
     yield Rule("rows", patterns.embedding, _emit_rows, {"weight": STORED})
 
 

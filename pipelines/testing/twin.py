@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -20,8 +20,9 @@ from pipelines.common.pipeline_check.subject import Subject
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Names: TypeAlias = Callable[[str], str | None]
-"""The name in a GGUF file of what a model calls a parameter; None if the file does not have it."""
+Names: TypeAlias = Callable[[str], str | Sequence[str] | None]
+"""The name in a GGUF file of what a model calls a parameter; the names of those whose rows it has,
+one after the other; or None if the file does not have it."""
 
 Values: TypeAlias = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
 """The values of a parameter, given its name in a GGUF file and what stands there."""
@@ -90,17 +91,24 @@ def load_twin(
     for parameter, tensor in model.state_dict().items():
         if tensor.data_ptr() in filled:
             continue  # a tied matrix is there under its first name
-        name = names(parameter)
-        if name is None:
+        found = names(parameter)
+        if found is None:
             continue
-        require(name in checkpoint.tensors, f"the twin's {parameter} is {name}, which is not there")
-        stored = _in_order_of_halves(checkpoint, config, name)
+        parts = (found,) if isinstance(found, str) else found
+        for name in parts:
+            known = name in checkpoint.tensors
+            require(known, f"the twin's {parameter} is {name}, which is not there")
+        stored = [_in_order_of_halves(checkpoint, config, name) for name in parts]
+        if values is not None:
+            stored = [values(name, part) for name, part in zip(parts, stored, strict=True)]
+        rows = stored[0] if len(stored) == 1 else np.concatenate(stored, axis=-2)
         require(
-            stored.shape == tuple(tensor.shape),
-            f"{name} is {[*stored.shape]}, and the twin's {parameter} {[*tensor.shape]}",
+            rows.shape == tuple(tensor.shape),
+            f"{' and '.join(parts)} is {[*rows.shape]}, and the twin's {parameter}"
+            f" {[*tensor.shape]}",
         )
-        tensor.copy_(torch.tensor(values(name, stored) if values else stored))
-        used.add(name)
+        tensor.copy_(torch.tensor(rows))
+        used.update(parts)
         filled.add(tensor.data_ptr())
     left = sorted(checkpoint.tensors.keys() - used - {*TENSORS})
     require(not left, f"the twin has nothing for {', '.join(left)}")
@@ -147,10 +155,17 @@ def gguf_names(architecture: str, layers: int) -> Names:
     require(found, f"gguf knows no architecture {architecture!r}; say what tensors are called")
     table = gguf.get_tensor_name_map(found[0], layers)
 
-    def name(parameter: str) -> str | None:
+    def one(parameter: str) -> str:
         known: str | None = table.get_name(parameter, try_suffixes=(".weight", ".bias"))
         require(known, f"gguf has no name for {parameter}; say what tensors are called")
-        return known
+        return str(known)
+
+    def name(parameter: str) -> str | Sequence[str]:
+        # `transformers` has the matrices of experts in stacks, gate and up in one.
+        stem, _, part = parameter.rpartition(".")
+        if part == "gate_up_proj" and stem.endswith("experts"):
+            return [one(f"{stem}.{half}.weight") for half in ("gate_proj", "up_proj")]
+        return one(f"{parameter}.weight" if part == "down_proj" else parameter)
 
     return name
 

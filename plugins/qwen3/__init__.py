@@ -10,12 +10,19 @@ from pipelines.plugin import PipelineRecord, decoder, hookimpl
 
 @hookimpl
 def register_pipelines() -> list[PipelineRecord]:
-    """The pipeline `qwen3`."""
+    """The pipelines `qwen3` and `qwen3moe`, of one network."""
+    network = f"{__name__}.model:build"
     return [
         decoder(
             "qwen3",
             "Qwen 3 (dense) from GGUF files.",
             architectures=("qwen3",),
-            network=f"{__name__}.model:build",
-        )
+            network=network,
+        ),
+        decoder(
+            "qwen3moe",
+            "Qwen 3 with experts from GGUF files.",
+            architectures=("qwen3moe",),
+            network=network,
+        ),
     ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import DecoderConfig, nn
+from pipelines.plugin import MixtureConfig, nn
 
 
-def build(config: DecoderConfig) -> nn.Decoder:
-    """Llama's layers with that attention."""
-    blocks = [nn.Block(config, nn.HeadNormAttention(config)) for _ in range(config.layers)]
+def build(config: MixtureConfig) -> nn.Decoder:
+    """Llama's layers with that attention, and with experts where the model has them."""
+    blocks = [
+        nn.Block(config, nn.HeadNormAttention(config), nn.feed_forward(config))
+        for _ in range(config.layers)
+    ]
     return nn.Decoder(config, blocks)

@@ -13,7 +13,7 @@ from tiny_models import llama, open_model, write_gguf
 
 from pipelines.common.checkpoints.checkpoint import Metadata, MetadataArray, TensorInfo
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.decoder.keys import KEYS, Use, check_keys
+from pipelines.common.decoder.keys import KEYS, Use, check_keys, check_kind
 from pipelines.common.encodings import F32, Q4_0
 from pipelines.common.errors import ModelFileError
 
@@ -213,22 +213,67 @@ def test_sizes_that_are_given_block_by_block(
             open_model(path)
 
 
+def test_another_type_of_file_is_said_to_be_what_it_is(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", llama(), metadata={"general.type": "adapter"})
+    with pytest.raises(ModelFileError, match=r"'general\.type' is 'adapter', expected a model"):
+        open_model(path)
+
+
+@pytest.mark.parametrize(
+    ("count", "tensor", "sign"),
+    [
+        (8, "ffn_up.weight", "'llama.expert_count' is integer 8"),
+        (0, "ffn_up_exps.weight", "has 'blk.0.ffn_up_exps.weight'"),
+        (0, "ffn_gate_inp.weight", "has 'blk.0.ffn_gate_inp.weight'"),
+        (0, "ffn_gate.0.weight", "has 'blk.0.ffn_gate.0.weight'"),
+    ],
+)
+def test_experts_where_a_family_has_none(count: int, tensor: str, sign: str) -> None:
+    path = Path("m.gguf")
+    metadata = Metadata(path, {"llama.expert_count": count})
+    file: Any = SimpleNamespace(path=path, metadata=metadata, tensors={f"blk.0.{tensor}": None})
+    with pytest.raises(ModelFileError) as error:
+        check_kind(file, "llama", DecoderConfig)
+    assert f"mixture-of-experts model ({sign}); only dense" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("metadata", "renamed", "message"),
     [
-        ({"llama.expert_count": 8}, {}, "mixture-of-experts model .*expert_count' is integer 8"),
-        ({}, {"blk.0.ffn_up.weight": "blk.0.ffn_up_exps.weight"}, "mixture-of-experts .*up_exps"),
-        ({}, {"blk.1.ffn_up.weight": "blk.1.ffn_gate_inp.weight"}, "mixture-of-experts .*gate_inp"),
-        ({}, {"blk.1.ffn_up.weight": "blk.1.ffn_gate.0.weight"}, "mixture-of-experts .*gate.0"),
-        ({"general.type": "adapter"}, {}, "'general.type' is 'adapter', expected a model"),
+        ({"expert_count": 8}, {}, r"a token is given to 0 of 8 experts$"),
+        ({"expert_count": 2, "expert_used_count": 3}, {}, r"given to 3 of 2 experts$"),
+        (
+            {"expert_count": 2, "expert_used_count": 1},
+            {},
+            r"missing tensors: blk.0.ffn_gate_inp.weight, blk.0.ffn_gate_exps.weight, blk.0.ffn_up",
+        ),
+        (
+            {"expert_count": 2, "expert_used_count": 1},
+            {"blk.0.ffn_gate.weight": "blk.0.ffn_gate_exps.weight"},
+            r"blk.0.ffn_gate_exps.weight is \[512, 256\], expected \[2, 512, 256\]",
+        ),
+        (
+            {"expert_count": 2, "expert_used_count": 1},
+            {"blk.1.ffn_up.weight": "blk.1.ffn_up.0.weight"},
+            r"a tensor for each expert \('blk.1.ffn_up.0.weight'\); expected one for all",
+        ),
+        ({"expert_gating_func": 4}, {}, r"expert_gating_func' is 4; expected a number from 0 to 3"),
+        (
+            {"expert_count": 2, "expert_used_count": 1, "leading_dense_block_count": 1},
+            {},
+            r"leading_dense_block_count' is the integer 1, which changes results",
+        ),
+        ({}, {"blk.0.ffn_up.weight": "blk.0.ffn_up_exps.weight"}, "unexpected tensors: 'blk.0.ffn"),
     ],
 )
-def test_what_is_no_dense_model_is_said_to_be_what_it_is(
+def test_experts_that_do_not_fit(
     tmp_path: Path, metadata: dict[str, Any], renamed: dict[str, str], message: str
 ) -> None:
+    metadata = {f"llama.{key}": value for key, value in metadata.items()}
     path = write_gguf(tmp_path / "m.gguf", llama(), metadata=metadata, renamed=renamed)
-    with pytest.raises(ModelFileError, match=message):
+    with pytest.raises(ModelFileError, match=message) as error:
         open_model(path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_model_that_says_all_neutral_things_runs_as_one_that_says_none(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from native_nodes import Node, attention, embedding, linear
+from native_nodes import Node, attention, embedding, experts, linear
 
 VALID: dict[str, Node] = {
     "product": linear("q4_0"),
@@ -23,6 +23,8 @@ VALID: dict[str, Node] = {
     "residual": linear("q6_k", residual=True),
     "gated": linear("q4_1", gated=1, weights=2, norm=True),
     "rows": embedding("q4_0"),
+    "experts": experts("q4_0"),
+    "float experts": experts("f16", routing=2),
     **{
         name: attention(name)
         for name in ("RotaryAttention", "Attention", "RotaryAttentionFloat32", "AttentionFloat32")
@@ -55,7 +57,7 @@ def _inputs(node: Node) -> Iterator[tuple[str, Node]]:
             yield f"{name} too short", _with(node, name, array[..., :-1])
             yield f"{name} scalar", _with(node, name, array.reshape(-1)[0:1].reshape(()))
             yield f"{name} empty", _with(node, name, array[..., :0])
-        if name in node.constants and node.operator == "Linear":
+        if name in node.constants and node.operator in ("Linear", "Experts"):
             others = [constant for constant in node.constants if constant != name]
             yield f"{name} no constant", replace(node, constants=others)
     yield "one more input", _with(node, "more", np.zeros(3, np.float32))
@@ -68,7 +70,13 @@ def _attributes(node: Node) -> Iterator[tuple[str, Node]]:
         if isinstance(value, float):
             wrong += [float("nan"), float("inf"), float("-inf"), 1]
         else:
-            right = {"window": range(2**31), "gated": (1, 2)}.get(name, (value,))
+            ranges = {
+                "window": range(2**31),
+                "gated": (1, 2),
+                "used": range(1, 5),
+                "routing": range(3),
+            }
+            right = ranges.get(name, (value,))
             wrong += [1.5, *(number for number in _INTEGERS if number not in right)]
         if name == "epsilon":
             wrong.append(-1.0)

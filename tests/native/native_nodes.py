@@ -145,6 +145,29 @@ def embedding(encoding: str, *, rows: int = 20, columns: int = 256) -> Node:
     return Node("Embedding", inputs, attributes, constants=("table",))
 
 
+def experts(encoding: str, *, tokens: int = 3, count: int = 4, routing: int = 0) -> Node:
+    generator = np.random.default_rng(tokens)
+    columns, inner = 256, 512
+    inputs: dict[str, NDArray[Any] | None] = {
+        "x": normal(generator, 1, tokens, columns),
+        "logits": normal(generator, 1, tokens, count),
+        "gate": stored(generator, encoding, count * inner, columns),
+        "up": stored(generator, encoding, count * inner, columns),
+        "down": stored(generator, encoding, count * columns, inner),
+    }
+    attributes = {
+        "columns": columns,
+        "inner": inner,
+        "experts": count,
+        "used": 2,
+        "routing": routing,
+        "normalize": 1,
+        "scale": 1.0,
+        **{f"encoding_{i}": ENCODINGS[encoding].ggml_type for i in range(3)},
+    }
+    return Node("Experts", inputs, attributes, constants=("gate", "up", "down"))
+
+
 def attention(
     name: str = "RotaryAttention",
     *,

@@ -153,11 +153,65 @@ def test_select_takes_each_row_of_the_batch_by_itself() -> None:
     torch.testing.assert_close(chosen, torch.stack([x[0, [3, 0]], x[1, [1, 1]]]))
 
 
+def experts_arguments() -> tuple[Tensor, ...]:
+    """Vectors, logits and three stacks."""
+    stacks = torch.randn(4, 5, 8), torch.randn(4, 5, 8), torch.randn(4, 8, 5)
+    return torch.randn(2, 3, 8), torch.randn(2, 3, 4), *stacks
+
+
+@pytest.mark.parametrize("normalize", [0, 1])
+@pytest.mark.parametrize("routing", ["softmax_topk", "sigmoid", "topk_softmax"])
+def test_experts(routing: str, normalize: int) -> None:
+    x, logits, gate, up, down = experts_arguments()
+    mixed = ops.experts(x, logits, gate, up, down, 2, routing, normalize, 0.5)
+    for b in range(2):
+        for s in range(3):
+            used = sorted(range(4), key=lambda i: -logits[b, s, i])[:2]
+            weights = {
+                "softmax_topk": logits[b, s].softmax(-1)[used],
+                "sigmoid": logits[b, s, used].sigmoid(),
+                "topk_softmax": logits[b, s, used].softmax(-1),
+            }[routing]
+            weights = 0.5 * (weights / weights.sum() if normalize else weights)
+            expected = torch.zeros(8)
+            for weight, i in zip(weights, used, strict=True):
+                inner = F.silu(gate[i] @ x[b, s]) * (up[i] @ x[b, s])
+                expected += weight * (down[i] @ inner)
+            torch.testing.assert_close(mixed[b, s], expected)
+
+
+def test_of_equal_logits_the_first_are_chosen() -> None:
+    x, logits, *stacks = experts_arguments()
+    equal = ops.experts(x, torch.zeros_like(logits), *stacks, 2, "topk_softmax", 0, 1.0)
+    told = torch.tensor([0.0, 0.0, -50.0, -50.0]).expand_as(logits)
+    torch.testing.assert_close(
+        equal, ops.experts(x, told, *stacks, 2, "topk_softmax", 0, 1.0), atol=0, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"used": 5}, "5 of 4 experts cannot be used"),
+        ({"routing": "random"}, "no routing is called 'random'; expected softmax_topk, "),
+        ({"logits": Spec((2, 3, 5))}, "vectors of 8 and 5 logits do not go with experts"),
+        ({"down": Spec((4, 5, 8))}, "do not go with experts"),
+    ],
+)
+def test_experts_that_do_not_go_together(change: dict[str, Any], message: str) -> None:
+    names = ("x", "logits", "gate", "up", "down")
+    given = dict(zip(names, map(spec, experts_arguments()), strict=True))
+    numbers = {"used": 2, "routing": "sigmoid", "normalize": 1, "scale": 1.0}
+    with pytest.raises(ValueError, match=message):
+        OPERATORS["Experts"].specs({**given, **numbers, **change})
+
+
 EXAMPLES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "Linear": lambda: (torch.randn(2, 3, 8), torch.randn(5, 8)),
     "Embedding": lambda: (torch.tensor([[1, 0, 3]]), torch.randn(4, 8)),
     "RMSNorm": lambda: (torch.randn(2, 3, 8), torch.randn(8), 1e-5),
     "SiLU": lambda: (torch.randn(2, 3),),
+    "Experts": lambda: (*experts_arguments(), 2, "softmax_topk", 1, 1.0),
     "Select": lambda: (torch.randn(2, 4, 8), torch.tensor([[3], [0]])),
     "RoPE": lambda: rope_arguments(interleaved=1),
     "Attention": lambda: attention_arguments(3, [0, 2], [3, 5]),

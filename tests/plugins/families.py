@@ -120,4 +120,41 @@ FAMILIES = (
             "logits_scaling": 8.0,
         },
     ),
+    Family(
+        "llama3",  # Mixtral's files name Llama's architecture
+        transformers.MixtralForCausalLM,
+        transformers.MixtralConfig,
+        {"experts": 4, "experts_used": 2},
+        numbers={"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
+    ),
+    Family(
+        "qwen3moe",
+        transformers.Qwen3MoeForCausalLM,
+        transformers.Qwen3MoeConfig,
+        {"head_dim": 32, "experts": 6, "experts_used": 2, "expert_width": 32},
+        numbers={
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "norm_topk_prob": True,
+        },
+    ),
+    Family(
+        "qwen2moe",
+        transformers.Qwen2MoeForCausalLM,
+        transformers.Qwen2MoeConfig,
+        {
+            "experts": 6,
+            "experts_used": 3,
+            "expert_width": 32,
+            "shared_width": 64,
+            "biases": ("attn_q", "attn_k", "attn_v"),
+        },
+        numbers={
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 64,
+        },
+    ),
 )

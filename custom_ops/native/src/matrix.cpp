@@ -31,15 +31,6 @@ namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr int64_t kPieceBytes = 1 << 20;  // of the file, that a thread packs at a time
 
-// Threads that this process may keep busy.
-int available_threads() {
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-  return std::max(1u, std::thread::hardware_concurrency());
-}
-
 // Whether memory is a read-only map of a file, so that its pages can be dropped and come back.
 bool is_file_map(const void* start, size_t bytes) {
 #ifdef __linux__
@@ -104,6 +95,14 @@ void pack_rows(const uint8_t* stored, int64_t first, int64_t last, int64_t rows,
 
 }  // namespace
 
+int available_threads() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
 Pages::Pages(size_t bytes) {
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   bytes_ = (bytes + page - 1) / page * page;
@@ -134,9 +133,11 @@ int64_t Matrix::group_bytes() const {
 
 namespace {
 
-void check(Encoding encoding, int64_t rows, int64_t bytes_per_row, int64_t columns) {
+int64_t groups_of(int64_t rows) { return (rows + kLanes - 1) / kLanes; }
+
+void check(Encoding encoding, int64_t rows, int64_t bytes_per_row, int64_t columns, int64_t count) {
   const int64_t block = block_columns(encoding);
-  if (rows < 1 || columns < 1 || columns % block != 0 || row_bytes(encoding, columns) != bytes_per_row)
+  if (count < 1 || rows < 1 || columns < 1 || columns % block != 0 || row_bytes(encoding, columns) != bytes_per_row)
     throw std::invalid_argument("a matrix of " + std::to_string(rows) + " x " + std::to_string(columns) +
                                 " in encoding " + std::to_string(static_cast<int64_t>(encoding)) + " has rows of " +
                                 std::to_string(bytes_per_row) + " bytes, expected " +
@@ -145,28 +146,33 @@ void check(Encoding encoding, int64_t rows, int64_t bytes_per_row, int64_t colum
 
 }  // namespace
 
-Matrix::Matrix(Encoding encoding, const uint8_t* stored, int64_t rows, int64_t bytes_per_row, int64_t columns)
-    : encoding_((check(encoding, rows, bytes_per_row, columns), encoding)),
+Matrix::Matrix(Encoding encoding, const uint8_t* stored, int64_t rows, int64_t bytes_per_row, int64_t columns,
+               int64_t count)
+    : encoding_((check(encoding, rows, bytes_per_row, columns, count), encoding)),
       stored_(stored),
       rows_(rows),
       columns_(columns),
-      tiles_(is_packed(encoding) ? Pages((rows + kLanes - 1) / kLanes * group_bytes()) : Pages()) {
+      bytes_(is_packed(encoding) ? groups_of(rows) * group_bytes() : rows * bytes_per_row),
+      tiles_(is_packed(encoding) ? Pages(count * bytes_) : Pages()) {
   if (!is_packed(encoding)) return;
-  const int64_t groups = (rows + kLanes - 1) / kLanes;
+  const int64_t groups = groups_of(rows);
   const int64_t step = std::max<int64_t>(1, kPieceBytes / (kLanes * bytes_per_row));
-  const bool release = is_file_map(stored, rows * bytes_per_row);
+  const int64_t steps = (groups + step - 1) / step, pieces = count * steps;
+  const bool release = is_file_map(stored, count * rows * bytes_per_row);
   std::atomic<int64_t> next{0};
   const auto work = [&] {
-    for (int64_t group; (group = next.fetch_add(step)) < groups;) {
+    for (int64_t piece; (piece = next.fetch_add(1)) < pieces;) {
+      const int64_t matrix = piece / steps, group = piece % steps * step;
       const int64_t first = group * kLanes, last = std::min(groups, group + step) * kLanes;
-      const uint8_t* source = stored + first * bytes_per_row;
+      const uint8_t* all = stored + matrix * rows * bytes_per_row;
+      const uint8_t* source = all + first * bytes_per_row;
       const int64_t bytes = (std::min(last, rows) - first) * bytes_per_row;
 #ifdef MADV_POPULATE_READ
       if (release) advise(source, bytes, MADV_POPULATE_READ);
 #endif
-      uint8_t* tiles = tiles_.data() + group * group_bytes();
+      uint8_t* tiles = tiles_.data() + matrix * bytes_ + group * group_bytes();
       BlockFormats::with(encoding, [&](auto format) {
-        pack_rows<decltype(format)>(stored, first, last, rows, columns, tiles);
+        pack_rows<decltype(format)>(all, first, last, rows, columns, tiles);
       });
       // The file keeps what was read; this process need not hold it beside the tiles.
       if (release) advise(source, bytes, MADV_DONTNEED);
@@ -175,7 +181,6 @@ Matrix::Matrix(Encoding encoding, const uint8_t* stored, int64_t rows, int64_t b
     _mm_sfence();
 #endif
   };
-  const int64_t pieces = (groups + step - 1) / step;
   std::vector<std::thread> helpers;
   try {
     for (int64_t i = 1; i < std::min<int64_t>(available_threads(), pieces); ++i) helpers.emplace_back(work);

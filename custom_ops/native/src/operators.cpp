@@ -9,99 +9,19 @@
 #include <vector>
 
 #include "decode.h"
+#include "experts_operator.h"
 #include "formats.h"
 #include "kernels.h"
 #include "matrix.h"
+#include "node.h"
 #include "ort_custom_op.h"
+#include "panels.h"
 
 namespace native {
 
 namespace {
 
-using custom_op::Context;
-using custom_op::Info;
-using custom_op::InvalidArgument;
-using custom_op::Tensor;
-using custom_op::Type;
-
 constexpr int64_t kTaskBytes = 192 << 10;  // of a matrix that a thread takes at a time
-
-// Beyond what any model has, and far from where sizes that are made of them would overflow.
-constexpr int64_t kMostColumns = 1 << 30, kMostHeadDim = 1 << 16, kMostHeads = 1 << 16;
-
-Encoding encoding_attribute(const Info& info, const std::string& name) {
-  const auto encoding = static_cast<Encoding>(info.integer(name));
-  if (is_known(encoding)) return encoding;
-  throw InvalidArgument("no encoding " + std::to_string(static_cast<int64_t>(encoding)));
-}
-
-int64_t columns_attribute(const Info& info) { return info.integer("columns", 1, kMostColumns); }
-
-void expect_count(size_t count, size_t expected, const char* what) {
-  if (count != expected)
-    throw InvalidArgument("the node has " + std::to_string(count) + " " + what + ", expected " +
-                          std::to_string(expected));
-}
-
-std::string text(const std::vector<int64_t>& shape) {
-  std::string all;
-  for (const int64_t size : shape) all += (all.empty() ? "" : ", ") + std::to_string(size);
-  return "[" + all + "]";
-}
-
-// Memory that a thread uses again from call to call.
-template <class T>
-T* scratch(size_t count) {
-  thread_local std::vector<T> memory;
-  if (memory.size() < count) memory.resize(count);
-  return memory.data();
-}
-
-int panel_width(int64_t tokens) {
-  int width = 1;
-  while (width < kMaxTokens && width < tokens) width *= 2;
-  return width;
-}
-
-// The activations of a call, in panels of up to 16 tokens.
-class Panels {
- public:
-  Panels(int64_t tokens, int64_t columns) : tokens_(tokens) {
-    const int64_t padded = (columns + 63) / 64 * 64;
-    const int64_t count = (tokens + kMaxTokens - 1) / kMaxTokens;
-    int64_t width = 0;
-    for (int64_t i = 0; i < count; ++i) width += panel_width(this->tokens(i));
-    struct alignas(64) Line {
-      uint8_t bytes[64];
-    };
-    // Codes, then scales, sums, and sums of half blocks: all multiples of 64 bytes a token of width.
-    auto* at = reinterpret_cast<uint8_t*>(scratch<Line>(width * padded * 3 / 2 / 64 + 4 * count));
-    const auto take = [&](int64_t bytes) {
-      uint8_t* taken = at;
-      at += (bytes + 63) / 64 * 64;
-      return taken;
-    };
-    for (int64_t i = 0; i < count; ++i) {
-      const int w = panel_width(this->tokens(i));
-      Panel panel{w, i == 0, padded, nullptr, nullptr, nullptr, nullptr};
-      panel.codes = reinterpret_cast<int8_t*>(take(padded * w));
-      panel.scales = reinterpret_cast<float*>(take(padded / 8 * w));
-      panel.sums = reinterpret_cast<int32_t*>(take(padded / 8 * w));
-      panel.sums_16 = reinterpret_cast<int32_t*>(take(padded / 4 * w));
-      panels_.push_back(panel);
-    }
-  }
-
-  size_t size() const { return panels_.size(); }
-  const Panel& operator[](size_t i) const { return panels_[i]; }
-  int tokens(size_t i) const {
-    return static_cast<int>(std::min<int64_t>(kMaxTokens, tokens_ - static_cast<int64_t>(i) * kMaxTokens));
-  }
-
- private:
-  int64_t tokens_;
-  std::vector<Panel> panels_;
-};
 
 }  // namespace
 
@@ -521,5 +441,5 @@ using Attention = native::Attention<true, false>;
 using RotaryAttentionFloat32 = native::Attention<false, true>;
 using AttentionFloat32 = native::Attention<false, false>;
 
-CUSTOM_OPS("pipelines.native", native::Linear, native::Embedding, RotaryAttention, Attention, RotaryAttentionFloat32,
-           AttentionFloat32)
+CUSTOM_OPS("pipelines.native", native::Linear, native::Embedding, native::Experts, RotaryAttention, Attention,
+           RotaryAttentionFloat32, AttentionFloat32)

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "decode.h"
+#include "experts.h"
 #include "formats.h"
 #include "fused.h"
 #include "kernels.h"
@@ -760,6 +761,123 @@ Result check_attend(const Kernels& kernels, Random& random) {
   return result;
 }
 
+// ---- experts ----
+
+Routing random_routing(Random& random, int64_t experts) {
+  return {random.integer(1, experts), static_cast<Routing::Weights>(random.integer(0, 2)), random.chance(0.5),
+          random.normal()};
+}
+
+// The experts of a token by sorting, and their weights in float64.
+std::vector<std::pair<int32_t, double>> chosen_by_sorting(const Routing& routing, const std::vector<float>& logits) {
+  std::vector<std::pair<int32_t, double>> all;
+  for (size_t i = 0; i < logits.size(); ++i) all.push_back({static_cast<int32_t>(i), logits[i]});
+  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  const double top = all[0].second;
+  double whole = 0;
+  for (const float logit : logits) whole += std::exp(logit - top);
+  all.resize(routing.used);
+  double sum = 0;
+  for (auto& [expert, weight] : all) {
+    weight = routing.weights == Routing::Weights::sigmoid ? 1 / (1 + std::exp(-weight)) : std::exp(weight - top);
+    if (routing.weights == Routing::Weights::softmax_of_all) weight /= whole;
+    sum += weight;
+  }
+  const bool divides = routing.normalize || routing.weights == Routing::Weights::softmax_of_chosen;
+  for (auto& [expert, weight] : all) weight *= routing.scale / (divides ? sum : 1.0);
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+void check_choose(Random& random) {
+  const int64_t experts = random.integer(1, 200);
+  const Routing routing = random_routing(random, experts);
+  std::vector<float> logits = random_floats(random, experts, Kind::plain);
+  for (float& logit : logits) logit = random.chance(0.5) ? std::nearbyint(4 * logit) : 10 * logit;  // some are equal
+  std::vector<int32_t> chosen(routing.used);
+  std::vector<float> weights(routing.used);
+  choose(routing, logits.data(), experts, chosen.data(), weights.data());
+  const auto expected = chosen_by_sorting(routing, logits);
+  for (int64_t i = 0; i < routing.used; ++i) {
+    if (chosen[i] != expected[i].first) fail("expert ", chosen[i], ", expected ", expected[i].first);
+    const double bound = 1e-5 * std::fabs(expected[i].second) + 1e-36;
+    expect_near(weights[i], expected[i].second, bound, "weight of expert ", chosen[i], " of ", experts);
+  }
+  for (float& logit : logits)
+    if (random.chance(0.3)) logit = not_finite(random);
+  choose(routing, logits.data(), experts, chosen.data(), weights.data());
+  for (int64_t i = 0; i < routing.used; ++i)
+    if (chosen[i] < (i > 0 ? chosen[i - 1] + 1 : 0) || chosen[i] >= experts) fail("expert ", chosen[i], " of ", experts);
+}
+
+// A stack of matrices, and each of them as a matrix of its own.
+struct Stack {
+  std::vector<uint8_t> stored;
+  Matrix all;
+  std::vector<Matrix> single;
+
+  Stack(Random& random, Encoding encoding, int64_t count, int64_t rows, int64_t columns)
+      : stored(random_matrix(random, encoding, count * rows, columns, Kind::plain)),
+        all(encoding, stored.data(), rows, row_bytes(encoding, columns), columns, count) {
+    const int64_t bytes = row_bytes(encoding, columns);
+    for (int64_t i = 0; i < count; ++i)
+      single.emplace_back(encoding, stored.data() + i * rows * bytes, rows, bytes, columns);
+  }
+};
+
+std::vector<float> product_of_token(const Kernels& kernels, const Matrix& matrix, const std::vector<float>& x) {
+  std::vector<float> y(matrix.rows());
+  const Output output{y.data(), matrix.rows(), matrix.rows(), nullptr};
+  if (!matrix.packed())
+    kernels.float_product(matrix.encoding(), matrix.data(), kAhead, 0, matrix.rows(), x.data(), matrix.columns(), 1,
+                          output);
+  else
+    kernels.product(matrix.encoding(), matrix.data(), kAhead, 0, matrix.rows(),
+                    Activations(x, matrix.columns(), 1).panel, 1, output);
+  return y;
+}
+
+// What each token comes to alone, by products with matrices that are no stacks, to the last bit.
+Result check_mixture(const Kernels& kernels, Random& random) {
+  const auto encoding = [&] { return random.chance(0.4) ? random.pick(kFloats) : random.pick(kPacked); };
+  const Encoding gate_encoding = encoding(), up_encoding = random.chance(0.7) ? gate_encoding : encoding();
+  const Encoding down_encoding = encoding();
+  const auto whole_blocks = [&](Encoding one, Encoding other) {
+    const int64_t block = std::max(block_columns(one), block_columns(other));
+    return block * random.integer(1, std::max<int64_t>(2, 100 / block));
+  };
+  const int64_t columns = whole_blocks(gate_encoding, up_encoding), inner = whole_blocks(down_encoding, down_encoding);
+  const int64_t experts = random.integer(1, 6), tokens = random.integer(1, random.chance(0.3) ? 60 : 5);
+  const Routing routing = random_routing(random, experts);
+  Stack gate(random, gate_encoding, experts, inner, columns), up(random, up_encoding, experts, inner, columns);
+  Stack down(random, down_encoding, experts, columns, inner);
+  const std::vector<float> x = random_floats(random, tokens * columns, Kind::plain);
+  const std::vector<float> logits = random_floats(random, tokens * experts, Kind::plain);
+  const Mixture mixture(std::move(gate.all), std::move(up.all), std::move(down.all), experts, routing);
+  const ParallelFor one_by_one = [](size_t total, const std::function<void(size_t)>& work) {
+    for (size_t i = total; i-- > 0;) work(i);
+  };
+  Result y(tokens * columns, kUntouched);
+  mixture.compute(kernels, kAhead, one_by_one, x.data(), logits.data(), tokens, y.data());
+  for (int64_t t = 0; t < tokens; ++t) {
+    const std::vector<float> token = row_at(x, t, columns);
+    std::vector<int32_t> chosen(routing.used);
+    std::vector<float> weights(routing.used), sums(columns);
+    choose(routing, logits.data() + t * experts, experts, chosen.data(), weights.data());
+    for (int64_t i = 0; i < routing.used; ++i) {
+      std::vector<float> gates = product_of_token(kernels, gate.single[chosen[i]], token);
+      const std::vector<float> ups = product_of_token(kernels, up.single[chosen[i]], token);
+      kernels.gate_multiply(Gate::silu, gates.data(), ups.data(), inner);
+      const std::vector<float> made = product_of_token(kernels, down.single[chosen[i]], gates);
+      for (int64_t c = 0; c < columns; ++c) sums[c] += weights[i] * made[c];
+    }
+    for (int64_t c = 0; c < columns; ++c)
+      expect_same(y[t * columns + c], sums[c], "column ", c, " of token ", t, " of ", tokens, ", ", routing.used,
+                  " of ", experts, " experts");
+  }
+  return y;
+}
+
 // ---- what is the same for all tables ----
 
 // Read-only maps of files are read ahead and given back while they are packed.
@@ -895,6 +1013,7 @@ const KernelCheck kKernelChecks[] = {
     {"float_product f16", float_product_of<Float16::encoding>},
     {"float_product bf16", float_product_of<Bfloat16::encoding>},
     {"gate_multiply", check_gate_multiply},
+    {"mixture", check_mixture},
     {"attend", check_attend},
     {"rotate", check_rotate},
     {"append", check_append},
@@ -947,6 +1066,7 @@ class Checks {
     packing_.run(seed, with_random(check_packing));
     decoding_.run(seed, with_random(check_decode_row));
     fusing_.run(seed, with_random(check_fused));
+    choosing_.run(seed, with_random(check_choose));
     size_t line = 0;
     for (size_t c = 0; c < std::size(kKernelChecks); ++c) {
       const Kernels* first = nullptr;
@@ -988,6 +1108,7 @@ class Checks {
     print_line(packing_);
     print_line(decoding_);
     print_line(fusing_);
+    print_line(choosing_);
     for (const Line& line : lines_) print_line(line);
     for (const Line& line : agreement_) print_line(line);
     return good;
@@ -995,7 +1116,7 @@ class Checks {
 
  private:
   std::vector<const Kernels*> tables_;
-  Line packing_{"packing"}, decoding_{"decode_row"}, fusing_{"fused"};
+  Line packing_{"packing"}, decoding_{"decode_row"}, fusing_{"fused"}, choosing_{"choose"};
   std::vector<Line> lines_, agreement_;
 };
 

@@ -11,7 +11,7 @@ from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.encodings import Encoding, advice
 from pipelines.common.errors import ModelFileError, listed, quoted
 
-Kind: TypeAlias = Literal["linear", "embedding", "head", "vector"]
+Kind: TypeAlias = Literal["linear", "embedding", "head", "experts", "router", "vector"]
 """How a weight is used, which decides what it may run in."""
 
 
@@ -24,7 +24,8 @@ class Weight:
         tensor: Name in the model file; a tied output matrix names the embedding's tensor.
         shape: Shape in the network, outermost dimension first.
         kind: ``linear`` and ``head`` are ``[out, in]``, ``embedding`` is ``[vocab, hidden]``;
-            a ``vector`` (norm weights, biases) always runs in float32.
+            ``experts`` are several such matrices, ``[experts, out, in]``; a ``router``, the matrix
+            that chooses among them, and a ``vector`` (norm weights, biases) always run in float32.
         rows: The rows of the tensor that it is, from the first to the one after the last; None for
             all. Weights of one tensor have to take all of its rows together.
     """

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from pipelines.common.checkpoints.checkpoint import Checkpoint, Metadata
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.decoder.numbers import keys
+from pipelines.common.decoder.numbers import EXPERT_COUNT, keys
 from pipelines.common.encodings import BF16, F16, F32
 from pipelines.common.errors import ModelFileError, listed, quoted
 
@@ -80,7 +80,7 @@ KEYS: Final[Mapping[str, Use | Neutral]] = {
             "attention.value_length_swa",
             "rope.dimension_count_swa",
             "rope.freq_base_swa",
-            # Only beside experts.
+            # Only beside experts, see below.
             "expert_feed_forward_length",
             "expert_gating_func",
             "expert_group_scale",
@@ -131,8 +131,25 @@ KEYS: Final[Mapping[str, Use | Neutral]] = {
 }
 """The keys of an architecture's own prefix, without it. Of arrays, every element counts."""
 
+BESIDE_EXPERTS: Final[Mapping[str, Neutral]] = {
+    "expert_feed_forward_length": (),
+    "expert_gating_func": (0, 1),
+    "expert_group_scale": _NO_SCALE,
+    "expert_shared_feed_forward_length": _OFF,
+    "expert_weights_norm": (False,),
+    "expert_weights_scale": _NO_SCALE,
+    "interleave_moe_layer_step": _NO_SCALE,
+    "leading_dense_block_count": _OFF,
+    "moe_every_n_layers": _NO_SCALE,
+    "router_logit_softcapping": _OFF,
+}
+"""What those keys have to be that a family with experts does not read."""
+
 _EXPERTS: Final = re.compile(r"blk\.\d+\.ffn_(gate_inp|\w+_exps|(gate|up|down)\.\d+)\.weight")
 """Tensors of feed-forward networks of which a router chooses some."""
+
+_SPLIT: Final = re.compile(r"blk\.\d+\.ffn_(gate|up|down)\.\d+\.weight")
+"""Those of a single one, as converters wrote them once."""
 
 _SECTIONS: Final = 4
 """Numbers of the one key whose array is not one of blocks, ``rope.dimension_sections``."""
@@ -141,8 +158,19 @@ _QUANTIZATION_VERSION: Final = 2
 """Of ggml's block formats; GGUF has known no other."""
 
 
-def check_kind(file: Checkpoint, architecture: str) -> None:
-    """Checks that a file is a model, and a dense one, before its dimensions are read.
+def has_experts(config: DecoderConfig) -> bool:
+    """Whether a decoder's feed-forward networks are mixtures of experts."""
+    fields = keys(type(config)).items()
+    return any(key.name == EXPERT_COUNT and getattr(config, name) for name, key in fields)
+
+
+def check_kind(file: Checkpoint, architecture: str, numbers: type[DecoderConfig]) -> None:
+    """Checks that a file is a model of the family's kind, before its dimensions are read.
+
+    Args:
+        file: The file.
+        architecture: Prefix of its keys.
+        numbers: The dataclass of the family's numbers: it has that of experts, or models are dense.
 
     Raises:
         ModelFileError: It is something else.
@@ -150,7 +178,15 @@ def check_kind(file: Checkpoint, architecture: str) -> None:
     kind = file.metadata.string("general.type", "model")
     if kind != "model":
         raise ModelFileError(f"{file.path}: its 'general.type' is {quoted(kind)}, expected a model")
-    key = f"{architecture}.expert_count"
+    if any(key.name == EXPERT_COUNT for key in keys(numbers).values()):
+        if split := next((name for name in file.tensors if _SPLIT.fullmatch(name)), None):
+            raise ModelFileError(
+                f"{file.path}: has a tensor for each expert ({quoted(split)}); expected one for all"
+                " of a layer, as 'ffn_gate_exps', which today's converters write; convert the model"
+                " again"
+            )
+        return
+    key = f"{architecture}.{EXPERT_COUNT}"
     sign = f"'{key}' is {file.metadata.describe(key)}" if file.metadata.integer(key, 0) else None
     sign = sign or next((f"has {quoted(n)}" for n in file.tensors if _EXPERTS.fullmatch(n)), None)
     if sign:
@@ -180,11 +216,12 @@ def check_keys(
     """
     unknown = []
     known = {key.name for key in keys(type(config)).values()} | set(ignored)
+    table = {**KEYS, **BESIDE_EXPERTS} if has_experts(config) else KEYS
     for key in file.metadata:
         prefix, _, name = key.partition(".")
         if prefix != architecture or name in known:
             continue
-        use = KEYS.get(name)
+        use = table.get(name)
         if use is None:
             unknown.append(quoted(key))
         elif not isinstance(use, Use) and not _is_neutral(use, file.metadata, key, config):

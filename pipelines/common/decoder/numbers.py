@@ -11,6 +11,9 @@ from pipelines.common.errors import ModelFileError, quoted
 
 _KEY = "key"
 
+EXPERT_COUNT, EXPERT_WIDTH = "expert_count", "expert_feed_forward_length"
+"""Keys by which a family is seen to have mixtures of experts, and what is inside of one."""
+
 
 @dataclass(frozen=True)
 class Key:

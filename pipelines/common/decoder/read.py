@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.decoder.numbers import own_numbers
+from pipelines.common.decoder.numbers import EXPERT_WIDTH, keys, own_numbers
 from pipelines.common.decoder.rope import read_rope
 from pipelines.common.errors import ModelFileError
 
@@ -58,8 +58,8 @@ def decoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
             " rotated"
         )
     # Without the key there are as many as heads, unless the tensors say that it is missing.
-    keys = file.tensors.get("blk.0.attn_k.weight")
-    fewer = keys is not None and keys.shape[0] < heads * head_dim
+    key = file.tensors.get("blk.0.attn_k.weight")
+    fewer = key is not None and key.shape[0] < heads * head_dim
     kv_heads = sizes.of_blocks("attention.head_count_kv", layers, default=None if fewer else heads)
     if heads % kv_heads:
         raise ModelFileError(
@@ -78,11 +78,14 @@ def decoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
             f"{file.path}: metadata '{architecture}.attention.scale' is {scale}; expected a"
             " positive number"
         )
-    return kind(
+    own = own_numbers(file, architecture, kind)
+    # Where all networks are experts, a file may have only their width.
+    width = next((own.get(name) for name, k in keys(kind).items() if k.name == EXPERT_WIDTH), None)
+    config = kind(
         vocabulary=file.tensors[EMBEDDING].shape[0],
         context_length=context_length,
         hidden_size=hidden_size,
-        intermediate_size=sizes.of_blocks("feed_forward_length", layers),
+        intermediate_size=sizes.of_blocks("feed_forward_length", layers, default=width or None),
         layers=layers,
         heads=heads,
         kv_heads=kv_heads,
@@ -93,8 +96,11 @@ def decoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
         attention_factor=scale * head_dim**0.5 if scale else 1.0,
         biases=tuple(sorted(m[1] for m in map(_BIAS.fullmatch, file.tensors) if m)),
         tied="output.weight" not in file.tensors,
-        **own_numbers(file, architecture, kind),
+        **own,
     )
+    for problem in config.problems():
+        raise ModelFileError(f"{file.path}: metadata cannot be right: {problem}")
+    return config
 
 
 class _Sizes:

@@ -69,22 +69,23 @@ def encoded(values: NDArray[np.float32], encoding: Encoding) -> NDArray[np.uint8
     """Rows in any encoding; where nothing writes it, other values of about the same size.
 
     Args:
-        values: Shape ``[rows, K]``, K a multiple of the encoding's block size.
+        values: Shape ``[..., K]``, K a multiple of the encoding's block size.
         encoding: A supported encoding.
 
     Returns:
-        Bytes, shape ``[rows, row_bytes]``, which depend on the values and nothing else.
+        Bytes, shape ``[..., row_bytes]``, which depend on the values and nothing else.
     """
     if encoding.encode is not None:
-        return quantize(encoding, values)
+        raw = quantize(encoding, values.reshape(-1, values.shape[-1]))
+        return raw.reshape(*values.shape[:-1], -1)
     assert encoding.coded is not None
-    rows, columns = values.shape
+    rows, columns = values.size // values.shape[-1], values.shape[-1]
     generator = np.random.default_rng(values.size)
     raw = generator.integers(0, 256, (rows, encoding.row_bytes(columns)), np.uint8)
     scales = raw.reshape(-1).view(encoding.coded.dtype)["d"]
     scales[...] = 1
     scales[...] = values.std() / dequantize(encoding, raw).std()
-    return raw
+    return raw.reshape(*values.shape[:-1], -1)
 
 
 def convert_rows(stored: Encoding, wanted: Encoding, raw: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -235,8 +235,11 @@ class _Emitter:
 
     def shape(self, value: ir.Value) -> tuple[int, int]:
         assert value.shape is not None
-        rows, columns = value.shape.numpy()
-        return rows, columns
+        *rows, columns = value.shape.numpy()
+        return math.prod(rows), columns
+
+    def matrices(self, value: ir.Value) -> Sequence[ir.Value]:
+        return self._lowering.weights.matrices(value)
 
     def width(self, value: ir.Value) -> int:
         assert value.shape is not None

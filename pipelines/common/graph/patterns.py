@@ -66,6 +66,31 @@ class Rotation:
     interleaved: Any
 
 
+@dataclass(frozen=True)
+class ExpertsInputs:
+    """What `Experts` takes beside logits; `pipelines.common.ops.experts` says what it means.
+
+    Attributes:
+        x: ``[batch, sequence, hidden]``.
+        gate: ``[experts, inner, hidden]``.
+        up: Like `gate`.
+        down: ``[experts, hidden, inner]``.
+        used: Experts a token, an attribute.
+        routing: How weights are made, an attribute.
+        normalize: Whether they are divided by their sum, an attribute.
+        scale: Factor on them, an attribute.
+    """
+
+    x: Any
+    gate: Any
+    up: Any
+    down: Any
+    used: Any
+    routing: Any
+    normalize: Any
+    scale: Any
+
+
 def linear(op: Any, x: Any, weight: Any) -> Any:
     """One `Linear`."""
     return op.Linear(x, weight)
@@ -111,6 +136,26 @@ def attention(op: Any, inputs: AttentionInputs) -> Any:
     """One `Attention`, with its three outputs."""
     tensors, attributes = inputs.split()
     return op.Attention(*tensors, **attributes, _outputs=3)
+
+
+def experts(op: Any, logits: Any, inputs: ExpertsInputs) -> Any:
+    """One `Experts`."""
+    return op.Experts(
+        inputs.x,
+        logits,
+        inputs.gate,
+        inputs.up,
+        inputs.down,
+        used=inputs.used,
+        routing=inputs.routing,
+        normalize=inputs.normalize,
+        scale=inputs.scale,
+    )
+
+
+def routed_experts(op: Any, router: Any, inputs: ExpertsInputs) -> Any:
+    """`Experts` that are chosen by a product with the router's matrix."""
+    return experts(op, op.Linear(inputs.x, router), inputs)
 
 
 def rope_attention(op: Any, inputs: AttentionInputs, rotation: Rotation) -> Any:

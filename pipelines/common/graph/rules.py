@@ -114,6 +114,12 @@ class Emitter(Protocol):
     def activations(self) -> np.dtype[Any]:
         """The type that activations have in this graph."""
 
+    def matrices(self, value: Any) -> Sequence[Any]:
+        """The matrices of a matched weight ``[count, rows, columns]``, each a weight of its own.
+
+        Products with them, `Linear` in the neutral operators' domain, are left to later rules.
+        """
+
     def encodings(self) -> frozenset[str]:
         """Names of all encodings that the network's weights run in."""
 
@@ -121,7 +127,7 @@ class Emitter(Protocol):
         """Name of the encoding that a matched weight runs in, or `COMPUTED`."""
 
     def shape(self, value: Any) -> tuple[int, int]:
-        """Rows and columns of a matched weight matrix."""
+        """Rows and columns of a matched weight matrix; of several, the rows of all."""
 
     def width(self, value: Any) -> int:
         """Last dimension of a matched value."""
@@ -176,6 +182,8 @@ class LoweredWeight:
         package: Name of the op package whose rule asked for a layout that is none of `LAYOUTS`; it
             is looked for there first. Empty for the others.
         host: Whether it is no part of the graph, but for the target's runner.
+        rows: Which rows of the weight it is made of, from the first to the one after the last; None
+            for all.
     """
 
     name: str
@@ -187,6 +195,7 @@ class LoweredWeight:
     encoding: str = ""
     package: str = ""
     host: bool = False
+    rows: tuple[int, int] | None = None
 
     @property
     def nbytes(self) -> int:

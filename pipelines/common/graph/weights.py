@@ -32,12 +32,29 @@ class GraphWeights:
         self._graph = graph
         self._parameters = {value for value in graph.inputs if value.name in encodings}
         self._made: dict[str, tuple[ir.Value, LoweredWeight]] = {}
+        self._matrices: dict[ir.Value, list[ir.Value]] = {}
+        self._parts: dict[ir.Value, tuple[ir.Value, tuple[int, int]]] = {}
+        """Of each matrix of a stack, the stack and the rows in it."""
 
     def encoding(self, value: ir.Value) -> Encoding | None:
         """What a weight runs in; None for a value that is none."""
-        if value not in self._parameters or value.name is None:
+        whole, _ = self._parts.get(value, (value, None))
+        if whole not in self._parameters or whole.name is None:
             return None
-        return self.encodings[value.name]
+        return self.encodings[whole.name]
+
+    def matrices(self, value: ir.Value) -> list[ir.Value]:
+        """The matrices of a weight ``[count, rows, columns]``, the same ones for every rule."""
+        if value not in self._matrices:
+            assert value.shape is not None and value.dtype is not None
+            count, rows, columns = value.shape.numpy()
+            self._matrices[value] = [
+                _tensor(f"{value.name}[{i}]", (rows, columns), value.dtype.numpy())
+                for i in range(count)
+            ]
+            for i, matrix in enumerate(self._matrices[value]):
+                self._parts[matrix] = value, (i * rows, (i + 1) * rows)
+        return self._matrices[value]
 
     def encoding_name(self, value: ir.Value) -> str:
         """Its name; `COMPUTED` for a value that is no weight."""
@@ -75,8 +92,10 @@ class GraphWeights:
             package = ""
             _check_size(value, layout, encoding, shape, kind)
         name = ":".join(part for part in (value.name, package, layout) if part)
+        whole, rows = self._parts.get(value, (value, None))
+        assert whole.name is not None
         described = LoweredWeight(
-            name, value.name, layout, kind.name, shape, constant, encoding.name, package, host
+            name, whole.name, layout, kind.name, shape, constant, encoding.name, package, host, rows
         )
         tensor, first = self._made.setdefault(name, (_tensor(name, shape, kind), described))
         if described != first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -283,6 +284,14 @@ def _check_weights(folder: Path, manifest: Manifest, table: Sequence[Weight]) ->
         )
     for weight in manifest.weights:
         shape, kind = by_parameter[weight.parameter].shape, by_parameter[weight.parameter].kind
+        if weight.rows is not None:
+            first, last = weight.rows
+            if not 0 <= first < last <= math.prod(shape[:-1]):
+                raise ModelFileError(
+                    f"{folder}: {weight.name} is made of the rows {first} to {last}, which config's"
+                    f" {[*shape]} does not have"
+                )
+            shape = (last - first, shape[-1])
         by_row = kind == "embedding" and not weight.package
         if (weight.layout in _SHAPED_AS_STORED and weight.shape != shape) or (
             by_row and weight.shape[0] != shape[0]

@@ -94,7 +94,7 @@ class DecoderPipeline:
                 f"{path}: architecture {quoted(architecture)}; pipeline {self.name} runs"
                 f" {', '.join(map(quoted, self.architectures))}; {advice}"
             )
-        check_kind(file, architecture)
+        check_kind(file, architecture, self.numbers)
         config = decoder_config(file, architecture, self.numbers)
         check_keys(file, architecture, config, progress.notice, self.ignored)
         network = self.build(config)

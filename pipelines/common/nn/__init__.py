@@ -1,6 +1,7 @@
 """Layers on the neutral operators: what a decoder's `model.py` is put together from."""
 
 from pipelines.common.nn.decoder import Block, Decoder
+from pipelines.common.nn.experts import Experts, SharedExpert, feed_forward
 from pipelines.common.nn.interface import Interface, KVCache
 from pipelines.common.nn.layers import (
     Attention,
@@ -24,6 +25,7 @@ __all__ = [
     "Block",
     "Decoder",
     "Embedding",
+    "Experts",
     "GeGLU",
     "HeadNormAttention",
     "Interface",
@@ -36,8 +38,10 @@ __all__ = [
     "Parameter",
     "RMSNorm",
     "Rope",
+    "SharedExpert",
     "Step",
     "SwiGLU",
+    "feed_forward",
     "fused",
     "parameter",
     "projection",

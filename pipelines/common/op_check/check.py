@@ -142,6 +142,12 @@ def _vectors(pattern: Traced) -> set[str]:
     }
 
 
+def _stacks(pattern: Traced) -> set[str]:
+    """The weights of a pattern that are stacks of matrices."""
+    experts = (node for node in pattern.nodes if node.operator == "Experts")
+    return {weight.name for node in experts for weight in node.inputs[2:]}
+
+
 class _Trial:
     """A rule that is tried with its weights in certain encodings."""
 
@@ -204,8 +210,11 @@ class _Trial:
             else:
                 attributes[name] = example[name]
         tensors = {name: x for name, x in arrays.items() if name not in self._encodings}
+        stacks = _stacks(self._pattern)
         weights = {
-            name: _weight(name, example[name]) for name in self._encodings if name in example
+            name: _weight(name, example[name], is_stack=name in stacks)
+            for name in self._encodings
+            if name in example
         }
         if not all(fits(values, self._encodings[name]) for name, values in weights.items()):
             return
@@ -275,17 +284,18 @@ def _single(array: Array) -> Array:
     return np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else None)
 
 
-def _weight(name: str, value: Any) -> Array:
+def _weight(name: str, value: Any, *, is_stack: bool) -> Array:
     """A weight of an example, as model files have them.
 
     Raises:
         OpPackageError: It is none.
     """
     array = np.asarray(value)
-    if array.dtype.kind != "f" or array.ndim not in (1, 2) or not array.size:
+    dimensions = (3,) if is_stack else (1, 2)
+    if array.dtype.kind != "f" or array.ndim not in dimensions or not array.size:
         raise OpPackageError(
             f"an example has {array.dtype} {list(array.shape)} for the weight {name}; expected a"
-            " vector or a matrix of numbers"
+            f" {'stack of matrices' if is_stack else 'vector or a matrix'} of numbers"
         )
     return _single(array)
 

@@ -33,7 +33,7 @@ def weight_file(
 
     Args:
         path: The file.
-        weights: Vectors and matrices of float32, by name.
+        weights: Vectors, matrices and stacks of matrices of float32, by name.
         encodings: What each is to be in.
     """
     writer = gguf.GGUFWriter(path, "check")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.graph import patterns
+from pipelines.common.ops.experts import ROUTINGS
 
 Bindings = Mapping[str, Any]
 Examples = Callable[[np.random.Generator], Iterable[Bindings]]
@@ -162,6 +163,30 @@ def _rope_attention(generator: np.random.Generator) -> Iterator[Bindings]:
             yield {**example, **tables, "interleaved": interleaved}
 
 
+def _experts(generator: np.random.Generator) -> Iterator[Bindings]:
+    for batch, sequence, experts, inner, columns in (
+        (1, 1, 8, 96, 256),
+        (3, 1, 4, 256, 64),
+        (1, 5, 3, 50, 38),
+        (2, 40, 5, 64, 288),
+        (1, 9, 2, 256, 512),
+    ):
+        stacks = {"gate": (inner, columns), "up": (inner, columns), "down": (columns, inner)}
+        layer = {
+            "x": _normal(generator, batch, sequence, columns),
+            # Whole numbers: some are equal.
+            "logits": np.rint(_normal(generator, batch, sequence, experts, scale=2)),
+            **{
+                name: _normal(generator, experts, *sizes, scale=sizes[1] ** -0.5)
+                for name, sizes in stacks.items()
+            },
+        }
+        for i, routing in enumerate(ROUTINGS):
+            used = min(i + 1, experts)
+            yield {**layer, "used": used, "routing": routing, "normalize": 1, "scale": 2.5}
+            yield {**layer, "used": used, "routing": routing, "normalize": 0, "scale": 1.0}
+
+
 EXAMPLES: Mapping[Callable[..., Any], Examples] = {
     patterns.linear: _linear,
     patterns.embedding: _embedding,
@@ -169,6 +194,7 @@ EXAMPLES: Mapping[Callable[..., Any], Examples] = {
     patterns.silu: _silu,
     patterns.gelu: _gelu,
     patterns.layer_norm: _layer_norm,
+    patterns.experts: _experts,
     patterns.select: _select,
     patterns.rope: _rope,
     patterns.attention: _attention,

@@ -6,6 +6,7 @@ and is the oracle of every target. In a graph they are nodes of `DOMAIN`; that t
 
 from pipelines.common.ops.attention import attention
 from pipelines.common.ops.embedding import embedding
+from pipelines.common.ops.experts import experts
 from pipelines.common.ops.layer_norm import layer_norm
 from pipelines.common.ops.linear import linear
 from pipelines.common.ops.neutral import (
@@ -28,6 +29,7 @@ __all__ = [
     "Spec",
     "attention",
     "embedding",
+    "experts",
     "gelu",
     "layer_norm",
     "linear",

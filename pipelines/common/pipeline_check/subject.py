@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.gguf.write import write_gguf
 from pipelines.common.checkpoints.random import RandomWeights
+from pipelines.common.decoder.mixture import MixtureConfig
 from pipelines.common.errors import UsageError
 from pipelines.common.files import is_folder, resolved
 from pipelines.common.models.model import Model
@@ -149,6 +150,12 @@ class Subject:
                 f"pipeline {self.pipeline} is none of decoders, which are what can be checked"
             )
         return model
+
+    @property
+    def chooses(self) -> bool:
+        """Whether its tokens are given to some experts of several."""
+        config = self.open().config
+        return isinstance(config, MixtureConfig) and config.experts > 0
 
     @cached_property
     def room(self) -> int:

@@ -160,11 +160,16 @@ def described(model: bytes, index: Mapping[str, Any]) -> LoweredGraph:
     """
     if _digest(model) != index["model"]:
         raise ValueError("the model is not the one that is described")
-    weights = tuple(
-        LoweredWeight(**{**weight, "shape": tuple(weight["shape"])}) for weight in index["weights"]
-    )
+    weights = tuple(map(_weight, index["weights"]))
     taken = tuple(Taken(**taken) for taken in index["taken"])
     return LoweredGraph(model, weights, index["state_bytes"], taken, index["activations"])
+
+
+def _weight(described: Mapping[str, Any]) -> LoweredWeight:
+    """JSON has lists for tuples."""
+    rows = described["rows"]
+    tuples = {"shape": tuple(described["shape"]), "rows": None if rows is None else tuple(rows)}
+    return LoweredWeight(**{**described, **tuples})
 
 
 def _find(network: Buildable, deployment: Deployment, key: str) -> LoweredGraph | None:

@@ -39,13 +39,13 @@ def make_tensors(
             said.
     """
     of_packages = {package.name: package.contents.layouts for package in packages}
-    alike: dict[tuple[Hashable, Layout | str, str], list[LoweredWeight]] = {}
+    alike: dict[Hashable, list[LoweredWeight]] = {}
     for weight in weights:
         layout = _layout(weight, of_packages, layouts)
-        key = source.identity(weight.parameter), layout, weight.dtype
+        key = source.identity(weight.parameter), weight.rows, layout, weight.dtype
         alike.setdefault(key, []).append(weight)
-    for (_, layout, _), wanted in alike.items():
-        array = _make(source, wanted[0], layout)
+    for wanted in alike.values():
+        array = _make(source, wanted[0], _layout(wanted[0], of_packages, layouts))
         for weight in wanted:
             _check(weight, array)
         yield wanted, np.ascontiguousarray(array)
@@ -78,22 +78,23 @@ def _layout(
 def _make(source: WeightSource, weight: LoweredWeight, layout: Layout | str) -> NDArray[Any]:
     parameter, dtype = weight.parameter, element_type(weight.dtype)
     if isinstance(layout, str):
-        return _values(source, parameter, layout).view(dtype)
-    array = layout(source.encodings[parameter], source.raw(parameter))
+        return _values(source, weight, layout).view(dtype)
+    array = layout(source.encodings[parameter], source.raw(parameter, weight.rows))
     source.release(parameter)
     if not weight.package and array.dtype.kind == "f":
         array = array.astype(dtype, copy=False)  # layouts of targets make scales in float32
     return array
 
 
-def _values(source: WeightSource, parameter: str, layout: str) -> NDArray[Any]:
+def _values(source: WeightSource, weight: LoweredWeight, layout: str) -> NDArray[Any]:
     """A weight in one of `LAYOUTS`; where it runs in that already, it is a view of the file."""
+    part = (weight.parameter, weight.rows)
     if layout == "float32":
-        return source.float32(parameter)
+        return source.float32(*part)
     runs_in = {"float16": F16, "bfloat16": BF16}.get(layout)
-    if runs_in is None or source.encodings[parameter] == runs_in:
-        return source.raw(parameter)
-    return source.float32(parameter).astype(element_type(layout))
+    if runs_in is None or source.encodings[weight.parameter] == runs_in:
+        return source.raw(*part)
+    return source.float32(*part).astype(element_type(layout))
 
 
 def _check(weight: LoweredWeight, array: NDArray[Any]) -> None:

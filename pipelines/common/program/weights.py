@@ -10,7 +10,7 @@ from functools import cached_property
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -29,8 +29,14 @@ from pipelines.common.parallel import for_row_chunks
 from pipelines.common.program.origin import Origin
 from pipelines.common.progress import Progress
 
+EXACT: Final = ("vector", "router")
+"""Kinds of weights that run in float32 whatever is asked for."""
+
 REQUESTS: Final = ("q4_0", "q8_0", "float32", "auto")
 """What a user can ask the big matrices to run in."""
+
+Rows: TypeAlias = tuple[int, int]
+"""Some rows of a matrix: the first, and the one after the last."""
 
 _CODE: Final = sorted(Path(encodings.__file__).parent.glob("*.py"))
 """What says how weights are converted."""
@@ -46,10 +52,10 @@ def run_encoding(requested: str, kind: Kind, stored: Encoding) -> Encoding:
         kind: How the weight is used.
         stored: What the file holds.
     """
-    if kind == "vector" or requested == "float32":
+    if kind in EXACT or requested == "float32":
         return F32
     if requested == "q4_0":
-        if kind == "linear":
+        if kind in ("linear", "experts"):
             return stored if stored.coded is not None and stored.coded.bits == 4 else Q4_0
         # Embedding and output matrix keep a higher precision, as in the files llama.cpp writes.
         return Q8_0 if stored.element else stored
@@ -63,7 +69,7 @@ class _Run(NamedTuple):
 
     tensor: str
     encoding: Encoding
-    rows: tuple[int, int] | None
+    rows: Rows | None
 
 
 class WeightSource:
@@ -110,7 +116,9 @@ class WeightSource:
         self._requested = encoding
         self._cache = cache
         self._warn = warn
-        self._decoded: WeakValueDictionary[_Run, NDArray[np.float32]] = WeakValueDictionary()
+        self._decoded: WeakValueDictionary[tuple[_Run, Rows | None], NDArray[np.float32]] = (
+            WeakValueDictionary()
+        )
         self.encodings: Final[Mapping[str, Encoding]] = {
             weight.parameter: run_encoding(encoding, weight.kind, self.stored(weight.parameter))
             for weight in table
@@ -126,7 +134,7 @@ class WeightSource:
         """Where the bytes of each start, one after another."""
         self.total_bytes: Final = sum(self._nbytes(run) for run in runs)
         matrices = dict.fromkeys(
-            self._run(weight.parameter) for weight in table if weight.kind != "vector"
+            self._run(weight.parameter) for weight in table if weight.kind not in EXACT
         )
         self.notice: Final = _notice(
             encoding, [(file.tensors[run.tensor].encoding, run.encoding) for run in matrices]
@@ -149,18 +157,32 @@ class WeightSource:
         """What the file holds a weight in."""
         return self._file.tensors[self._weights[parameter].tensor].encoding
 
-    def raw(self, parameter: str) -> NDArray[np.uint8]:
-        """A weight's bytes in the encoding it runs in, shape ``[rows, row_bytes]``."""
+    def raw(self, parameter: str, rows: Rows | None = None) -> NDArray[np.uint8]:
+        """A weight's bytes in the encoding it runs in, shape ``[rows, row_bytes]``.
+
+        Args:
+            parameter: The weight.
+            rows: Which of its rows, see `LoweredWeight.rows`; None for all.
+        """
         run = self._run(parameter)
         if run.encoding == self.stored(parameter):
-            return self._stored_rows(run)
+            return _cut(self._stored_rows(run), rows)
         if run.encoding == F32:
-            return self._decode(run).view(np.uint8)
-        return self._converted_rows(run)
+            return self._decode(run, rows).view(np.uint8)
+        return _cut(self._converted_rows(run), rows)
 
-    def float32(self, parameter: str) -> NDArray[np.float32]:
-        """A weight's exact values in the encoding it runs in, in the shape of its `Weight`."""
-        return self._decode(self._run(parameter)).reshape(self._weights[parameter].shape)
+    def float32(self, parameter: str, rows: Rows | None = None) -> NDArray[np.float32]:
+        """A weight's exact values in the encoding it runs in.
+
+        Args:
+            parameter: The weight.
+            rows: Which of its rows, see `LoweredWeight.rows`; None for all.
+
+        Returns:
+            Values in the shape of its `Weight`; of some rows, ``[rows, K]``.
+        """
+        values = self._decode(self._run(parameter), rows)
+        return values if rows else values.reshape(self._weights[parameter].shape)
 
     def convert(self) -> None:
         """Converts what runs in another quantized encoding than it is stored in, if not done yet.
@@ -223,18 +245,18 @@ class WeightSource:
                 "`encoding` auto or float32"
             )
 
-    def _decode(self, run: _Run) -> NDArray[np.float32]:
+    def _decode(self, run: _Run, rows: Rows | None = None) -> NDArray[np.float32]:
         """Values of a tensor ``[rows, K]``, shared while held: a tied matrix is large."""
-        values = self._decoded.get(run)
+        values = self._decoded.get((run, rows))
         if values is None:
             stored = self._file.tensors[run.tensor].encoding
             if run in self._conversions:
-                values = dequantize(run.encoding, self._converted_rows(run))
+                values = dequantize(run.encoding, _cut(self._converted_rows(run), rows))
             else:
-                values = dequantize(stored, self._stored_rows(run))
+                values = dequantize(stored, _cut(self._stored_rows(run), rows))
             if stored != F32:
                 self._release(run)
-            self._decoded[run] = values
+            self._decoded[run, rows] = values
         return values
 
     def _release(self, run: _Run) -> None:
@@ -314,6 +336,10 @@ class WeightSource:
             store(rows, start + chunk.start * row_bytes)
 
         for_row_chunks(len(raw), tensor.row_length, work)
+
+
+def _cut(raw: NDArray[np.uint8], rows: Rows | None) -> NDArray[np.uint8]:
+    return raw if rows is None else raw[rows[0] : rows[1]]
 
 
 def _notice(requested: str, matrices: Sequence[tuple[Encoding, Encoding]]) -> str | None:

@@ -226,9 +226,10 @@ class _Reading:
         inputs = _names(node.inputs)
         new = [] if node.op_type in _SHAPES else [n for n in inputs if n not in self._counted]
         self._counted.update(new)
-        # Of a table that token ids go into, one row is read.
+        # Of a table that token ids go into, one row is read; of experts, those that are used.
+        used, count = _experts(node)
         weights = sum(
-            tensor.nbytes // (tensor.shape[0] if "tokens" in inputs else 1)
+            tensor.nbytes * used // (tensor.shape[0] if "tokens" in inputs else count)
             for name in new
             if (tensor := self._tensors.get(name))
         )
@@ -254,8 +255,20 @@ class _Reading:
             return 4 * width * (min(window.as_int(), self._context) if window else self._context)
         inputs = _names(node.inputs)
         shapes = [self._tensors[name].shape for name in inputs if name in self._tensors]
-        matrices = [shape for shape in shapes if len(shape) == 2 and "tokens" not in inputs]
-        return sum(2 * math.prod(shape) for shape in matrices)
+        used, count = _experts(node)
+        matrices = [shape for shape in shapes if len(shape) > 1 and "tokens" not in inputs]
+        return sum(2 * math.prod(shape) * used // count for shape in matrices)
+
+
+def _experts(node: ir.Node) -> tuple[int, int]:
+    """How many experts a node has a token use, and of how many; all others are one of one."""
+    if node.op_type != "Experts":
+        return 1, 1
+    if "experts" in node.attributes:  # a native one, whose stacks are rows of bytes
+        return node.attributes["used"].as_int(), node.attributes["experts"].as_int()
+    stack = node.inputs[2]
+    assert stack is not None and stack.shape is not None
+    return node.attributes["used"].as_int(), stack.shape.numpy()[0]
 
 
 def _names(values: Iterable[ir.Value | None]) -> tuple[str, ...]:

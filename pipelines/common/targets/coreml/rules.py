@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
-from pipelines.common.ort import arithmetic, emit
+from pipelines.common.ort import arithmetic, emit, experts
 from pipelines.common.targets.coreml.layouts import parts
 
 EMBEDDED = "embedded"
@@ -36,6 +36,7 @@ def _outside(op: Emitter, tokens: Any, weight: Any) -> Any:  # noqa: ARG001 - th
 
 
 RULES: tuple[Rule, ...] = (
+    *experts.RULES,
     Rule("MatMul", patterns.linear, _product, {"weight": tuple(ENCODINGS)}),
     Rule("input", patterns.embedding, _outside, {"weight": tuple(ENCODINGS)}),
     Rule(

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.common.encodings import FLOATS, WITH_OFFSETS, WITHOUT_OFFSETS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
-from pipelines.common.ort import emit
+from pipelines.common.ort import emit, experts
 from pipelines.common.targets.cpu.attention import attention
 
 
@@ -39,6 +39,7 @@ def _lengths(op: Emitter, total: Any, _half: Any) -> tuple[Any, Any]:
 _grouped = partial(emit.attention, lengths=_lengths)
 
 RULES: tuple[Rule, ...] = (
+    *experts.RULES,
     Rule("MatMulNBits", patterns.linear, _block_product, {"weight": WITHOUT_OFFSETS}),
     Rule(
         "MatMulNBits with offsets",

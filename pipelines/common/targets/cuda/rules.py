@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.common.encodings import ENCODINGS, FLOATS, WITH_OFFSETS, WITHOUT_OFFSETS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
-from pipelines.common.ort import arithmetic, emit
+from pipelines.common.ort import arithmetic, emit, experts
 
 LAST = "last"
 """Input that the runner feeds: the place of each row's last token, ``[batch]`` int32."""
@@ -50,6 +50,7 @@ def rules(activations: str, *, packed: bool) -> tuple[Rule, ...]:
     with_offsets = partial(_block_product_with_offsets, packed=packed)
     name = f"{'packed ' * packed}MatMulNBits"  # cached graphs are told apart by the rules' names
     return (
+        *experts.RULES,
         Rule(name, patterns.linear, product, {"weight": WITHOUT_OFFSETS}),
         Rule(f"{name} with offsets", patterns.linear, with_offsets, {"weight": WITH_OFFSETS}),
         Rule("FusedMatMul", patterns.linear, emit.float_product, {"weight": FLOATS}),

@@ -1,0 +1,67 @@
+// The operator `Experts` of the domain `pipelines.native`.
+#pragma once
+
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "experts.h"
+#include "node.h"
+
+namespace native {
+
+// A mixture of experts. Inputs: x [..., K], the router's logits [..., experts], and the bytes of the file of three
+// stacks of matrices: gate and up [experts * inner, row_bytes] of K columns, down [experts * K, row_bytes] of `inner`.
+class Experts {
+ public:
+  static constexpr const char* name = "Experts";
+  static constexpr Type inputs[] = {Type::float32, Type::float32, Type::uint8, Type::uint8, Type::uint8};
+  static constexpr Type outputs[] = {Type::float32};
+
+  explicit Experts(const Info& info)
+      : columns_(columns_attribute(info)),
+        inner_(info.integer("inner", 1, kMostColumns)),
+        experts_(info.integer("experts", 1, kMostExperts)),
+        mixture_((expect_count(info.inputs(), std::size(inputs), "inputs"), stack(info, 0, inner_, columns_)),
+                 stack(info, 1, inner_, columns_), stack(info, 2, columns_, inner_), experts_, routing(info)) {
+    expect_count(info.outputs(), std::size(outputs), "outputs");
+  }
+
+  void compute(Context& context) const {
+    const Tensor x = context.input(0), logits = context.input(1);
+    std::vector<int64_t> expected = x.shape;
+    if (!expected.empty()) expected.back() = experts_;
+    if (x.shape.empty() || x.shape.back() != columns_ || logits.shape != expected)
+      throw InvalidArgument("the input " + text(x.shape) + " and logits " + text(logits.shape) + " have not " +
+                            std::to_string(columns_) + " columns and a number for each of " +
+                            std::to_string(experts_) + " experts");
+    const int64_t tokens = x.elements(0, x.shape.size() - 1);
+    float* y = context.output(0, x.shape).data<float>();
+    const auto parallel_for = [&](size_t total, const std::function<void(size_t)>& work) {
+      total == 1 ? work(0) : context.parallel_for(total, work);
+    };
+    mixture_.compute(kernels(), prefetch_distance(), parallel_for, x.data<float>(), logits.data<float>(), tokens, y);
+  }
+
+ private:
+  static constexpr int64_t kMostExperts = 1 << 16;
+
+  Matrix stack(const Info& info, size_t index, int64_t rows, int64_t columns) const {
+    const Tensor stored = info.constant(2 + index);
+    if (stored.shape.size() != 2 || stored.shape[0] != experts_ * rows)
+      throw InvalidArgument("the stack " + text(stored.shape) + " has not " + std::to_string(experts_) +
+                            " matrices of " + std::to_string(rows) + " rows");
+    const Encoding encoding = encoding_attribute(info, "encoding_" + std::to_string(index));
+    return Matrix(encoding, stored.data<uint8_t>(), rows, stored.shape[1], columns, experts_);
+  }
+
+  Routing routing(const Info& info) const {
+    return {info.integer("used", 1, experts_), static_cast<Routing::Weights>(info.integer("routing", 0, 2)),
+            info.flag("normalize"), info.number("scale")};
+  }
+
+  int64_t columns_, inner_, experts_;
+  Mixture mixture_;
+};
+
+}  // namespace native

@@ -1,0 +1,18 @@
+"""Qwen 1.5 and 2 with experts: Qwen 2, whose feed-forward networks a router chooses."""
+
+from __future__ import annotations
+
+from pipelines.plugin import PipelineRecord, decoder, hookimpl
+
+
+@hookimpl
+def register_pipelines() -> list[PipelineRecord]:
+    """The pipeline `qwen2moe`."""
+    return [
+        decoder(
+            "qwen2moe",
+            "Qwen 1.5 and 2 with experts from GGUF files.",
+            architectures=("qwen2moe",),
+            network=f"{__name__}.model:build",
+        )
+    ]
