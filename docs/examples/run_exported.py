@@ -15,7 +15,7 @@ folder, text, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 config = json.loads((folder / "tokenizer_config.json").read_text())
 ends = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
-frequencies = json.loads((folder / "manifest.json").read_text())["frequencies"]
+rotations = json.loads((folder / "manifest.json").read_text())["rotations"]
 
 options = ort.SessionOptions()
 options.log_severity_level = 3  # it warns of weights that may be fed, and need not be
@@ -25,9 +25,13 @@ tokens = tokenizer.encode(text, add_special_tokens=False).ids
 if config["add_bos_token"]:
     tokens.insert(0, tokenizer.token_to_id(config["bos_token"]))
 length = -(-(len(tokens) + count) // 16) * 16  # of the KV state: a multiple of 16
-angles = np.float64(np.arange(length, dtype=np.float32)[:, None] * np.float32(frequencies))
 inputs = {value.name: value.shape for value in session.get_inputs()}
-feeds = {"cos": np.float32(np.cos(angles)), "sin": np.float32(np.sin(angles))}
+feeds = {}
+for turn in rotations:
+    frequencies, magnitude = np.float32(turn["frequencies"]), turn["magnitude"]
+    angles = np.float64(np.arange(length, dtype=np.float32)[:, None] * frequencies)
+    feeds[turn["cos"]] = np.float32(np.cos(angles) * magnitude)
+    feeds[turn["sin"]] = np.float32(np.sin(angles) * magnitude)
 state = [name for name in inputs if name.startswith(("key.", "value."))]
 feeds |= {n: np.zeros((1, inputs[n][1], length, inputs[n][3]), np.float32) for n in state}
 new, start = [], 0

@@ -17,6 +17,7 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.files import exists
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
+from pipelines.common.nn.interface import Interface
 from pipelines.common.program.external import ALIGNMENT, Place
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.weights import REQUESTS
@@ -53,6 +54,23 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
+class Rotation:
+    """Two inputs of the graph that are tables of angles, for those who run it without the driver.
+
+    Attributes:
+        cos: Name of the cosines' input.
+        sin: Name of the sines' input.
+        frequencies: Angle a position, for each pair of elements, at the model's whole context.
+        magnitude: What cosines and sines are multiplied by.
+    """
+
+    cos: str
+    sin: str
+    frequencies: tuple[float, ...]
+    magnitude: float
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything about a folder that is not in its other files.
 
@@ -62,6 +80,7 @@ class Manifest:
         pipeline: Name of the pipeline.
         target: Name of the target that the graph is for.
         config: The decoder's dimensions, by name; a pipeline says which there are.
+        rotations: The rotary tables of the graph.
         activations: See `LoweredGraph.activations`.
         state_bytes: See `LoweredGraph.state_bytes`.
         weights: See `LoweredGraph.weights`.
@@ -79,6 +98,7 @@ class Manifest:
     pipeline: str
     target: str
     config: dict[str, Any]
+    rotations: tuple[Rotation, ...]
     activations: str
     state_bytes: int
     weights: tuple[LoweredWeight, ...]
@@ -122,6 +142,19 @@ class Manifest:
         """
         text = json.dumps(dataclasses.asdict(self), indent=1)
         (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+
+
+def rotations_of(interface: Interface, context_length: int) -> tuple[Rotation, ...]:
+    """The rotary tables of a network.
+
+    Args:
+        interface: The network's.
+        context_length: Of the model.
+    """
+    return tuple(
+        Rotation(*names, tuple(rope.frequencies(context_length).tolist()), rope.scaling.magnitude)
+        for rope, names in interface.rotations.items()
+    )
 
 
 def describe_file(path: Path) -> StoredFile:

@@ -21,6 +21,7 @@ from pipelines.common.export.manifest import (
     WEIGHTS,
     Manifest,
     describe_file,
+    rotations_of,
 )
 from pipelines.common.export.packages import package_digest
 from pipelines.common.export.staging import new_folder
@@ -80,6 +81,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
             pipeline=deployment.pipeline,
             target=target,
             config=dict(deployment.program.numbers),
+            rotations=rotations_of(deployment.interface, model.context_length),
             activations=graph.activations,
             state_bytes=graph.state_bytes,
             weights=graph.weights,

@@ -25,6 +25,7 @@ from pipelines.common.export.manifest import (
     StoredFile,
     check_digests,
     read_manifest,
+    rotations_of,
 )
 from pipelines.common.export.packages import lacks_native, load_packages
 from pipelines.common.files import exists, is_file
@@ -98,7 +99,7 @@ def open_folder(
     check_digests(folder, manifest, sorted(manifest.files.keys() - {WEIGHTS}))
     network = family.build(config)
     table = network.weights()
-    _check_state(folder, manifest, network.interface)
+    _check_interface(folder, manifest, network.interface, config.context_length)
     _check_weights(folder, manifest, table)
     tokenizer = json_tokenizer.load(
         options.tokenizer_path or folder / TOKENIZER[0], progress.notice
@@ -256,8 +257,10 @@ def _packages(
     return load_packages(folder, manifest, options, registry)
 
 
-def _check_state(folder: Path, manifest: Manifest, interface: Interface) -> None:
-    """Checks that the graph keeps of a token as many numbers as the network.
+def _check_interface(
+    folder: Path, manifest: Manifest, interface: Interface, context_length: int
+) -> None:
+    """Checks that the graph keeps and rotates what the network does.
 
     Raises:
         ModelFileError: It does not.
@@ -266,6 +269,10 @@ def _check_state(folder: Path, manifest: Manifest, interface: Interface) -> None
         raise ModelFileError(
             f"{folder / MANIFEST} cannot be used: state_bytes is {manifest.state_bytes}, which does"
             " not fit config"
+        )
+    if manifest.rotations != rotations_of(interface, context_length):
+        raise ModelFileError(
+            f"{folder / MANIFEST} cannot be used: rotations are not what config makes them"
         )
 
 
