@@ -23,6 +23,7 @@ from pipelines.common.registry.hookspecs import (
     OpPackageRecord,
     PipelineRecord,
     TargetRecord,
+    TaskRecord,
     WeightFormatRecord,
     hookimpl,
 )
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from pipelines.common.decoder.config import DecoderConfig
     from pipelines.common.decoder.mixture import MixtureConfig
     from pipelines.common.decoder.numbers import key
+    from pipelines.common.encoder.config import EncoderConfig
     from pipelines.common.graph import patterns
     from pipelines.common.graph.rules import Rule
+    from pipelines.common.models.encoder import EncoderPipeline
     from pipelines.common.models.pipeline import DecoderPipeline
     from pipelines.common.ops import Spec, neutral_operator
     from pipelines.common.program.package import OpPackage
@@ -42,6 +45,8 @@ _LAZY: Final = {
     "nn": "pipelines.common.nn",
     "ops": "pipelines.common.ops",
     "patterns": "pipelines.common.graph.patterns",
+    "EncoderConfig": "pipelines.common.encoder.config:EncoderConfig",
+    "EncoderPipeline": "pipelines.common.models.encoder:EncoderPipeline",
     "DecoderConfig": "pipelines.common.decoder.config:DecoderConfig",
     "DecoderPipeline": "pipelines.common.models.pipeline:DecoderPipeline",
     "MixtureConfig": "pipelines.common.decoder.mixture:MixtureConfig",
@@ -56,6 +61,8 @@ __all__ = [
     "API_VERSION",
     "DecoderConfig",
     "DecoderPipeline",
+    "EncoderConfig",
+    "EncoderPipeline",
     "MixtureConfig",
     "ModelFileError",
     "OpPackage",
@@ -66,9 +73,11 @@ __all__ = [
     "Rule",
     "Spec",
     "TargetRecord",
+    "TaskRecord",
     "UsageError",
     "WeightFormatRecord",
     "decoder",
+    "encoder",
     "hookimpl",
     "key",
     "neutral_operator",
@@ -115,3 +124,30 @@ def decoder(
         return DecoderPipeline(name, architectures, network, ignored, bundled)
 
     return PipelineRecord(name, summary, load, architectures)
+
+
+def encoder(
+    name: str,
+    summary: str,
+    *,
+    architectures: tuple[str, ...],
+    network: str,
+    ignored: tuple[str, ...] = (),
+) -> PipelineRecord:
+    """The record of a pipeline for a family of encoders, which make vectors of texts.
+
+    Args:
+        name: See `decoder`, as for the others.
+        summary: Likewise.
+        architectures: Likewise.
+        network: ``"package.module:function"``: the function makes the network of an
+            `EncoderConfig`.
+        ignored: Likewise.
+    """
+
+    def load() -> EncoderPipeline:
+        from pipelines.common.models.encoder import EncoderPipeline
+
+        return EncoderPipeline(name, architectures, network, ignored)
+
+    return PipelineRecord(name, summary, load, architectures, task="embed")

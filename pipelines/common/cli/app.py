@@ -52,7 +52,7 @@ class PipelineGroup(TyperGroup):
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in registry_of(ctx).pipelines:
             return own
-        return generate.command(registry_of(ctx).pipelines[cmd_name].record)
+        return registry_of(ctx).command(cmd_name)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parses the driver's own options; shows the help if there is nothing to parse."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from typer.main import get_command
@@ -28,6 +28,10 @@ from pipelines.common.registry.hookspecs import PipelineRecord
 
 if TYPE_CHECKING:
     from pipelines.common.registry.registry import Registry
+
+
+TASK: Final = "generate"
+"""The task that pipelines of these commands are for."""
 
 
 def command(record: PipelineRecord) -> Command:
@@ -100,6 +104,11 @@ def _pipeline_for(path: Path, registry: Registry) -> str:
         raise UsageError(
             f"{path}: pipelines {' and '.join(names)} run architecture {quoted(architecture)}; name"
             f" one: {names[0]} `model_path` {path}"
+        )
+    if (task := registry.pipelines[names[0]].record.task) != TASK:
+        raise UsageError(
+            f"{path} is a model of pipeline {names[0]}, whose task is '{task}'; use {names[0]}"
+            f" `model_path` {path}"
         )
     return names[0]
 

@@ -28,6 +28,7 @@ def list_all(
     registry = registry_of(ctx)
     sections: dict[str, Mapping[str, Entry[Any]]] = {
         "pipelines": registry.pipelines,
+        "tasks": registry.tasks,
         "targets": registry.targets,
         "weight_formats": registry.weight_formats,
         "op_packages": registry.op_packages,

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from pipelines.common.checkpoints.checkpoint import Checkpoint, Metadata
-from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.numbers import EXPERT_COUNT, keys
 from pipelines.common.encodings import BF16, F16, F32
 from pipelines.common.errors import ModelFileError, listed, quoted
@@ -26,11 +25,27 @@ class Use(Enum):
     HARMLESS = "no decoder's results depend on it, or only beside another key that is refused"
 
 
-Neutral: TypeAlias = tuple[Any, ...] | Callable[[Any, DecoderConfig], bool]
+class Sizes(Protocol):
+    """What of a model's numbers says whether a key makes a difference."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids."""
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest sequence."""
+
+
+Neutral: TypeAlias = tuple[Any, ...] | Callable[[Any, Sizes], bool]
 """The values with which a key changes nothing; with any other the file is refused."""
 
 
-def _window(value: Any, config: DecoderConfig) -> bool:
+def _window(value: Any, config: Sizes) -> bool:
     """Whether no sequence is as long as the window."""
     return isinstance(value, int | float) and (value == 0 or value >= config.context_length)
 
@@ -158,13 +173,13 @@ _QUANTIZATION_VERSION: Final = 2
 """Of ggml's block formats; GGUF has known no other."""
 
 
-def has_experts(config: DecoderConfig) -> bool:
+def has_experts(config: Sizes) -> bool:
     """Whether a decoder's feed-forward networks are mixtures of experts."""
     fields = keys(type(config)).items()
     return any(key.name == EXPERT_COUNT and getattr(config, name) for name, key in fields)
 
 
-def check_kind(file: Checkpoint, architecture: str, numbers: type[DecoderConfig]) -> None:
+def check_kind(file: Checkpoint, architecture: str, numbers: type[Sizes]) -> None:
     """Checks that a file is a model of the family's kind, before its dimensions are read.
 
     Args:
@@ -198,7 +213,7 @@ def check_kind(file: Checkpoint, architecture: str, numbers: type[DecoderConfig]
 def check_keys(
     file: Checkpoint,
     architecture: str,
-    config: DecoderConfig,
+    config: Sizes,
     notice: Callable[[str], None],
     ignored: Collection[str] = (),
 ) -> None:
@@ -238,7 +253,7 @@ def check_keys(
     _tell_of_contradictions(file, architecture, config, notice)
 
 
-def _is_neutral(neutral: Neutral, metadata: Metadata, key: str, config: DecoderConfig) -> bool:
+def _is_neutral(neutral: Neutral, metadata: Metadata, key: str, config: Sizes) -> bool:
     length = metadata.length(key)
     if length is not None and length > max(config.layers, _SECTIONS):
         return False  # it is not looked at: it could be of any length
@@ -249,7 +264,7 @@ def _is_neutral(neutral: Neutral, metadata: Metadata, key: str, config: DecoderC
 
 
 def _tell_of_contradictions(
-    file: Checkpoint, architecture: str, config: DecoderConfig, notice: Callable[[str], None]
+    file: Checkpoint, architecture: str, config: Sizes, notice: Callable[[str], None]
 ) -> None:
     """Tells of keys that say something else than the tensors, which are what counts."""
     key = f"{architecture}.vocab_size"

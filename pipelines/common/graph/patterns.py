@@ -158,6 +158,11 @@ def routed_experts(op: Any, router: Any, inputs: ExpertsInputs) -> Any:
     return experts(op, op.Linear(inputs.x, router), inputs)
 
 
+def self_attention(op: Any, query: Any, key: Any, value: Any, head_dim: Any, scale: Any) -> Any:
+    """One `SelfAttention`."""
+    return op.SelfAttention(query, key, value, head_dim=head_dim, scale=scale)
+
+
 def rope_attention(op: Any, inputs: AttentionInputs, rotation: Rotation) -> Any:
     """`Attention` over queries and keys that `RoPE` has just rotated."""
     past, head_dim = inputs.past, inputs.head_dim

@@ -19,38 +19,27 @@ from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.text_generation import Lookup, ModelOptions
 
 
-@dataclass(frozen=True)
-class Model:
-    """Implements `pipelines.common.text_generation.GraphModel`; builds nothing before `start`.
+@dataclass(frozen=True, kw_only=True)
+class OpenedModel:
+    """What opened models have in common, whatever is asked of them.
 
     Attributes:
         pipeline: Name of the pipeline that has opened it.
-        config: The decoder's dimensions.
         program: Network and weights.
-        tokenizer: The model's, or the one that the user named.
         options: What the user asked for.
         registry: Has the targets.
         progress: Told of every phase, and of what the user should know.
         load_packages: Loads the op packages that it runs with.
-        reopen: See `GraphModel.exported`.
         versions: Versions of what took part in making it, beside those at work.
     """
 
     pipeline: str
-    config: DecoderConfig
     program: Program
-    tokenizer: Tokenizer
     options: ModelOptions
     registry: Lookup
     progress: Progress
     load_packages: Callable[[], tuple[LoadedPackage, ...]]
-    reopen: Callable[[Path], Model]
     versions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens, prompt and output together, that the model was made for."""
-        return self.config.context_length
 
     @cached_property
     def packages(self) -> tuple[LoadedPackage, ...]:
@@ -61,10 +50,6 @@ class Model:
     def target(self) -> Target:
         """The target asked for."""
         return self.registry.load_target(self.options.target)
-
-    def start(self, *, slots: int, max_length: int) -> Runner:
-        """Makes a runner on the target asked for, see `Target.start`."""
-        return self.target.start(self.deployment(slots=slots, max_length=max_length))
 
     def deployment(self, *, slots: int, max_length: int) -> Deployment:
         """See `GraphModel.deployment`."""
@@ -78,10 +63,6 @@ class Model:
             device=self.options.device,
             packages=self.packages,
         )
-
-    def exported(self, folder: Path) -> Model:
-        """See `GraphModel.exported`."""
-        return self.reopen(folder)
 
     def describe(self) -> dict[str, Any]:
         """What runs: pipeline, model, encodings by number of weights, target, op packages."""
@@ -101,3 +82,31 @@ class Model:
                 **self.target.versions(),
             },
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(OpenedModel):
+    """Implements `pipelines.common.text_generation.GraphModel`; builds nothing before `start`.
+
+    Attributes:
+        config: The decoder's dimensions.
+        tokenizer: The model's, or the one that the user named.
+        reopen: See `GraphModel.exported`.
+    """
+
+    config: DecoderConfig
+    tokenizer: Tokenizer
+    reopen: Callable[[Path], Model]
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens, prompt and output together, that the model was made for."""
+        return self.config.context_length
+
+    def start(self, *, slots: int, max_length: int) -> Runner:
+        """Makes a runner on the target asked for, see `Target.start`."""
+        return self.target.start(self.deployment(slots=slots, max_length=max_length))
+
+    def exported(self, folder: Path) -> Model:
+        """See `GraphModel.exported`."""
+        return self.reopen(folder)

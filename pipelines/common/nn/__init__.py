@@ -1,6 +1,7 @@
 """Layers on the neutral operators: what a decoder's `model.py` is put together from."""
 
 from pipelines.common.nn.decoder import Block, Decoder
+from pipelines.common.nn.encoder import Encoder, EncoderBlock
 from pipelines.common.nn.experts import Experts, SharedExpert, feed_forward
 from pipelines.common.nn.interface import Interface, KVCache
 from pipelines.common.nn.layers import (
@@ -25,6 +26,8 @@ __all__ = [
     "Block",
     "Decoder",
     "Embedding",
+    "Encoder",
+    "EncoderBlock",
     "Experts",
     "GeGLU",
     "HeadNormAttention",

@@ -42,6 +42,8 @@ class Interface:
         widest: Elements of the widest vector that a layer makes of it.
         caches: What it keeps, in the order of its layers.
         ropes: What it rotates heads by, each once.
+        encodes: Whether it takes whole texts and gives the vectors of their tokens; else it takes
+            tokens on top of what it keeps, and gives logits.
     """
 
     vocabulary: int
@@ -49,6 +51,7 @@ class Interface:
     widest: int
     caches: tuple[KVCache, ...]
     ropes: tuple[Rope, ...]
+    encodes: bool = False
 
     @cached_property
     def states(self) -> Mapping[KVCache, tuple[str, str]]:
@@ -65,8 +68,14 @@ class Interface:
         """What a call is given before the weights.
 
         ``tokens`` are padded on the right; ``past`` and ``total`` say how many each row's state has
-        before and after the call; ``wanted`` are the places whose logits are.
+        before and after the call; ``wanted`` are the places whose logits are. Whole texts are of
+        one length, and have their ``positions`` instead.
         """
+        if self.encodes:
+            return {
+                "tokens": Spec(("batch", "sequence"), "int64"),
+                "positions": Spec((1, "sequence"), "int64"),
+            }
         return {
             "tokens": Spec(("batch", "sequence"), "int64"),
             "past": Spec(("batch",), "int32"),

@@ -163,6 +163,16 @@ def _rope_attention(generator: np.random.Generator) -> Iterator[Bindings]:
             yield {**example, **tables, "interleaved": interleaved}
 
 
+def _self_attention(generator: np.random.Generator) -> Iterator[Bindings]:
+    for batch, sequence, heads, head_dim in ((1, 1, 2, 16), (2, 7, 3, 32), (1, 65, 4, 64)):
+        shape = (batch, sequence, heads * head_dim)
+        yield {
+            **{name: _normal(generator, *shape) for name in ("query", "key", "value")},
+            "head_dim": head_dim,
+            "scale": head_dim**-0.5,
+        }
+
+
 def _experts(generator: np.random.Generator) -> Iterator[Bindings]:
     for batch, sequence, experts, inner, columns in (
         (1, 1, 8, 96, 256),
@@ -195,6 +205,7 @@ EXAMPLES: Mapping[Callable[..., Any], Examples] = {
     patterns.gelu: _gelu,
     patterns.layer_norm: _layer_norm,
     patterns.experts: _experts,
+    patterns.self_attention: _self_attention,
     patterns.select: _select,
     patterns.rope: _rope,
     patterns.attention: _attention,

@@ -20,6 +20,7 @@ from pipelines.common.ops.pointwise import gelu, silu
 from pipelines.common.ops.rms_norm import rms_norm
 from pipelines.common.ops.rope import rope
 from pipelines.common.ops.select import select
+from pipelines.common.ops.self_attention import self_attention
 from pipelines.common.ops.value import Spec
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "rms_norm",
     "rope",
     "select",
+    "self_attention",
     "silu",
 ]

@@ -109,6 +109,17 @@ def attention(
     return op.Reshape(mixed, op.Constant(value_ints=[0, 0, heads * size])), new_key, new_value
 
 
+def self_attention(op: Emitter, query: Any, key: Any, value: Any, head_dim: Any, scale: Any) -> Any:
+    """`SelfAttention`."""
+    size, width = head_dim.as_int(), op.width(query)
+    factor = op.Constant(value_float=scale.as_float())
+    keys = op.Transpose(_by_head(op, key, size), perm=[0, 1, 3, 2])
+    scores = op.MatMul(op.Mul(_by_head(op, query, size), factor), keys)
+    mixed = op.MatMul(op.Softmax(scores, axis=-1), _by_head(op, value, size))
+    mixed = op.Transpose(mixed, perm=[0, 2, 1, 3])
+    return op.Reshape(mixed, op.Constant(value_ints=[0, 0, width]))
+
+
 def capped(op: Emitter, scores: Any, cap: float) -> Any:
     """Scores that come near a cap and never reach it."""
     limit = op.Constant(value_float=cap)

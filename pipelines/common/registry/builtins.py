@@ -7,6 +7,7 @@ from pipelines.common.registry.hookspecs import (
     OpPackageRecord,
     PipelineRecord,
     TargetRecord,
+    TaskRecord,
     WeightFormatRecord,
     hookimpl,
 )
@@ -27,6 +28,23 @@ def register_pipelines() -> list[PipelineRecord]:
             name="echo",
             summary="Repeats the prompt; needs no weights.",
             load="pipelines.echo.pipeline:EchoPipeline",
+        ),
+    ]
+
+
+@hookimpl
+def register_tasks() -> list[TaskRecord]:
+    """Text that goes on, and vectors of texts."""
+    return [
+        TaskRecord(
+            name="generate",
+            summary="Continues prompts, one or a batch.",
+            command="pipelines.common.cli.generate:command",
+        ),
+        TaskRecord(
+            name="embed",
+            summary="Makes vectors of texts, and finds those that are alike.",
+            command="pipelines.common.cli.embed:command",
         ),
     ]
 

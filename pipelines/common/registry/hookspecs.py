@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import pluggy
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
     from pipelines.common.program.target import Target
-    from pipelines.common.text_generation import TextPipeline
 
 PROJECT = "run_pipeline"
 
@@ -52,12 +51,31 @@ class PipelineRecord:
         load: Makes the pipeline.
         architectures: What model files call the architectures that it runs; who gives such a file
             to another pipeline is told of this one.
+        task: Name of the task that it is for, which is what its command does.
     """
 
     name: str
     summary: str
-    load: Lazy[Callable[[], TextPipeline]]
+    load: Lazy[Callable[[], Any]]
     architectures: tuple[str, ...] = ()
+    task: str = "generate"
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What can be asked of pipelines: the command of each that is for it.
+
+    Attributes:
+        name: Lower-case letters, digits, ``-`` and ``_``; unique among tasks.
+        summary: One line for ``list``.
+        command: Makes the command of a pipeline, a `click.Command`, given its record. What the
+            record's `load` returns is between the pipeline and the task: a `TextPipeline` for
+            ``generate``, an `EncoderPipeline` for ``embed``.
+    """
+
+    name: str
+    summary: str
+    command: Lazy[Callable[[PipelineRecord], Any]]
 
 
 @dataclass(frozen=True)
@@ -124,12 +142,20 @@ class OpPackageRecord:
     everywhere: bool = False
 
 
-Record: TypeAlias = PipelineRecord | TargetRecord | WeightFormatRecord | OpPackageRecord
+Record: TypeAlias = (
+    PipelineRecord | TargetRecord | WeightFormatRecord | OpPackageRecord | TaskRecord
+)
 
 
 @hookspec
 def register_pipelines() -> Sequence[PipelineRecord]:
     """The pipelines that this plugin brings."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_tasks() -> Sequence[TaskRecord]:
+    """The tasks that this plugin brings."""
     raise NotImplementedError
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from pipelines.common.registry.hookspecs import (
     OpPackageRecord,
+    PipelineRecord,
     Record,
     TargetRecord,
+    TaskRecord,
     WeightFormatRecord,
 )
 
@@ -49,7 +51,12 @@ def check_record(record: Any, hook: str, kind: type[Record]) -> None:
         if not isinstance(record.everywhere, bool):
             raise TypeError(f"{hook}: everywhere of '{record.name}' is neither True nor False")
         return
-    function = record.open if isinstance(record, WeightFormatRecord) else record.load
+    if isinstance(record, PipelineRecord) and not isinstance(record.task, str):
+        raise TypeError(f"{hook}: the task of '{record.name}' is no name")
+    if isinstance(record, TaskRecord):
+        function: Any = record.command
+    else:
+        function = record.open if isinstance(record, WeightFormatRecord) else record.load
     if not isinstance(function, str) and not callable(function):
         raise TypeError(f"{hook}: '{record.name}' is given {function!r}; expected a function")
     if isinstance(function, str) and not _FUNCTION_NAME.fullmatch(function):

@@ -26,6 +26,7 @@ from pipelines.common.registry.hookspecs import (
     PipelineRecord,
     Record,
     TargetRecord,
+    TaskRecord,
     WeightFormatRecord,
 )
 from pipelines.common.registry.interface import (
@@ -42,11 +43,11 @@ from pipelines.common.registry.records import check_record
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
     from pipelines.common.program.target import Availability, Target
-    from pipelines.common.text_generation import TextPipeline
 
 
 _HOOKS: dict[str, type[Record]] = {
     "register_pipelines": PipelineRecord,
+    "register_tasks": TaskRecord,
     "register_targets": TargetRecord,
     "register_weight_formats": WeightFormatRecord,
     "register_op_packages": OpPackageRecord,
@@ -58,6 +59,7 @@ class Registry:
 
     Attributes:
         pipelines: Pipelines, the built-in ones first.
+        tasks: Tasks, likewise.
         targets: Targets, likewise.
         weight_formats: Weight formats, likewise.
         op_packages: Custom op packages, likewise.
@@ -72,6 +74,7 @@ class Registry:
 
     def __init__(self, *, strict: bool = False) -> None:
         self.pipelines: dict[str, Entry[PipelineRecord]] = {}
+        self.tasks: dict[str, Entry[TaskRecord]] = {}
         self.targets: dict[str, Entry[TargetRecord]] = {}
         self.weight_formats: dict[str, Entry[WeightFormatRecord]] = {}
         self.op_packages: dict[str, Entry[OpPackageRecord]] = {}
@@ -132,8 +135,8 @@ class Registry:
         plugin = self.pipelines.pop(name).plugin
         self._refuse(f"pipeline '{name}' of {plugin} was skipped: {reason}")
 
-    def load_pipeline(self, name: str) -> TextPipeline:
-        """The pipeline `name`.
+    def load_pipeline(self, name: str) -> Any:
+        """The pipeline `name`, which is what its task takes: a `TextPipeline` for ``generate``.
 
         Raises:
             UsageError: No pipeline has that name.
@@ -145,6 +148,18 @@ class Registry:
         bystanders.take_part(str(entry.plugin))
         with self._answering(entry):
             return function(entry.record.load, entry)()
+
+    def command(self, name: str) -> Any:
+        """The command of a pipeline, as its task makes it.
+
+        Raises:
+            UsageError: No pipeline has that name, or nothing brings its task.
+            PluginError: The task cannot be loaded.
+        """
+        record = lookup("pipeline", name, self.pipelines, self.disabled["pipeline"]).record
+        entry = lookup("task", record.task, self.tasks, self.disabled["task"])
+        with self._answering(entry):
+            return function(entry.record.command, entry)(record)
 
     def target(self, name: str) -> Entry[TargetRecord]:
         """The record of a target.
@@ -330,6 +345,7 @@ class Registry:
         entries = list(entries)
         kinds: tuple[tuple[str, type[Record], dict[str, Any]], ...] = (
             ("pipeline", PipelineRecord, self.pipelines),
+            ("task", TaskRecord, self.tasks),
             ("target", TargetRecord, self.targets),
             ("weight format", WeightFormatRecord, self.weight_formats),
             ("op package", OpPackageRecord, self.op_packages),

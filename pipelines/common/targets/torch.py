@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipelines.common.errors import TargetError, UsageError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.nn.network import Network
+from pipelines.common.program.encoder import TextEncoder
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
@@ -50,6 +51,22 @@ class TorchTarget:
 
     def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`; there is nothing to lower."""
+        return TorchRunner(
+            self._bound(deployment), deployment.slots, deployment.max_length, device=self._device
+        )
+
+    def start_encoder(self, deployment: Deployment) -> TorchEncoder:
+        """See `EncoderTarget.start_encoder`."""
+        return TorchEncoder(self._bound(deployment), deployment.max_length, device=self._device)
+
+    def _bound(self, deployment: Deployment) -> Network:
+        """The network with its weights, on the device.
+
+        Raises:
+            MemoryLimitError: They need more memory than there is.
+            TargetError: There is only a graph.
+            UsageError: PyTorch cannot be used.
+        """
         if not isinstance(deployment.program, ModuleProgram):
             raise TargetError(
                 "target torch runs the network of a model file; an exported folder has only a graph"
@@ -80,16 +97,40 @@ class TorchTarget:
                 name: torch.from_numpy(weights.float32(name)).to(self._device)
                 for name in parameters
             }
-        return TorchRunner(
-            network.bind(tensors, lambda array: torch.from_numpy(array).to(self._device)),
-            deployment.slots,
-            deployment.max_length,
-            device=self._device,
-        )
+        return network.bind(tensors, lambda array: torch.from_numpy(array).to(self._device))
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""
         return {"torch": torch.__version__}
+
+
+class TorchEncoder(TextEncoder):
+    """Implements `TextEncoder` around an eager encoder.
+
+    Args:
+        network: The encoder with its weights, which are on `device`.
+        context_length: Tokens of the longest text.
+        device: Where it runs.
+    """
+
+    def __init__(
+        self, network: Network, context_length: int, *, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(network.interface.vocabulary, context_length)
+        self._network = network
+        self._device = device
+
+    @torch.inference_mode()
+    def _compute(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `TextEncoder._compute`."""
+        made = self._network(
+            {
+                "tokens": torch.tensor(tokens, device=self._device),
+                "positions": torch.arange(tokens.shape[1], device=self._device)[None],
+            }
+        )
+        result: NDArray[np.float32] = made["vectors"].cpu().numpy()
+        return result
 
 
 class TorchRunner(SlotRunner):

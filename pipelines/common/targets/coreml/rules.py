@@ -55,6 +55,7 @@ RULES: tuple[Rule, ...] = (
     Rule("Gelu", patterns.gelu, emit.gelu),
     Rule("Select in arithmetic", patterns.select, arithmetic.select),
     Rule("RoPE in arithmetic", patterns.rope, arithmetic.rope),
+    Rule("SelfAttention in arithmetic", patterns.self_attention, arithmetic.self_attention),
     Rule(
         "Attention in arithmetic",
         patterns.attention,

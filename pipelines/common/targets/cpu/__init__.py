@@ -5,13 +5,15 @@ from __future__ import annotations
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.layouts import LAYOUTS
+from pipelines.common.ort.op_errors import Makers
 from pipelines.common.ort.packages import at_work, makers, report
-from pipelines.common.ort.session import compile_graph
+from pipelines.common.ort.session import Compiled, compile_graph
 from pipelines.common.ort.state import capacity
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Availability, Deployment, Device
 from pipelines.common.program.tensors import named
 from pipelines.common.system import available_memory, processor, total_memory
+from pipelines.common.targets.cpu.encoder import CpuEncoder
 from pipelines.common.targets.cpu.rules import RULES
 from pipelines.common.targets.cpu.runner import CpuRunner
 
@@ -47,12 +49,20 @@ class CpuTarget:
         graph = self.lower(deployment)
         deployment.require_memory(
             "cpu",
-            sum(_COPIES.get(weight.layout, 1) * weight.nbytes for weight in graph.weights),
+            _weight_bytes(graph),
             graph.state_bytes * capacity(deployment.max_length),
             deployment.slots,
         )
         report(deployment, graph, "cpu")
         return _start(deployment, graph)
+
+    def start_encoder(self, deployment: Deployment) -> CpuEncoder:
+        """See `EncoderTarget.start_encoder`."""
+        graph = self.lower(deployment)
+        deployment.require_memory("cpu", _weight_bytes(graph), 0, slots=1)
+        report(deployment, graph, "cpu")
+        compiled, by = _compiled(deployment, graph)
+        return CpuEncoder(compiled, deployment, by)
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""
@@ -61,13 +71,8 @@ class CpuTarget:
 
 def _start(deployment: Deployment, graph: LoweredGraph) -> CpuRunner:
     tables = deployment.interface.tables(deployment.max_length)
-    with deployment.progress.phase("load", "preparing weights"):
-        tensors = named(deployment.program.tensors(graph, LAYOUTS, deployment.packages))
-    libraries = [package.library for package in at_work(deployment, graph) if package.library]
-    by = makers(deployment, graph)
-    with deployment.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
-        compiled = compile_graph(graph, tensors, libraries, deployment.threads)
-        by.check_interface(compiled.session, deployment.interface)
+    compiled, by = _compiled(deployment, graph)
+    by.check_interface(compiled.session, deployment.interface)
     return CpuRunner(
         compiled.session,
         deployment.interface,
@@ -78,3 +83,18 @@ def _start(deployment: Deployment, graph: LoweredGraph) -> CpuRunner:
         makers=by,
         batch_invariant=graph.batch_invariant,
     )
+
+
+def _compiled(deployment: Deployment, graph: LoweredGraph) -> tuple[Compiled, Makers]:
+    """A session of the graph with its weights, and who has made it."""
+    with deployment.progress.phase("load", "preparing weights"):
+        tensors = named(deployment.program.tensors(graph, LAYOUTS, deployment.packages))
+    libraries = [package.library for package in at_work(deployment, graph) if package.library]
+    by = makers(deployment, graph)
+    with deployment.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
+        return compile_graph(graph, tensors, libraries, deployment.threads), by
+
+
+def _weight_bytes(graph: LoweredGraph) -> int:
+    """What weights take at the most, while a session is made."""
+    return sum(_COPIES.get(weight.layout, 1) * weight.nbytes for weight in graph.weights)

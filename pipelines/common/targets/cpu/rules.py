@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.common.encodings import FLOATS, WITH_OFFSETS, WITHOUT_OFFSETS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
-from pipelines.common.ort import emit, experts
+from pipelines.common.ort import arithmetic, emit, experts
 from pipelines.common.targets.cpu.attention import attention
 
 
@@ -77,4 +77,5 @@ RULES: tuple[Rule, ...] = (
     Rule("GroupQueryAttention", patterns.attention, _grouped),
     Rule("attention in standard operators", patterns.attention, attention),
     Rule("RotaryEmbedding", patterns.rope, emit.rope),
+    Rule("SelfAttention in arithmetic", patterns.self_attention, arithmetic.self_attention),
 )

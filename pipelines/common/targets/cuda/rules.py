@@ -77,6 +77,7 @@ def rules(activations: str, *, packed: bool) -> tuple[Rule, ...]:
         Rule("QuickGelu", patterns.silu, emit.silu),
         Rule("Gelu", patterns.gelu, emit.gelu),
         Rule("Gather of rows", patterns.select, _select),
+        Rule("SelfAttention in arithmetic", patterns.self_attention, arithmetic.self_attention),
         *(_EXACT_ATTENTION if activations == "float32" else _GROUPED_ATTENTION),
     )
 

@@ -1,0 +1,1 @@
+"""Texts whose vectors are asked for."""

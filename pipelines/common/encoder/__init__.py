@@ -1,0 +1,1 @@
+"""The numbers of encoders of texts."""

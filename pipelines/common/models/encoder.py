@@ -1,0 +1,166 @@
+"""The pipeline of an encoder: from a model file to vectors of texts."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common import opened
+from pipelines.common.checkpoints.table import check_table
+from pipelines.common.decoder.keys import check_keys
+from pipelines.common.encoder.config import EncoderConfig, encoder_config
+from pipelines.common.encoder.word_pieces import WordPieces
+from pipelines.common.errors import ModelFileError, TargetError, UsageError, quoted
+from pipelines.common.files import is_folder
+from pipelines.common.models.model import OpenedModel
+from pipelines.common.nn.network import Network
+from pipelines.common.program.encoder import EncoderTarget, TextEncoder
+from pipelines.common.program.module_program import ModuleProgram
+from pipelines.common.program.weights import WeightSource
+from pipelines.common.progress import Progress
+from pipelines.common.text_generation import Lookup, ModelOptions
+
+POOLINGS = {"mean": 1, "cls": 2, "last": 3}
+"""What makes one vector of those of a text's tokens, with llama.cpp's numbers for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderModel(OpenedModel):
+    """An opened encoder; builds nothing before `start`.
+
+    Attributes:
+        config: The encoder's dimensions.
+        tokenizer: The model's.
+    """
+
+    config: EncoderConfig
+    tokenizer: WordPieces
+
+    @property
+    def pooling(self) -> str:
+        """What the model was made for; the mean where its file does not say."""
+        return next((name for name, n in POOLINGS.items() if n == self.config.pooling), "mean")
+
+    def start(self) -> TextEncoder:
+        """Makes it run on the target asked for.
+
+        Raises:
+            TargetError: The target runs no encoders; and see `Target.start`.
+        """
+        target = self.target
+        if not isinstance(target, EncoderTarget):
+            raise TargetError(
+                f"target {self.options.target} runs no encoders, which {self.pipeline} is one of;"
+                " use `target` cpu"
+            )
+        return target.start_encoder(self.deployment(slots=1, max_length=self.config.context_length))
+
+
+@dataclass(frozen=True)
+class EncoderPipeline:
+    """Runs the encoders of one family.
+
+    Attributes:
+        name: The pipeline's name.
+        architectures: What checkpoints call the architectures that it runs.
+        network: ``"package.module:function"``; the function makes the network of a config.
+        ignored: Metadata keys, without the architecture, that change nothing and are not told of.
+    """
+
+    name: str
+    architectures: tuple[str, ...]
+    network: str
+    ignored: tuple[str, ...] = ()
+
+    def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> EncoderModel:
+        """Opens and validates the model file and its tokenizer.
+
+        Raises:
+            UsageError: No model file is given, or the target is unknown.
+            ModelFileError: The file is not one that this pipeline can run.
+            TokenizerError: Its tokenizer cannot be built.
+        """
+        path = options.model_path
+        if path is None:
+            raise UsageError(f"{self.name} comes with no model; name a file with `model_path`")
+        if is_folder(path):
+            raise UsageError(f"{path} is a folder; {self.name} runs model files")
+        file = registry.opener(path)(path)
+        architecture = file.metadata.string("general.architecture")
+        if architecture not in self.architectures:
+            others = registry.pipelines_for(architecture)
+            advice = f"use pipeline {' or '.join(others)}" if others else "no pipeline here runs it"
+            raise ModelFileError(
+                f"{path}: architecture {quoted(architecture)}; pipeline {self.name} runs"
+                f" {', '.join(map(quoted, self.architectures))}; {advice}"
+            )
+        config = encoder_config(file, architecture)
+        check_keys(file, architecture, config, progress.notice, self.ignored)
+        with opened.making():
+            network: Network = self._function(config)
+        table = network.weights()
+        check_table(file, table)
+        cache = options.cache(progress.notice)
+        weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
+        tokenizer = WordPieces.read(file.metadata, str(path))
+        if tokenizer.vocab_size > config.vocabulary:
+            raise ModelFileError(
+                f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding"
+                f" {config.vocabulary} rows"
+            )
+        if weights.notice:
+            progress.notice(weights.notice)
+        packages = registry.packages
+        return EncoderModel(
+            pipeline=self.name,
+            program=ModuleProgram(
+                self.network, network, asdict(config), weights, cache, packages.with_rule_for
+            ),
+            options=options,
+            registry=registry,
+            progress=progress,
+            load_packages=lambda: packages.of_model(options, progress, self.name),
+            config=config,
+            tokenizer=tokenizer,
+        )
+
+    @cached_property
+    def _function(self) -> Callable[..., Any]:
+        module, _, function = self.network.partition(":")
+        made: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        return made
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Makes one vector of each text.
+
+    Attributes:
+        encoder: Has the vectors of tokens.
+        pooling: One of `POOLINGS`.
+        normalize: Whether vectors are brought to length one.
+    """
+
+    encoder: TextEncoder
+    pooling: str = "mean"
+    normalize: bool = True
+
+    def of(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """The vectors of texts, ``[texts, hidden_size]``.
+
+        Args:
+            texts: Their token ids.
+        """
+        return np.stack([*self._each(texts)])
+
+    def _each(self, texts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        for vectors in self.encoder.encode(texts):
+            vector = {"mean": vectors.mean(0), "cls": vectors[0], "last": vectors[-1]}[self.pooling]
+            length = np.linalg.norm(vector)
+            yield vector / max(float(length), 1e-12) if self.normalize else vector

@@ -1,0 +1,18 @@
+"""MiniLM and other BERTs that encode texts, as a drop-in plugin."""
+
+from __future__ import annotations
+
+from pipelines.plugin import PipelineRecord, encoder, hookimpl
+
+
+@hookimpl
+def register_pipelines() -> list[PipelineRecord]:
+    """The pipeline `minilm`."""
+    return [
+        encoder(
+            "minilm",
+            "MiniLM and other BERTs: vectors of texts, from GGUF files.",
+            architectures=("bert",),
+            network=f"{__name__}.model:build",
+        )
+    ]
