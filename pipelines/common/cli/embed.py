@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -81,7 +81,14 @@ def command(record: PipelineRecord) -> Command:
 def _embed(
     ctx: typer.Context,
     texts: TextsOptions,
-    model: Annotated[ModelChoice, Without("tokenizer_path", "random_weights", "random_config")],
+    model: Annotated[
+        ModelChoice,
+        Without("tokenizer_path", "random_weights", "random_config", "quantization_encoding"),
+    ],
+    quantization_encoding: Annotated[
+        Literal["q4_0", "q8_0", "float32", "auto"],
+        typer.Option(help="What the big matrices run in; auto is as they are stored."),
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     from pipelines.common.embedding.texts import read_texts
@@ -94,7 +101,8 @@ def _embed(
     asked = read_texts(texts.text or (), texts.texts_file)
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=texts.quiet, verbose=texts.verbose)
-    options = model.options(choose(registry, model.target, model.device_id, progress))
+    chosen = replace(model, quantization_encoding=quantization_encoding)
+    options = chosen.options(choose(registry, model.target, model.device_id, progress))
     opened: EncoderModel = registry.load_pipeline(ctx.info_name).open(options, registry, progress)
     embeddings = Embeddings(opened.start(), texts.pooling or opened.pooling, texts.normalize)
     work = _Work(opened, embeddings, truncate=texts.truncate)

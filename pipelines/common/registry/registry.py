@@ -359,6 +359,11 @@ class Registry:
             if kind is WeightFormatRecord:
                 self._disabled_formats = settled.disabled
             into.update(settled.taken)
+        for name, entry in [*self.pipelines.items()]:
+            if (task := entry.record.task) not in self.tasks:
+                why = str(unknown_name("task", task, self.tasks))
+                self.disabled["pipeline"][name] = f"pipeline '{name}' of {entry.plugin}: {why}"
+                self.drop_pipeline(name, why)
 
     def _refuse(self, problem: str) -> None:
         if self._strict:

@@ -1,0 +1,160 @@
+"""The command of encoders."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "embedding"))
+from berts import tiny, vectors, write
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("bert") / "tiny.gguf", tiny())
+
+
+@pytest.fixture
+def embed(cli, bert):
+    def run(*args):
+        return cli("minilm", "--model-path", bert, "--quiet", *args)
+
+    return run
+
+
+def records(outcome):
+    return [json.loads(line) for line in outcome.out.splitlines()]
+
+
+def test_vectors_of_texts(embed):
+    outcome = embed("--text", "the cat", "--text", "Dogs run!", "--text", "the cat")
+    assert outcome.code == 0
+    first, second, third = records(outcome)
+    assert [record["line"] for record in (first, second, third)] == [1, 2, 3]
+    assert first["tokens"] == 4
+    assert first["embedding"] == third["embedding"] != second["embedding"]
+    expected = vectors(tiny(), [2, 4, 5, 3]).mean(0)
+    np.testing.assert_allclose(first["embedding"], expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_pooling_and_length(embed):
+    (record,) = records(embed("--text", "the cat", "--pooling", "cls", "--no-normalize"))
+    np.testing.assert_allclose(record["embedding"], vectors(tiny(), [2, 4, 5, 3])[0], atol=1e-5)
+
+
+def test_rows_of_a_file(embed, tmp_path):
+    file = tmp_path / "texts.jsonl"
+    rows = ['{"id": "a", "text": "the cat"}', "", "the cat", '{"id": 7}', '{"text": "cat"', "\ta"]
+    file.write_text("\n".join(rows) + "\n")
+    outcome = embed("--texts-file", file)
+    assert outcome.code == 1
+    a, plain, without, broken, last = records(outcome)
+    assert (a["id"], a["line"], a["error"]) == ("a", 1, None)
+    assert plain["embedding"] == a["embedding"]
+    assert (without["id"], without["line"], without["embedding"]) == (7, 4, None)
+    assert "'text' is null; expected a text" in without["error"]
+    assert (broken["line"], broken["embedding"]) == (5, None)
+    assert (last["line"], last["error"]) == (6, None)
+
+
+def test_stdin(process, bert):
+    outcome = process(
+        "minilm", "--model-path", bert, "--texts-file", "-", "--quiet", stdin=b"the cat\na dog"
+    )
+    assert outcome.code == 0
+    assert len(records(outcome)) == 2
+
+
+def test_texts_that_are_too_long(embed):
+    outcome = embed("--text", "cat " * 40, "--text", "cat")
+    assert outcome.code == 1
+    long, short = records(outcome)
+    assert "the text has 42 tokens, and the model takes 32" in long["error"]
+    assert short["error"] is None
+    (cut,) = records(embed("--text", "cat " * 40, "--truncate"))
+    assert cut["tokens"] == 32
+
+
+def test_search(embed, tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("a dog\nthe mats!\nthe cat\nrunning\n")
+    outcome = embed("--text", "the cat", "--search", file, "--top-k", 2)
+    first, second = outcome.out.splitlines()
+    assert first == "1.0000  the cat"
+    assert -1 <= float(second.split()[0]) < 1
+    (record,) = records(embed("--text", "the cat", "--search", file, "--json"))
+    assert record["found"][0]["text"] == "the cat"
+    assert record["found"][0]["line"] == 3
+    scores = [row["score"] for row in record["found"]]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "there is no text; give it as --text TEXT or --texts-file FILE"),
+        (("--text", "a", "--texts-file", "x"), "--text and --texts-file are both given"),
+        (("--text", ""), "a text is empty"),
+        (("--texts-file", "no-such-file"), "cannot read texts from no-such-file: No such file"),
+        (("--text", "a", "--search", "no-such-file"), "cannot read texts from no-such-file"),
+        (("--text", "a", "--search", "x", "--no-normalize"), "leave out --no-normalize"),
+        (("--text", "a", "--target", "cuda"), "target 'cuda'"),
+    ],
+)
+def test_wrong_usage_is_one_line(embed, args, message):
+    outcome = embed(*args)
+    assert outcome.code in (1, 2)
+    (line,) = outcome.err.splitlines()
+    assert message in line
+    assert outcome.out == ""
+
+
+def test_commands_that_continue_text_name_the_one_that_does_not(cli, bert):
+    outcome = cli("run", bert)
+    assert outcome.code == 2
+    assert "is a model of pipeline minilm, whose task is 'embed'; use minilm" in outcome.err
+    assert f"--model-path {bert}" in outcome.err
+
+
+TASK = """
+from pipelines.plugin import PipelineRecord, TaskRecord, hookimpl
+
+@hookimpl
+def register_tasks():
+    return [TaskRecord("count", "Counts letters.", command=command)]
+
+@hookimpl
+def register_pipelines():
+    return [
+        PipelineRecord("letters", "Letters.", load=lambda: len, task="count"),
+        PipelineRecord("lost", "Of nothing.", load=lambda: len, task="cuont"),
+    ]
+
+def command(record):
+    import click
+
+    @click.command(record.name, help=record.summary)
+    @click.argument("text")
+    def count(text):
+        click.echo(f"{record.load(text)} letters", err=True)
+
+    return count
+"""
+
+
+def test_a_task_of_a_plugin(cli, make_plugin):
+    path = make_plugin("count_plugin", TASK.replace("record.load(text)", "record.load()(text)"))
+    outcome = cli("--plugin-path", path, "letters", "abc")
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (0, "3 letters")
+    assert "count Counts letters." in " ".join(cli("--plugin-path", path, "list").out.split())
+    outcome = cli("--plugin-path", path, "lost", "abc")
+    assert outcome.code == 1
+    assert "unknown task 'cuont', did you mean 'count'?" in outcome.err.splitlines()[-1]
+    outcome = cli("--plugin-path", path, "--help")
+    assert outcome.code == 0
+    assert "letters" in outcome.out
