@@ -121,6 +121,16 @@ def test_commands_that_continue_text_name_the_one_that_does_not(cli, bert):
     assert f"--model-path {bert}" in outcome.err
 
 
+@pytest.mark.parametrize("command", ["graph", "export", "warm-cache", "tokenize"])
+def test_commands_that_are_for_text(cli, bert, tmp_path, command):
+    more = {"export": (tmp_path / "out",), "tokenize": ("--text", "a")}.get(command, ())
+    name = ("--pipeline", "minilm") if command == "tokenize" else ("minilm",)
+    outcome = cli(command, *name, "--model-path", bert, *more)
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    assert "pipeline minilm is for the task 'embed'; expected one for 'generate'" in line
+
+
 TASK = """
 from pipelines.plugin import PipelineRecord, TaskRecord, hookimpl
 

@@ -22,9 +22,9 @@ def open_graph_model(
         purpose: What the graph is wanted for, for the message: ``export``.
 
     Raises:
-        UsageError: The pipeline runs without a graph.
+        UsageError: The pipeline runs without a graph, or is for another task than text.
     """
-    loaded = registry.load_pipeline(pipeline)
+    loaded = registry.load_pipeline(pipeline, "generate")
     check_takes_random(loaded, pipeline, options)
     model = loaded.open(options, registry, progress)
     if not isinstance(model, GraphModel):

@@ -31,7 +31,7 @@ def tokenize(
     options = ModelOptions(model_path=model_path, tokenizer_path=tokenizer_path, encoding="auto")
     text = read_stdin("the text") if text is None else text
     registry, progress = registry_of(ctx), ConsoleProgress()
-    opener = registry.load_pipeline(pipeline)
+    opener = registry.load_pipeline(pipeline, "generate")
     if isinstance(opener, TokenizerPipeline):
         tokenizer = opener.open_tokenizer(options, registry, progress)
     else:

@@ -17,6 +17,7 @@ from pipelines.common.errors import (
     PipelineError,
     PluginError,
     TargetError,
+    UsageError,
     one_line,
 )
 from pipelines.common.registry import hookspecs
@@ -135,15 +136,23 @@ class Registry:
         plugin = self.pipelines.pop(name).plugin
         self._refuse(f"pipeline '{name}' of {plugin} was skipped: {reason}")
 
-    def load_pipeline(self, name: str) -> Any:
+    def load_pipeline(self, name: str, task: str | None = None) -> Any:
         """The pipeline `name`, which is what its task takes: a `TextPipeline` for ``generate``.
 
+        Args:
+            name: Its name.
+            task: What it has to be for; None for anything.
+
         Raises:
-            UsageError: No pipeline has that name.
+            UsageError: No pipeline has that name, or it is for another task.
             PluginError: It cannot be loaded.
             DependencyError: What all pipelines run on is not of a version that will do.
         """
         entry = lookup("pipeline", name, self.pipelines, self.disabled["pipeline"])
+        if task not in (None, entry.record.task):
+            raise UsageError(
+                f"pipeline {name} is for the task '{entry.record.task}'; expected one for '{task}'"
+            )
         dependencies.check("numpy", "tokenizers")
         bystanders.take_part(str(entry.plugin))
         with self._answering(entry):
