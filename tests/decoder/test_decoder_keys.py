@@ -155,7 +155,12 @@ APPLIED: Mapping[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    "key", [key for key, use in KEYS.items() if use is Use.APPLIED and key != "vocab_size"]
+    "key",
+    [
+        key
+        for key, use in KEYS.items()
+        if use is Use.APPLIED and key not in ("vocab_size", "attention.layer_norm_epsilon")
+    ],
 )
 def test_what_is_applied_changes_something_or_is_refused(
     tmp_path: Path, plain: tuple[DecoderConfig, list[float]], key: str
@@ -170,6 +175,16 @@ def test_what_is_applied_changes_something_or_is_refused(
     except ModelFileError:
         return
     assert after != before
+
+
+def test_the_epsilon_of_layer_norms_counts_where_there_is_no_other(tmp_path: Path) -> None:
+    of_rms, of_layers = (f"llama.attention.layer_norm{kind}epsilon" for kind in ("_rms_", "_"))
+    for metadata, epsilon in (
+        ({of_rms: None, of_layers: 1e-3}, 1e-3),
+        ({of_rms: 1e-4, of_layers: 1e-3}, 1e-4),
+    ):
+        config, _ = read(write_gguf(tmp_path / "m.gguf", llama(), metadata=metadata))
+        assert config.norm_epsilon == epsilon
 
 
 @pytest.mark.parametrize("value", [321, 0, 2**40, "many"])

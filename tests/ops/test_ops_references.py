@@ -215,6 +215,7 @@ EXAMPLES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "Select": lambda: (torch.randn(2, 4, 8), torch.tensor([[3], [0]])),
     "RoPE": lambda: rope_arguments(interleaved=1),
     "Attention": lambda: attention_arguments(3, [0, 2], [3, 5]),
+    "SelfAttention": lambda: (*(torch.randn(2, 3, 8) for _ in range(3)), 4, 0.5),
     "GELU": lambda: (torch.randn(2, 3), 1),
     "LayerNorm": lambda: (torch.randn(2, 3, 8), torch.randn(8), torch.randn(8), 1e-5),
 }

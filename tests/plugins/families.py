@@ -27,6 +27,7 @@ class Family:
         metadata: Keys that the config does not have.
         numbers: What stands for both in the judge's config, where that is not the same.
         norm_offset: What a converter adds to the weights of norms.
+        in_pairs: Whether the judge rotates neighbours, as the file has them, and not halves.
     """
 
     pipeline: str
@@ -36,6 +37,7 @@ class Family:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     numbers: Mapping[str, Any] = field(default_factory=dict)
     norm_offset: float = 0.0
+    in_pairs: bool = False
 
     @cached_property
     def subject(self) -> Subject:
@@ -49,6 +51,11 @@ class Family:
 
     def as_twin_has(self, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """The values of a tensor of the file in the judge."""
+        if self.in_pairs and name.endswith(("attn_q.weight", "attn_k.weight")):
+            halves = self.subject.open().config.head_dim // 2
+            return (
+                values.reshape(-1, 2, halves, values.shape[-1]).swapaxes(1, 2).reshape(values.shape)
+            )
         return values - np.float32(self.norm_offset) if "norm" in name else values
 
     def named(self, pipeline: str, subject: Subject) -> Subject:
@@ -119,6 +126,14 @@ FAMILIES = (
             "attention_multiplier": 0.11,
             "logits_scaling": 8.0,
         },
+    ),
+    Family(
+        "commandr",
+        transformers.CohereForCausalLM,
+        transformers.CohereConfig,
+        {"logit_scale": 0.25, "tied": True},
+        numbers={"logit_scale": 0.25, "layer_norm_eps": 1e-5},
+        in_pairs=True,
     ),
     Family(
         "llama3",  # Mixtral's files name Llama's architecture

@@ -22,7 +22,7 @@ class DecoderConfig:
         heads: Query heads.
         kv_heads: Key and value heads; divides `heads`.
         head_dim: Elements of one head.
-        norm_epsilon: Of every RMS normalization.
+        norm_epsilon: Of every normalization.
         rope: The rotary embedding of queries and keys.
         interleaved: Which elements a rotation pairs, see `pipelines.common.ops.rope`; that is in
             the order of the rows of queries and keys, and so depends on who has written them.

@@ -64,6 +64,7 @@ KEYS: Final[Mapping[str, Use | Neutral]] = {
             "attention.head_count",
             "attention.head_count_kv",
             "attention.key_length",
+            "attention.layer_norm_epsilon",
             "attention.layer_norm_rms_epsilon",
             "attention.scale",
             "attention.value_length",
@@ -86,7 +87,6 @@ KEYS: Final[Mapping[str, Use | Neutral]] = {
     ),
     **dict.fromkeys(
         (
-            "attention.layer_norm_epsilon",
             "pooling_type",
             "rope.scaling.finetuned",
             # Only beside a sliding window.

@@ -66,10 +66,12 @@ def decoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
             f"{file.path}: {heads} attention heads cannot be shared out among"
             f" {kv_heads} key-value heads; the first must be a multiple of the second"
         )
-    epsilon = metadata.number(f"{architecture}.attention.layer_norm_rms_epsilon")
+    norm = f"{architecture}.attention.layer_norm_epsilon"  # of families without RMS norms
+    of_rms = f"{architecture}.attention.layer_norm_rms_epsilon"
+    epsilon = metadata.number(norm if norm in metadata and of_rms not in metadata else of_rms)
     if not 0 < epsilon < 1:
         raise ModelFileError(
-            f"{file.path}: RMS epsilon {epsilon}; expected a number between 0 and 1"
+            f"{file.path}: norm epsilon {epsilon}; expected a number between 0 and 1"
         )
     context_length = sizes.one("context_length")
     scale = metadata.number(f"{architecture}.attention.scale", 0.0)  # 0 says nothing

@@ -30,6 +30,7 @@ def build(network: Network) -> ir.Model:
         for name, parameter in network.parameters().items()
     }
     results = network.bind(parameters)(arguments)
+    network.interface.check_results({name: value.shape for name, value in results.items()})
     return to_model(recording, {**arguments, **parameters}, results)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import Field, asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -135,12 +135,24 @@ class DecoderPipeline:
         parameters = inspect.signature(self._function).parameters.values()
         kind = next((parameter.annotation for parameter in parameters), None)
         if isinstance(kind, str):
-            kind = vars(inspect.getmodule(self._function)).get(kind)
+            known = vars(inspect.getmodule(self._function))
+            if kind not in known:
+                raise PluginError(
+                    f"the function {self.network} is annotated with {kind}, which its module has"
+                    " not; expected a class of DecoderConfig"
+                )
+            kind = known[kind]
         if not (isinstance(kind, type) and issubclass(kind, DecoderConfig)):
             raise PluginError(
                 f"the function {self.network} has no parameter that is annotated with"
                 " DecoderConfig, or a class of that; expected one, which is the config"
             )
+        for name, value in vars(kind).items():
+            if isinstance(value, Field):  # the decorator would have put its default there
+                raise PluginError(
+                    f"{kind.__name__} of {self.network} has a field {name} and is no dataclass;"
+                    " decorate it with @dataclass(frozen=True)"
+                )
         return kind
 
     def build(self, config: DecoderConfig) -> Network:
@@ -152,7 +164,15 @@ class DecoderPipeline:
     @cached_property
     def _function(self) -> Callable[..., Any]:
         module, _, function = self.network.partition(":")
-        made: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        try:
+            made: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        except (AttributeError, ModuleNotFoundError) as error:
+            missing = getattr(error, "name", None)
+            if missing not in (module, function):  # something else is missing, inside of it
+                raise
+            raise PluginError(
+                f"pipeline {self.name} has no network: {self.network!r} does not exist"
+            ) from error
         return made
 
     def open_tokenizer(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.errors import PluginError
 from pipelines.common.ops.value import Spec
 from pipelines.common.rotary.rope import Rope
 
@@ -92,6 +93,24 @@ class Interface:
                 for name in names
             },
         }
+
+    def check_results(self, shapes: Mapping[str, Sequence[int | str]]) -> None:
+        """Makes sure that a network gives what it says.
+
+        Args:
+            shapes: Of what it gives, by name.
+
+        Raises:
+            PluginError: It gives something else.
+        """
+        name, width = ("vectors", self.hidden_size) if self.encodes else ("logits", self.vocabulary)
+        shape = shapes.get(name)
+        if shape is None or len(shape) != 3 or shape[-1] != width:
+            given = "none" if shape is None else f"some of shape {[*shape]}"
+            raise PluginError(
+                f"the network gives no {name} of {width} elements, but {given}; expected a shape of"
+                f" three dimensions whose last one is {width}"
+            )
 
     def tables(self, positions: int) -> dict[str, NDArray[np.float32]]:
         """The rotary tables by the names of their inputs, each ``[positions, dims / 2]``.

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipelines.common.checkpoints.table import Kind, Weight
+from pipelines.common.errors import PluginError
 
 M = TypeVar("M", bound="Module")
 T = TypeVar("T")
@@ -73,11 +74,30 @@ class Module:
         return tuple(dict.fromkeys(value for value in values if isinstance(value, kind)))
 
     def weights(self) -> list[Weight]:
-        """The weight table: which tensor of a checkpoint fills which parameter."""
-        return [
+        """The weight table: which tensor of a checkpoint fills which parameter.
+
+        Raises:
+            PluginError: A parameter has no tensor, or two have the same without being its parts.
+        """
+        table = [
             Weight(name, each.tensor, each.shape, each.kind, each.rows)
             for name, each in self.parameters().items()
         ]
+        first: dict[str, Weight] = {}
+        for weight in table:
+            if not all(weight.tensor.split(".")):
+                raise PluginError(
+                    f"parameter {weight.parameter} of the network is the tensor"
+                    f" '{weight.tensor}', whose name is not whole; say what files call it"
+                )
+            other = first.setdefault(weight.tensor, weight)
+            tied = {weight.kind, other.kind} == {"embedding", "head"}
+            if other is not weight and not tied and None in (weight.rows, other.rows):
+                raise PluginError(
+                    f"parameters {other.parameter} and {weight.parameter} of the network are both"
+                    f" the tensor '{weight.tensor}'; expected one for each, or parts of its rows"
+                )
+        return table
 
     def bind(
         self: M, values: Mapping[str, Any], array: Callable[[Any], Any] = lambda array: array

@@ -212,6 +212,12 @@ class Value:
             raise TypeError(f"a graph takes no steps of {step}; expected x[..., first:last]")
         return self._slice(axis, first, max(first, last))
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"a value of a graph has no {name}; it has {', '.join(sorted(_methods()))}, and the"
+            " rest is operators of `ops` or of an op package"
+        )
+
     @classmethod
     def __torch_function__(
         cls, function: Any, _types: Any, arguments: Any, keywords: Any = None

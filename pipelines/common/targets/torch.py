@@ -155,6 +155,7 @@ class TorchRunner(SlotRunner):
     ) -> None:
         interface = network.interface
         super().__init__(slots, max_length, interface.vocabulary)
+        self._interface = interface
         self._network = network
         self._device = device
         self._tables = {
@@ -184,6 +185,7 @@ class TorchRunner(SlotRunner):
                 **{name: state[rows] for name, state in self._state.items()},
             }
         )
+        self._interface.check_results({name: tensor.shape for name, tensor in made.items()})
         for name, state in self._state.items():
             state[rows] = made[f"new_{name}"]
         result: NDArray[np.float32] = made["logits"].cpu().numpy()
