@@ -30,7 +30,11 @@ from pipelines.llama3.pipeline import BUNDLED
 from pipelines.plugin import DecoderConfig, key, nn
 
 REGISTRY = Registry.discover()
-DECODERS = sorted(name for name, e in REGISTRY.pipelines.items() if e.record.architectures)
+DECODERS = sorted(
+    name
+    for name, e in REGISTRY.pipelines.items()
+    if e.record.architectures and e.record.task == "generate"
+)
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def test_no_start_of_a_model_imports_pytorch():
     ("words", "expected"),
     [
         (["ec"], ["echo"]),
-        (["mi"], ["mine"]),
+        (["min"], ["minilm", "mine"]),
         (["echo", "--quant"], ["--quantization-encoding"]),
         (["echo", "--target", ""], ["auto", "cpu", "cuda", "coreml", "torch"]),
         (["mine", "--target", "t"], ["torch"]),

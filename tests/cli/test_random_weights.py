@@ -9,7 +9,11 @@ import pytest
 from pipelines.common.registry.registry import Registry
 from pipelines.llama3.pipeline import BUNDLED
 
-DECODERS = sorted(n for n, e in Registry.discover().pipelines.items() if e.record.architectures)
+DECODERS = sorted(
+    name
+    for name, entry in Registry.discover().pipelines.items()
+    if entry.record.architectures and entry.record.task == "generate"
+)
 SHORT = ("--prompt", "hi", "--max-new-tokens", "4")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,6 +23,8 @@ from pipelines.common.registry.hookspecs import PipelineRecord
 if TYPE_CHECKING:
     from pipelines.common.embedding.texts import BadText, Text
     from pipelines.common.models.encoder import EncoderModel
+
+_STREAM = Path("-")
 
 _TOGETHER = 256
 """Texts that are read and encoded at a time."""
@@ -91,14 +94,13 @@ def _embed(
     ] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    from pipelines.common.embedding.texts import read_texts
     from pipelines.common.models.encoder import Embeddings
     from pipelines.common.registry.target_choice import choose
 
     assert ctx.info_name is not None
     if texts.search is not None and not texts.normalize:
         raise UsageError("--search compares directions; leave out --no-normalize")
-    asked = read_texts(texts.text or (), texts.texts_file)
+    asked = _asked(texts.text or (), texts.texts_file)
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=texts.quiet, verbose=texts.verbose)
     chosen = replace(model, quantization_encoding=quantization_encoding)
@@ -112,6 +114,30 @@ def _embed(
         failed = _print_alike(work, asked, texts.search, texts.top_k, as_json=as_json)
     if failed:
         raise typer.Exit(1)
+
+
+def _asked(texts: Sequence[str], file: Path | None) -> Iterator[Text | BadText]:
+    """The texts from their one source.
+
+    Raises:
+        UsageError: There are two sources, or none.
+        PromptError: A text is empty, or stdin is closed.
+    """
+    from pipelines.common.embedding.texts import Text, of_file, of_stream
+
+    if texts and file is not None:
+        raise UsageError("--text and --texts-file are both given; choose one")
+    if texts:
+        if not all(texts):
+            raise PromptError("a text is empty; give it as --text TEXT")
+        return (Text(number, None, text) for number, text in enumerate(texts, 1))
+    if file is None:
+        raise UsageError("there is no text; give it as --text TEXT or --texts-file FILE")
+    if file != _STREAM:
+        return of_file(file)
+    if sys.stdin is None:
+        raise PromptError("texts are to come from stdin, which is closed")
+    return of_stream(sys.stdin.buffer)
 
 
 @dataclass(frozen=True)
@@ -185,9 +211,9 @@ def _print_alike(
     """Prints what a file has that is most like each text; how many could not be encoded."""
     import numpy as np
 
-    from pipelines.common.embedding.texts import BadText, read_texts
+    from pipelines.common.embedding.texts import BadText, of_file
 
-    found = [*work.vectors(read_texts((), file))]
+    found = [*work.vectors(of_file(file))]
     failed = [text for text, _, _ in found if isinstance(text, BadText)]
     there = [(text, vector) for text, vector, _ in found if not isinstance(text, BadText)]
     if not there:

@@ -1,20 +1,18 @@
-"""Where texts come from: the command line, a file, or a pipe."""
+"""Texts from files and pipes."""
 
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from pipelines.common.errors import PromptError, UsageError
+from pipelines.common.errors import PromptError
 from pipelines.common.files import open_input
 from pipelines.common.requests.fields import RequestError, check_text, load_object, shown
 from pipelines.common.utf8 import text_of
 
-_STREAM = Path("-")
 _MAX_LINE_BYTES = 16 << 20
 
 T = TypeVar("T")
@@ -50,53 +48,30 @@ class BadText:
     error: str
 
 
-def read_texts(texts: Sequence[str], file: Path | None) -> Iterator[Text | BadText]:
-    """The texts from their one source, as they are needed.
-
-    Lines of a file that begin with a brace are JSON objects with a field ``text``, and maybe an
-    ``id``; others are texts themselves. Empty lines are none.
-
-    Args:
-        texts: Those of the command line.
-        file: A file, or ``-`` for stdin.
+def of_file(path: Path) -> Iterator[Text | BadText]:
+    """The texts of a file, as they are needed; see `of_stream`.
 
     Raises:
-        UsageError: There are two sources, or none.
         PromptError: The file cannot be read.
     """
-    if texts and file is not None:
-        raise UsageError("--text and --texts-file are both given; choose one")
-    if texts:
-        if not all(texts):
-            raise PromptError("a text is empty; give it as --text TEXT")
-        return (Text(number, None, text) for number, text in enumerate(texts, 1))
-    if file is None:
-        raise UsageError("there is no text; give it as --text TEXT or --texts-file FILE")
-    if file == _STREAM:
-        if sys.stdin is None:
-            raise PromptError("texts are to come from stdin, which is closed")
-        return _of_lines(sys.stdin.buffer)
-    return _of_file(file)
-
-
-def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Items, so many at a time."""
-    left = iter(items)
-    while batch := list(itertools.islice(left, size)):
-        yield batch
-
-
-def _of_file(path: Path) -> Iterator[Text | BadText]:
     try:
         with open_input(path) as stream:
-            yield from _of_lines(stream)
+            yield from of_stream(stream)
     except OSError as error:
         raise PromptError(
             f"cannot read texts from {path}: {error.strerror}; expected a file or a pipe"
         ) from error
 
 
-def _of_lines(stream: BinaryIO) -> Iterator[Text | BadText]:
+def of_stream(stream: BinaryIO) -> Iterator[Text | BadText]:
+    """The texts of a stream, as they are needed.
+
+    Lines that begin with a brace are JSON objects with a field ``text``, and maybe an ``id``;
+    others are texts themselves. Empty lines are none.
+
+    Raises:
+        PromptError: A line has no end.
+    """
     number = 0
     while line := stream.readline(_MAX_LINE_BYTES + 1):
         number += 1
@@ -111,6 +86,13 @@ def _of_lines(stream: BinaryIO) -> Iterator[Text | BadText]:
             yield _of_object(text, number)
         elif text.strip():
             yield Text(number, None, text)
+
+
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Items, so many at a time."""
+    left = iter(items)
+    while batch := list(itertools.islice(left, size)):
+        yield batch
 
 
 def _of_object(line: str, number: int) -> Text | BadText:

@@ -215,7 +215,7 @@ class Value:
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
             f"a value of a graph has no {name}; it has {', '.join(sorted(_methods()))}, and the"
-            " rest is operators of `ops` or of an op package"
+            " rest is operators: those of pipelines.plugin.ops, or of an op package"
         )
 
     @classmethod
