@@ -179,18 +179,17 @@ def attention(
     window: int = 0,
     cap: float = 0.0,
     sinks: bool = False,
-    kv_heads: int = 2,
 ) -> Node:
-    """Four heads on two or fewer; of the last sequence the last token is padding."""
+    """Four heads on two; of the last sequence the last token is padding."""
     generator = np.random.default_rng(head_dim + tokens)
     batch = len(past)
     dtype = np.float32 if name.endswith("Float32") else np.float16
     inputs: dict[str, NDArray[Any] | None] = {
         part: normal(generator, batch, tokens, heads * head_dim)
-        for part, heads in (("query", 4), ("key", kv_heads), ("value", kv_heads))
+        for part, heads in (("query", 4), ("key", 2), ("value", 2))
     }
     for part in ("past_key", "past_value"):
-        inputs[part] = normal(generator, batch, kv_heads, capacity, head_dim).astype(dtype)
+        inputs[part] = normal(generator, batch, 2, capacity, head_dim).astype(dtype)
     inputs["past"] = np.array(past, np.int32)
     inputs["total"] = inputs["past"] + np.int32(tokens)
     if tokens > 1:

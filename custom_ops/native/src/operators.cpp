@@ -242,7 +242,15 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     call.mixed = context.output(0, context.input(0).shape).template data<float>();
     call.new_keys = continued(context.output(1, context.input(kPastKey).shape), context.input(kPastKey));
     call.new_values = continued(context.output(2, context.input(kPastValue).shape), context.input(kPastValue));
-    if (call.length == 1) return step(context, call);
+    if (call.length == 1) {
+      context.parallel_for(call.batch * call.kv_heads, [&](size_t i) {
+        const int64_t b = i / call.kv_heads, h = i % call.kv_heads;
+        append(call, b, h);
+        if (call.tokens(b) > 0) attend(call, b, h, 0, 1);
+        else pad(call, b, 0, 1);
+      });
+      return;
+    }
     context.parallel_for(call.batch * call.kv_heads,
                          [&](size_t i) { append(call, i / call.kv_heads, i % call.kv_heads); });
     constexpr int64_t kTokens = 16;  // that are attended to at a time; the last ones, which see most, go first
@@ -252,7 +260,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
       const int64_t piece = pieces - 1 - static_cast<int64_t>(i) / (call.kv_heads * call.batch);
       const int64_t first = piece * kTokens, end = std::min(call.length, first + kTokens);
       const int64_t last = std::min<int64_t>(end, call.tokens(b));
-      if (last > first) attend(call, b, h, first, last, 0, call.group());
+      if (last > first) attend(call, b, h, first, last);
       if (h == 0 && last < end) pad(call, b, std::max(first, last), end);
     });
   }
@@ -346,22 +354,6 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     return static_cast<uint8_t*>(state.bytes);
   }
 
-  // A token of each sequence.
-  void step(Context& context, const Call& call) const {
-    const int64_t pieces = pieces_of_group(call);
-    if (pieces > 1)
-      context.parallel_for(call.batch * call.kv_heads,
-                           [&](size_t i) { append(call, i / call.kv_heads, i % call.kv_heads); });
-    context.parallel_for(call.batch * call.kv_heads * pieces, [&](size_t i) {
-      const int64_t b = i / (call.kv_heads * pieces), h = i / pieces % call.kv_heads, piece = i % pieces;
-      if (pieces == 1) append(call, b, h);
-      if (call.tokens(b) > 0)
-        attend(call, b, h, 0, 1, call.group() * piece / pieces, call.group() * (piece + 1) / pieces);
-      else if (piece == 0)
-        pad(call, b, 0, 1);
-    });
-  }
-
   // Where a head of a token stands in query and mix; with `kv_heads` for `heads` in key and value.
   int64_t place_of(const Call& call, int64_t b, int64_t token, int64_t head, int64_t heads) const {
     return ((b * call.length + token) * heads + head) * head_dim_;
@@ -394,23 +386,11 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     }
   }
 
-  // Into how many pieces the query heads of a key-value head fall in a step, so that no thread is idle while others
-  // look at many keys. Each piece reads all of them, and computes what it would beside the others.
-  static int64_t pieces_of_group(const Call& call) {
-    constexpr int32_t kMany = 512;  // keys, below which another round of the threads takes longer
-    if (call.length != 1 || call.batch == 0 || *std::max_element(call.total, call.total + call.batch) < kMany) return 1;
-    static const int64_t threads = available_threads();
-    const int64_t together = call.batch * call.kv_heads;
-    return std::min(call.group(), (threads + together - 1) / together);
-  }
-
-  // Mixes values for the tokens `first` to `last` of a sequence, in the query heads `from` to `to` of a key-value head.
-  void attend(const Call& call, int64_t b, int64_t kv_head, int64_t first, int64_t last, int64_t from,
-              int64_t to) const {
-    const int64_t group = to - from, rows = (last - first) * group, at = state_of(call, b, kv_head);
-    const int64_t head = kv_head * call.group() + from;
+  // Mixes values for the tokens `first` to `last` of a sequence, in all query heads of a key-value head.
+  void attend(const Call& call, int64_t b, int64_t kv_head, int64_t first, int64_t last) const {
+    const int64_t group = call.group(), rows = (last - first) * group, at = state_of(call, b, kv_head);
     const auto place = [&](int64_t row) {
-      return place_of(call, b, first + row / group, head + row % group, call.heads);
+      return place_of(call, b, first + row / group, kv_head * group + row % group, call.heads);
     };
     float* queries = scratch<float>(2 * rows * stride());
     float* results = queries + rows * stride();
@@ -434,7 +414,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     job.position = call.past[b] + first;
     job.window = window_;
     job.cap = cap_;
-    if (call.sinks != nullptr) job.sinks = call.sinks + head;
+    if (call.sinks != nullptr) job.sinks = call.sinks + kv_head * group;
     kernels().attend(job);
     for (int64_t row = 0; row < rows; ++row)
       std::memcpy(call.mixed + place(row), results + row * stride(), head_dim_ * sizeof(float));
