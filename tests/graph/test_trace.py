@@ -63,3 +63,10 @@ def two_of_three(op: Any, x: Any, epsilon: Any, weight: Any) -> Any:
 def test_two_rules_for_one_thing(first: Rule, second: Rule, expected: bool) -> None:
     assert collide(first, second) is expected
     assert collide(second, first) is expected
+
+
+def test_what_nodes_may_go_without() -> None:
+    """A number that a pattern insists on is no parameter."""
+    given = trace(lambda op, x: op.GELU(x, tanh=1))
+    bound = trace(lambda op, x, kind: op.GELU(x, tanh=kind))
+    assert (given.optional, bound.optional) == (frozenset(), frozenset({"kind"}))

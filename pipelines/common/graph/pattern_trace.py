@@ -118,7 +118,8 @@ class Traced:
             if (operator := OPERATORS.get(node.operator)) is not None:
                 given = dict(zip(operator.tensors(node.attributes), node.inputs, strict=False))
                 given |= node.attributes
-                names |= {given[n].name for n in operator.defaults.keys() & given.keys()}
+                left_out = (given[name] for name in operator.defaults.keys() & given.keys())
+                names |= {value.name for value in left_out if isinstance(value, Value)}
         return frozenset(names)
 
     @cached_property
