@@ -11,11 +11,12 @@ import gguf
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Type
-from gguf import GGUFValueType, GGUFWriter, TokenType
+from gguf import GGUFWriter, TokenType
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
+from pipelines.common.checkpoints.gguf.write import value_type
 from pipelines.common.models.model import Model
 from pipelines.common.nn.module import Module
 from pipelines.common.nn.network import Network
@@ -130,7 +131,7 @@ def write_gguf(
     pairs |= metadata or {}
     for key, value in pairs.items():
         if value is not None:
-            writer.add_key_value(key, value, _value_type(value))
+            writer.add_key_value(key, value, value_type(value))
     _add_tokenizer(writer, config.vocab_size)
     if rope_factors is not None:
         writer.add_tensor("rope_freqs.weight", rope_factors)
@@ -268,20 +269,6 @@ def round_first(module: Module, rounded: Callable[[Tensor], Tensor]) -> None:
 def eager_runner(network: Network, length: int) -> TorchRunner:
     """Runs the network of a model, changed or not, in one slot."""
     return TorchRunner(network, 1, length)
-
-
-def _value_type(value: Any) -> GGUFValueType:
-    match value:
-        case bool():
-            return GGUFValueType.BOOL
-        case int():
-            return GGUFValueType.UINT32 if 0 <= value < 2**32 else GGUFValueType.INT64
-        case float():
-            return GGUFValueType.FLOAT64
-        case list():
-            return GGUFValueType.ARRAY
-        case _:
-            return GGUFValueType.STRING
 
 
 def _add_tokenizer(writer: GGUFWriter, size: int) -> None:

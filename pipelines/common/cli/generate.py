@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from typer.main import get_command
 
-from pipelines.common.cli.command import Command
+from pipelines.common.cli.command import Command, pipeline_command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.generate_options import (
@@ -36,11 +35,7 @@ TASK: Final = "generate"
 
 def command(record: PipelineRecord) -> Command:
     """The sub-command of a pipeline."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(record.name, help=record.summary, cls=Command)(_generate_with)
-    made = get_command(app)
-    assert isinstance(made, Command)
-    return made
+    return pipeline_command(record, _generate_with)
 
 
 @grouped_options

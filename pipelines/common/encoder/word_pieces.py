@@ -8,8 +8,8 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from pipelines.common.checkpoints.checkpoint import Metadata
-from pipelines.common.errors import PromptError, TokenizerError, quoted
-from pipelines.common.text.tokenizer import told_panics
+from pipelines.common.errors import TokenizerError, quoted
+from pipelines.common.text.tokenizer import check_unicode, told_panics
 
 _START: Final = "\N{LOWER ONE EIGHTH BLOCK}"
 """What llama.cpp's converter puts before pieces that begin a word; the others had ``##`` there."""
@@ -75,12 +75,7 @@ class WordPieces:
             PromptError: `text` holds lone surrogates.
             TokenizerError: The library fails.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"the text is not valid Unicode at character {error.start}; give it as UTF-8"
-            ) from error
+        check_unicode(text)
         with told_panics(self.source):
             ids: list[int] = self._backend.encode(text).ids
         return ids

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common import opened
-from pipelines.common.checkpoints.table import check_table
 from pipelines.common.decoder.keys import check_keys
 from pipelines.common.encoder.config import EncoderConfig, encoder_config
 from pipelines.common.encoder.word_pieces import WordPieces
-from pipelines.common.errors import ModelFileError, TargetError, UsageError, quoted
+from pipelines.common.errors import ModelFileError, TargetError, UsageError
 from pipelines.common.files import is_folder
+from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.model import OpenedModel
-from pipelines.common.nn.network import Network
 from pipelines.common.program.encoder import EncoderTarget, TextEncoder
-from pipelines.common.program.module_program import ModuleProgram
-from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
 from pipelines.common.text_generation import Lookup, ModelOptions
 
@@ -62,21 +55,8 @@ class EncoderModel(OpenedModel):
         return target.start_encoder(self.deployment(slots=1, max_length=self.config.context_length))
 
 
-@dataclass(frozen=True)
-class EncoderPipeline:
-    """Runs the encoders of one family.
-
-    Attributes:
-        name: The pipeline's name.
-        architectures: What checkpoints call the architectures that it runs.
-        network: ``"package.module:function"``; the function makes the network of a config.
-        ignored: Metadata keys, without the architecture, that change nothing and are not told of.
-    """
-
-    name: str
-    architectures: tuple[str, ...]
-    network: str
-    ignored: tuple[str, ...] = ()
+class EncoderPipeline(NetworkFamily):
+    """Runs the encoders of one family."""
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> EncoderModel:
         """Opens and validates the model file and its tokenizer.
@@ -92,36 +72,23 @@ class EncoderPipeline:
         if is_folder(path):
             raise UsageError(f"{path} is a folder; {self.name} runs model files")
         file = registry.opener(path)(path)
-        architecture = file.metadata.string("general.architecture")
-        if architecture not in self.architectures:
-            others = registry.pipelines_for(architecture)
-            advice = f"use pipeline {' or '.join(others)}" if others else "no pipeline here runs it"
-            raise ModelFileError(
-                f"{path}: architecture {quoted(architecture)}; pipeline {self.name} runs"
-                f" {', '.join(map(quoted, self.architectures))}; {advice}"
-            )
+        architecture = self.architecture_of(file, registry)
         config = encoder_config(file, architecture)
         check_keys(file, architecture, config, progress.notice, self.ignored)
-        with opened.making():
-            network: Network = self._function(config)
-        table = network.weights()
-        check_table(file, table)
         cache = options.cache(progress.notice)
-        weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
+        program = self.program(file, config, options, cache, registry, progress)
         tokenizer = WordPieces.read(file.metadata, str(path))
         if tokenizer.vocab_size > config.vocabulary:
             raise ModelFileError(
                 f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding"
                 f" {config.vocabulary} rows"
             )
-        if weights.notice:
-            progress.notice(weights.notice)
+        if program.weights.notice:
+            progress.notice(program.weights.notice)
         packages = registry.packages
         return EncoderModel(
             pipeline=self.name,
-            program=ModuleProgram(
-                self.network, network, asdict(config), weights, cache, packages.with_rule_for
-            ),
+            program=program,
             options=options,
             registry=registry,
             progress=progress,
@@ -129,12 +96,6 @@ class EncoderPipeline:
             config=config,
             tokenizer=tokenizer,
         )
-
-    @cached_property
-    def _function(self) -> Callable[..., Any]:
-        module, _, function = self.network.partition(":")
-        made: Callable[..., Any] = getattr(importlib.import_module(module), function)
-        return made
 
 
 @dataclass(frozen=True)

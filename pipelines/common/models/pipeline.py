@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import Field, asdict, dataclass
-from functools import cached_property
+from dataclasses import Field, dataclass
 from pathlib import Path
-from typing import Any
 
-from pipelines.common import opened
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.random import RandomWeights
-from pipelines.common.checkpoints.table import check_table
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.keys import check_keys, check_kind
 from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.rope import TENSORS
-from pipelines.common.errors import ModelFileError, PluginError, UsageError, quoted
+from pipelines.common.errors import PluginError, UsageError
 from pipelines.common.files import is_folder
+from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.folder import open_folder, reopened
 from pipelines.common.models.model import Model
 from pipelines.common.models.random import random_checkpoint, random_in_place_of
-from pipelines.common.nn.network import Network
-from pipelines.common.program.module_program import ModuleProgram
-from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
 from pipelines.common.text import json_tokenizer
 from pipelines.common.text.tokenizer import Tokenizer, check_matches
@@ -34,24 +26,16 @@ from pipelines.common.text_generation import Lookup, ModelOptions
 
 
 @dataclass(frozen=True)
-class DecoderPipeline:
+class DecoderPipeline(NetworkFamily):
     """Runs the models of one family.
 
+    The network's function has a parameter that is annotated with the dataclass of its config:
+    `DecoderConfig`, or one that adds fields made with `pipelines.common.decoder.numbers.key`.
+
     Attributes:
-        name: The pipeline's name.
-        architectures: What checkpoints call the architectures that it runs
-            (``general.architecture``); their metadata keys begin with that.
-        network: ``"package.module:function"``; the function makes the network of a config. Its
-            parameter is annotated with the dataclass of that: `DecoderConfig`, or one that adds
-            fields made with `pipelines.common.decoder.numbers.key`.
-        ignored: Metadata keys, without the architecture, that change nothing and are not told of.
         bundled: The model file that runs when the user names none.
     """
 
-    name: str
-    architectures: tuple[str, ...]
-    network: str
-    ignored: tuple[str, ...] = ()
     bundled: Path | None = None
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> Model:
@@ -83,36 +67,23 @@ class DecoderPipeline:
             file = registry.opener(path)(path)
             if options.random is not None:
                 file = random_in_place_of(file, options.random)
-        path = file.path
         if options.random is not None:
             progress.notice(f"{self.name} runs on random weights: what it says means nothing")
-        architecture = file.metadata.string("general.architecture")
-        if architecture not in self.architectures:
-            others = registry.pipelines_for(architecture)
-            advice = f"use pipeline {' or '.join(others)}" if others else "no pipeline here runs it"
-            raise ModelFileError(
-                f"{path}: architecture {quoted(architecture)}; pipeline {self.name} runs"
-                f" {', '.join(map(quoted, self.architectures))}; {advice}"
-            )
+        architecture = self.architecture_of(file, registry)
         check_kind(file, architecture, self.numbers)
         config = decoder_config(file, architecture, self.numbers)
         check_keys(file, architecture, config, progress.notice, self.ignored)
-        network = self.build(config)
-        table = network.weights()
-        check_table(file, table, ignored=TENSORS)
         cache = options.cache(progress.notice)
-        weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
+        program = self.program(file, config, options, cache, registry, progress, beside=TENSORS)
         tokenizer = self._tokenizer(file, cache, options, progress)
         check_matches(tokenizer, config.vocabulary)
-        if weights.notice:
-            progress.notice(weights.notice)
+        if program.weights.notice:
+            progress.notice(program.weights.notice)
         packages = registry.packages
         return Model(
             pipeline=self.name,
             config=config,
-            program=ModuleProgram(
-                self.network, network, asdict(config), weights, cache, packages.with_rule_for
-            ),
+            program=program,
             tokenizer=tokenizer,
             options=options,
             registry=registry,
@@ -132,10 +103,10 @@ class DecoderPipeline:
         Raises:
             PluginError: The network's function is not annotated with one.
         """
-        parameters = inspect.signature(self._function).parameters.values()
+        parameters = inspect.signature(self.function).parameters.values()
         kind = next((parameter.annotation for parameter in parameters), None)
         if isinstance(kind, str):
-            known = vars(inspect.getmodule(self._function))
+            known = vars(inspect.getmodule(self.function))
             if kind not in known:
                 raise PluginError(
                     f"the function {self.network} is annotated with {kind}, which its module has"
@@ -154,26 +125,6 @@ class DecoderPipeline:
                     " decorate it with @dataclass(frozen=True)"
                 )
         return kind
-
-    def build(self, config: DecoderConfig) -> Network:
-        """The network of a config; imports what it is made of."""
-        with opened.making():  # what it reads is a source of the graphs that are made of it
-            network: Network = self._function(config)
-        return network
-
-    @cached_property
-    def _function(self) -> Callable[..., Any]:
-        module, _, function = self.network.partition(":")
-        try:
-            made: Callable[..., Any] = getattr(importlib.import_module(module), function)
-        except (AttributeError, ModuleNotFoundError) as error:
-            missing = getattr(error, "name", None)
-            if missing not in (module, function):  # something else is missing, inside of it
-                raise
-            raise PluginError(
-                f"pipeline {self.name} has no network: {self.network!r} does not exist"
-            ) from error
-        return made
 
     def open_tokenizer(
         self, options: ModelOptions, registry: Lookup, progress: Progress

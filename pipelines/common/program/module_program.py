@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pipelines.common.cache import Cache
@@ -43,7 +44,7 @@ class ModuleProgram:
     packages_with: Callable[[str], Mapping[str, Sequence[str]]]
     folder: None = field(default=None, init=False)
 
-    @property
+    @cached_property
     def interface(self) -> Interface:
         """See `Program.interface`."""
         return self.network.interface

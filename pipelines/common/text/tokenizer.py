@@ -81,12 +81,7 @@ class Tokenizer:
             PromptError: `text` holds lone surrogates, as undecodable command-line bytes become.
             TokenizerError: `bos` is asked for where there is none, or the library fails.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"the text is not valid Unicode at character {error.start}; give it as UTF-8"
-            ) from error
+        check_unicode(text)
         self.backend.encode_special_tokens = not special
         with told_panics(self.source):
             ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
@@ -161,6 +156,20 @@ class Tokenizer:
 
     def _named(self, id: int) -> dict[str, Any]:
         return {"id": id, "piece": self.piece(id)}
+
+
+def check_unicode(text: str) -> None:
+    """Makes sure that a text can be cut into tokens.
+
+    Raises:
+        PromptError: It holds lone surrogates, as undecodable command-line bytes become.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"the text is not valid Unicode at character {error.start}; give it as UTF-8"
+        ) from error
 
 
 @contextmanager

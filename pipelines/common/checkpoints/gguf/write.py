@@ -28,7 +28,7 @@ def write_gguf(checkpoint: Checkpoint, path: Path) -> Path:
     for key in metadata:
         value = metadata[key]
         if key != "general.architecture" and value != []:
-            writer.add_key_value(key, value, _type(value))
+            writer.add_key_value(key, value, value_type(value))
     for name, tensor in checkpoint.tensors.items():
         kind = gguf.GGMLQuantizationType(tensor.encoding.ggml_type)
         raw = checkpoint.raw(name)
@@ -40,8 +40,8 @@ def write_gguf(checkpoint: Checkpoint, path: Path) -> Path:
     return path
 
 
-def _type(value: Any) -> Any:
-    """The type that keeps a value exactly."""
+def value_type(value: Any) -> Any:
+    """The `GGUFValueType` that keeps a value of metadata exactly."""
     from gguf import GGUFValueType
 
     match value:
