@@ -5,11 +5,13 @@ Nothing is imported to find out: what is installed is read from the packages' me
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -149,15 +151,40 @@ def installed() -> dict[str, str | None]:
     return {module: next(iter(versions.values()), None) for module, versions in found.items()}
 
 
+def version(name: str) -> str | None:
+    """The version of a distribution; None for one that is not installed.
+
+    It is in the name of the folder with the metadata, which is ``NAME-VERSION.dist-info``
+    (packaging.python.org, "Recording installed projects"). To read the metadata itself takes
+    milliseconds for each distribution, of which every start asks for a dozen.
+    """
+    if found := _by_folder(tuple(sys.path)).get(re.sub(r"[-_.]+", "_", name).lower()):
+        return found
+    try:
+        return importlib.metadata.version(name)  # of an egg, or in an archive
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _by_folder(places: Sequence[str]) -> Mapping[str, str]:
+    """Versions of the distributions in folders, by names in lower case with underscores."""
+    found: dict[str, str] = {}
+    for place in places:
+        try:
+            names = os.listdir(place or ".")  # noqa: PTH208 - a Path for each would take its time
+        except OSError:
+            continue  # an archive, or nothing
+        for name in names:
+            if name.endswith(".dist-info"):
+                distribution, _, version = name.removesuffix(".dist-info").partition("-")
+                found.setdefault(distribution.replace(".", "_").lower(), version)
+    return found
+
+
 def _installed(dependency: Dependency) -> dict[str, str]:
     """Versions of the distributions that are there."""
-    found = {}
-    for name in dependency.names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name in dependency.names if (found := version(name))}
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -6,9 +6,10 @@ for none), and a list of command lines; it prints what became of each, likewise.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import sys
+
+from pipelines.common import dependencies
 
 
 class Absent:
@@ -23,14 +24,11 @@ class Absent:
 
 
 def other_versions(versions):
-    """What `importlib.metadata.version` is where distributions have these."""
-    real = importlib.metadata.version
+    """What `dependencies.version` is where distributions have these."""
+    real = dependencies.version
 
     def version(name):
-        found = versions[name] if name in versions else real(name)
-        if found is None:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return found
+        return versions[name] if name in versions else real(name)
 
     return version
 
@@ -38,7 +36,7 @@ def other_versions(versions):
 if __name__ == "__main__":
     absent, versions, lines = map(json.loads, sys.argv[1:])
     sys.meta_path.insert(0, Absent(absent))
-    importlib.metadata.version = other_versions(versions)
+    dependencies.version = other_versions(versions)
     from several_runs import run
 
     print(json.dumps([run(args) for args in lines]))

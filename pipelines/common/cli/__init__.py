@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import NoReturn
 
@@ -9,6 +10,9 @@ from typing import NoReturn
 def main() -> None:
     """Runs the program on the command line's arguments, and exits."""
     own_process = sys.stdout is sys.__stdout__  # no test or program that captures it
+    if own_process:
+        # What imports make stays; to look for garbage in it takes a twentieth of a start.
+        gc.set_threshold(200_000)
     # What follows takes its time to import: Ctrl-C is to be understood before.
     try:
         from pipelines.common.cli import signals

@@ -20,6 +20,7 @@ from types import ModuleType
 
 from pipelines.common import opened
 from pipelines.common.cache import Cache
+from pipelines.common.dependencies import version
 from pipelines.common.importing import PREFIX
 
 LIBRARIES = {
@@ -52,13 +53,8 @@ def versions() -> dict[str, str]:
 
     They belong into the key of whatever keeps `Sources`.
     """
-    found = {}
-    for name in dict.fromkeys(LIBRARIES.values()):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    names = dict.fromkeys(LIBRARIES.values())
+    return {name: found for name in names if (found := version(name))}
 
 
 def sources(cache: Cache, left_out: Collection[str] = ()) -> Sources:
