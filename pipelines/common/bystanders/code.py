@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Collection
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -17,6 +18,9 @@ _IMPORTING: Final = frozenset(
     )
 )
 """Functions that get at modules by values which the code does not show."""
+
+_MACHINE_CODE: Final = tuple(EXTENSION_SUFFIXES)
+"""Endings of files, of tens of megabytes in libraries, that are not searched for names."""
 
 _HOLDING: Final = frozenset(("modules", "plugin", "record"))
 """Attributes that do: of `sys`, and of the registry's entries."""
@@ -33,6 +37,8 @@ def named_by(name: str, others: Collection[str], *, own: bool) -> set[str]:
     """
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
+    if not own and isinstance(file, str) and file.endswith(_MACHINE_CODE):
+        return set()
     try:
         content = Path(file).read_bytes() if isinstance(file, str) else b""
     except OSError:  # it is gone, or in an archive

@@ -64,24 +64,30 @@ def sources(cache: Cache, left_out: Collection[str] = ()) -> Sources:
         cache: Where digests are kept; its own files do not count.
         left_out: Names of modules that do not count, nor what was read for their import alone.
     """
+    files, tops = _counted(cache, left_out)
+    places = {top: where for top in sorted(tops) if (where := place(top))}
+    return {"files": {path: _digest(path, cache) for path in sorted(files)}, "places": places}
+
+
+def _counted(cache: Cache, left_out: Collection[str]) -> tuple[set[str], set[str]]:
+    """Paths of the files that count, and names of the top-level modules; see `sources`."""
     libraries = _library_folders()
-    found, places = set(), {}
+    files, tops = set(), set()
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
         uncounted = top in _UNCOUNTED or name in left_out
         path = None if uncounted else _file(module, libraries.get(top))
         if path is None:
             continue
-        found.add(path)
-        if top not in places and not top.startswith(PREFIX):  # which says the place itself
-            places[top] = place(top)
-    places = {top: where for top, where in places.items() if where}
+        files.add(path)
+        if not top.startswith(PREFIX):  # which says the place itself
+            tops.add(top)
     own = (f"{cache.root}{os.sep}", *libraries.values())
     for path, modules in opened.files().items():
-        tops = {name.partition(".")[0] for name in modules if name not in left_out}
-        if tops - _UNCOUNTED - libraries.keys() and not path.startswith(own):
-            found.add(path)
-    return {"files": {path: _digest(path, cache) for path in sorted(found)}, "places": places}
+        readers = {name.partition(".")[0] for name in modules if name not in left_out}
+        if readers - _UNCOUNTED - libraries.keys() and not path.startswith(own):
+            files.add(path)
+    return files, tops
 
 
 def without(recorded: Sources, left_out: Collection[str], cache: Cache) -> Sources:
@@ -94,14 +100,14 @@ def without(recorded: Sources, left_out: Collection[str], cache: Cache) -> Sourc
     """
     if not left_out:
         return recorded
-    others, everything = sources(cache, left_out), sources(cache)
+    others, everything = _counted(cache, left_out), _counted(cache, ())
     return {
         kind: {
             name: value
             for name, value in recorded[kind].items()
-            if name in others[kind] or name not in everything[kind]
+            if name in counted or name not in all_there
         }
-        for kind in ("files", "places")
+        for kind, counted, all_there in zip(("files", "places"), others, everything, strict=True)
     }
 
 
