@@ -54,7 +54,7 @@ def lower(
 ) -> LoweredGraph:
     """Rewrites `model`, which is used up.
 
-    The graph gives its logits in float32, whatever type its activations have.
+    The graph gives its results in float32, whatever type its activations have.
 
     Args:
         model: The neutral graph.

@@ -15,7 +15,9 @@ from pipelines.common.errors import ModelFileError, TargetError, UsageError
 from pipelines.common.files import is_folder
 from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.model import OpenedModel
-from pipelines.common.program.encoder import EncoderTarget, TextEncoder
+from pipelines.common.program.encoder import TextEncoder
+from pipelines.common.program.function import FunctionTarget
+from pipelines.common.program.target import Target
 from pipelines.common.progress import Progress
 from pipelines.common.text_generation import Lookup, ModelOptions
 
@@ -40,19 +42,25 @@ class EncoderModel(OpenedModel):
         """What the model was made for; the mean where its file does not say."""
         return next((name for name, n in POOLINGS.items() if n == self.config.pooling), "mean")
 
-    def start(self) -> TextEncoder:
-        """Makes it run on the target asked for.
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a text."""
+        return self.config.context_length
+
+    def start(self, target: Target | None = None) -> TextEncoder:
+        """Makes it run on the target asked for, or one in its place.
 
         Raises:
             TargetError: The target runs no encoders; and see `Target.start`.
         """
-        target = self.target
-        if not isinstance(target, EncoderTarget):
+        target, longest = target or self.target, self.context_length
+        if not isinstance(target, FunctionTarget):
             raise TargetError(
                 f"target {self.options.target} runs no encoders, which {self.pipeline} is one of;"
                 " use `target` cpu"
             )
-        return target.start_encoder(self.deployment(slots=1, max_length=self.config.context_length))
+        deployment = self.deployment(slots=1, max_length=longest)
+        return TextEncoder(target.start_function(deployment), deployment.interface, longest)
 
 
 class EncoderPipeline(NetworkFamily):

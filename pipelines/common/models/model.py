@@ -13,6 +13,7 @@ import pipelines
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.program.package import LoadedPackage
 from pipelines.common.program.runner import Runner
+from pipelines.common.program.slot_runner import FED
 from pipelines.common.program.target import Deployment, Program, Target
 from pipelines.common.progress import Progress
 from pipelines.common.text.tokenizer import Tokenizer
@@ -103,9 +104,11 @@ class Model(OpenedModel):
         """Most tokens, prompt and output together, that the model was made for."""
         return self.config.context_length
 
-    def start(self, *, slots: int, max_length: int) -> Runner:
-        """Makes a runner on the target asked for, see `Target.start`."""
-        return self.target.start(self.deployment(slots=slots, max_length=max_length))
+    def start(self, *, slots: int, max_length: int, target: Target | None = None) -> Runner:
+        """Makes a runner, see `Target.start`, on the target asked for or one in its place."""
+        deployment = self.deployment(slots=slots, max_length=max_length)
+        deployment.interface.check_call(FED, "logits")
+        return (target or self.target).start(deployment)
 
     def exported(self, folder: Path) -> Model:
         """See `GraphModel.exported`."""
