@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "embedding"))
 from berts import tiny, vectors, write
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "embed_exported.py"
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +124,84 @@ def test_commands_that_continue_text_name_the_one_that_does_not(cli, bert):
     assert f"--model-path {bert}" in outcome.err
 
 
-@pytest.mark.parametrize("command", ["graph", "export", "warm-cache", "tokenize"])
-def test_commands_that_are_for_text(cli, bert, tmp_path, command):
-    more = {"export": (tmp_path / "out",), "tokenize": ("--text", "a")}.get(command, ())
-    name = ("--pipeline", "minilm") if command == "tokenize" else ("minilm",)
-    outcome = cli(command, *name, "--model-path", bert, *more)
+def test_tokenize_is_for_text(cli, bert):
+    outcome = cli("tokenize", "--pipeline", "minilm", "--model-path", bert, "--text", "a")
     assert outcome.code == 2
     (line,) = outcome.err.splitlines()
     assert "pipeline minilm is for the task 'embed'; expected one for 'generate'" in line
+
+
+@pytest.mark.parametrize("command", ["graph", "export", "warm-cache"])
+def test_pipelines_without_graphs(cli, make_plugin, tmp_path, command):
+    path = make_plugin("count_plugin", TASK)
+    outcome = cli(
+        "--plugin-path", path, command, "letters", *[tmp_path / "out"][: command == "export"]
+    )
+    assert outcome.code == 2
+    assert "pipeline letters runs without a graph; there is nothing to" in outcome.err
+
+
+def test_graph(cli):
+    outcome = cli("graph", "minilm", "--random-weights", "--target", "coreml", "--json", "--quiet")
+    record = json.loads(outcome.out)
+    names = {operator["operator"] for operator in record["operators"]}
+    assert {"pipelines:SelfAttention", "LayerNormalization", "MatMul"} <= names
+    (layers,) = [part for part in record["parts"] if part["times"] == 2]
+    assert layers["neutral"]["flops"] > 0
+    assert record["total"]["neutral"]["state"] == 0
+
+
+def test_what_is_made_ahead_is_what_a_run_takes(cli, bert):
+    more = ("--model-path", bert, "--target", "cpu", "--quiet")
+    outcome = cli("minilm", *more, "--text", "a", "--offline")
+    assert outcome.code == 1
+    assert "store it first: run-pipeline warm-cache minilm" in outcome.err
+    assert cli("warm-cache", "minilm", *more, "--quantization-encoding", "auto").code == 0
+    assert cli("minilm", *more, "--text", "a", "--offline").code == 0
+
+
+def test_an_exported_folder(cli, embed, bert, tmp_path):
+    out = tmp_path / "out"
+    asked = ("--model-path", bert, "--quantization-encoding", "float32", "--target", "cpu")
+    assert cli("export", "minilm", out, *asked, "--quiet").code == 0
+    assert {path.name for path in out.iterdir()} == {
+        *("graph.onnx", "model.onnx", "weights.bin", "manifest.json", "tokenizer.json")
+    }
+    texts = ("the cat", "Dogs run!")
+    args = [word for text in texts for word in ("--text", text)]
+    own = [record["embedding"] for record in records(embed("--no-native-ops", *args))]
+    outcome = cli("minilm", "--model-path", out, "--quiet", *args)
+    assert [record["embedding"] for record in records(outcome)] == own
+    program = subprocess.run(
+        [sys.executable, EXAMPLE, out, *texts], capture_output=True, text=True, check=True
+    )
+    alone = [json.loads(line) for line in program.stdout.splitlines()]
+    np.testing.assert_allclose(alone, own, atol=1e-6)
+    assert cli("inspect", out).code == 0
+    (out / "tokenizer.json").unlink()
+    assert "tokenizer.json cannot be used" in cli("minilm", "--model-path", out, *args).err
+
+
+def test_a_folder_without_its_tokenizer(cli, bert, tmp_path):
+    out = tmp_path / "out"
+    assert cli("export", "minilm", out, "--model-path", bert, "--target", "cpu").code == 0
+    (out / "tokenizer.json").unlink()
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["files"]["tokenizer.json"]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    outcome = cli("minilm", "--model-path", out, "--text", "a")
+    assert outcome.code == 1
+    assert "files: 'tokenizer.json' is missing" in outcome.err
+
+
+def test_random_weights(cli):
+    outcome = cli("minilm", "--random-weights", "--random-config", "hidden_size=32", "--text", "a")
+    (record,) = records(outcome)
+    assert len(record["embedding"]) == 32
+    assert "minilm runs on random weights" in outcome.err
+    outcome = cli("minilm", "--random-weights", "--random-config", "kv_heads=1", "--text", "a")
+    assert outcome.code == 2
+    assert "expected one of the numbers vocabulary, context_length" in outcome.err
 
 
 TASK = """

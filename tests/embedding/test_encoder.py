@@ -76,7 +76,7 @@ def test_vectors_are_those_of_transformers(path: Path, where: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["q4_0", "q8_0"])
-@pytest.mark.parametrize("where", [name for name in STARTS if name != "torch"])
+@pytest.mark.parametrize("where", ["cuda", "coreml"])
 def test_matrices_in_blocks(path: Path, encoding: str, where: str) -> None:
     options = dict(STARTS[where])
     on = options.pop("on", None)

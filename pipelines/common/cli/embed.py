@@ -14,7 +14,9 @@ from pipelines.common.cli.command import Command, pipeline_command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.grouping import Without, grouped_options
+from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import AsJson, ModelChoice, Quiet, Verbose, path_of
+from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.errors import PromptError, UsageError
 from pipelines.common.registry.hookspecs import PipelineRecord
@@ -81,7 +83,7 @@ def _embed(
     texts: TextsOptions,
     model: Annotated[
         ModelChoice,
-        Without("tokenizer_path", "random_weights", "random_config", "quantization_encoding"),
+        Without("tokenizer_path", "quantization_encoding"),
     ],
     quantization_encoding: Annotated[
         Literal["q4_0", "q8_0", "float32", "auto"],
@@ -89,6 +91,7 @@ def _embed(
     ] = "auto",
     as_json: AsJson = False,
 ) -> None:
+    from pipelines.common.export.manifest import target_for
     from pipelines.common.models.encoder import Embeddings
     from pipelines.common.registry.target_choice import choose
 
@@ -99,9 +102,14 @@ def _embed(
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=texts.quiet, verbose=texts.verbose)
     chosen = replace(model, quantization_encoding=quantization_encoding)
-    options = chosen.options(choose(registry, model.target, model.device_id, progress))
-    opened: EncoderModel = registry.load_pipeline(ctx.info_name).open(options, registry, progress)
-    embeddings = Embeddings(opened.start(), texts.pooling or opened.pooling, texts.normalize)
+    target = target_for(model.model_path, model.target, registry.targets)
+    options = chosen.options(choose(registry, target, model.device_id, progress))
+    pipeline = registry.load_pipeline(ctx.info_name)
+    check_takes_random(pipeline, ctx.info_name, options)
+    with told_to_store(ctx.info_name, options):
+        opened: EncoderModel = pipeline.open(options, registry, progress)
+        encoder = opened.start()
+    embeddings = Embeddings(encoder, texts.pooling or opened.pooling, texts.normalize)
     work = _Work(opened, embeddings, truncate=texts.truncate)
     if texts.search is None:
         failed = _print_vectors(work, asked)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from pathlib import Path
+from typing import Any, Final
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
@@ -11,10 +13,10 @@ from pipelines.common.checkpoints.checkpoint import Metadata
 from pipelines.common.errors import TokenizerError, quoted
 from pipelines.common.text.tokenizer import check_unicode, told_panics
 
-_START: Final = "\N{LOWER ONE EIGHTH BLOCK}"
+START: Final = "\N{LOWER ONE EIGHTH BLOCK}"
 """What llama.cpp's converter puts before pieces that begin a word; the others had ``##`` there."""
 
-_UNKNOWN, _FIRST, _LAST = "[UNK]", "[CLS]", "[SEP]"
+UNKNOWN, FIRST, LAST = "[UNK]", "[CLS]", "[SEP]"
 
 
 class WordPieces:
@@ -35,15 +37,15 @@ class WordPieces:
         ids = {piece: id for id, piece in enumerate(pieces)}
         if len(ids) < len(pieces):
             raise TokenizerError(f"{source}: the vocabulary has a piece twice")
-        if missing := [token for token in (_UNKNOWN, _FIRST, _LAST) if token not in ids]:
+        if missing := [token for token in (UNKNOWN, FIRST, LAST) if token not in ids]:
             raise TokenizerError(f"{source}: the vocabulary lacks {', '.join(missing)}")
-        backend = tokenizers.Tokenizer(models.WordPiece(ids, unk_token=_UNKNOWN))
+        backend = tokenizers.Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN))
         backend.normalizer = normalizers.BertNormalizer()
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         backend.decoder = decoders.WordPiece()
-        ends = [(token, ids[token]) for token in (_FIRST, _LAST)]
+        ends = [(token, ids[token]) for token in (FIRST, LAST)]
         backend.post_processor = processors.TemplateProcessing(
-            single=f"{_FIRST} $A {_LAST}", special_tokens=ends
+            single=f"{FIRST} $A {LAST}", special_tokens=ends
         )
         self._backend = backend
         self.vocab_size: Final = len(pieces)
@@ -68,6 +70,30 @@ class WordPieces:
             )
         return cls([_with_mark(t) for t in metadata.strings("tokenizer.ggml.tokens")], source)
 
+    @classmethod
+    def load(cls, path: Path) -> WordPieces:
+        """The vocabulary of a file that `as_json` has made.
+
+        Raises:
+            TokenizerError: It is another file, or lacks something.
+        """
+        try:
+            ids: Any = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+            pieces = sorted(ids, key=ids.__getitem__)
+            whole = [ids[piece] for piece in pieces] == [*range(len(pieces))]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise TokenizerError(
+                f"{path} cannot be read as the vocabulary of an encoder: {error!r}"
+            ) from error
+        if not whole:
+            raise TokenizerError(f"{path}: the ids of the vocabulary are not 0, 1, 2 and so on")
+        return cls(pieces, str(path))
+
+    def as_json(self) -> str:
+        """The content of its `tokenizer.json`."""
+        text: str = self._backend.to_str()
+        return text
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text, those that begin and end it included.
 
@@ -87,6 +113,6 @@ class WordPieces:
 
 def _with_mark(token: str) -> str:
     """A piece as BERT's own vocabularies write it."""
-    if token.startswith(_START):
-        return token.removeprefix(_START)
+    if token.startswith(START):
+        return token.removeprefix(START)
     return token if token.startswith("[") and token.endswith("]") else f"##{token}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.metadata
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +16,6 @@ from pipelines.common.export.manifest import (
     FORMAT,
     GRAPH,
     MODEL,
-    TOKENIZER,
     WEIGHTS,
     Manifest,
     describe_file,
@@ -32,7 +30,6 @@ from pipelines.common.program.external import Place, placed, write_tensors
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.store import PACKAGES
 from pipelines.common.program.target import Deployment, Target
-from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.text_generation import GraphModel
 
 
@@ -74,7 +71,8 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
         places = (
             {} if reference_weights else _write_weights(staging, deployment, model.target, graph)
         )
-        _write_tokenizer(staging, model.tokenizer)
+        for name, document in model.documents().items():
+            (staging / name).write_text(document, encoding="utf-8")
         manifest = Manifest(
             format=FORMAT,
             driver=pipelines.__version__,
@@ -153,18 +151,6 @@ def _write_weights(
         )
     (folder / MODEL).write_bytes(placed(graph.model, places, WEIGHTS))
     return places
-
-
-def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """Writes it as model repositories carry it, see `pipelines.common.text.json_tokenizer`."""
-    bos = None if tokenizer.bos_id is None else tokenizer.backend.id_to_token(tokenizer.bos_id)
-    documents = (
-        tokenizer.backend.to_str(),
-        json.dumps({"bos_token": bos, "add_bos_token": tokenizer.adds_bos}, indent=1),
-        json.dumps({"eos_token_id": sorted(tokenizer.end_ids)}, indent=1),
-    )
-    for name, document in zip(TOKENIZER, documents, strict=True):
-        (folder / name).write_text(document, encoding="utf-8")
 
 
 def _packages(deployment: Deployment, graph: LoweredGraph) -> dict[str, str]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.checkpoints.checkpoint import Checkpoint
+from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.decoder.keys import check_keys
 from pipelines.common.encoder.config import EncoderConfig, encoder_config
+from pipelines.common.encoder.tiny import tiny_encoder
 from pipelines.common.encoder.word_pieces import WordPieces
-from pipelines.common.errors import ModelFileError, TargetError, UsageError
-from pipelines.common.files import is_folder
+from pipelines.common.errors import ModelFileError, TargetError
+from pipelines.common.export.manifest import TOKENIZER
 from pipelines.common.models.family import NetworkFamily
+from pipelines.common.models.folder import Folder, open_folder
 from pipelines.common.models.model import OpenedModel
 from pipelines.common.program.encoder import TextEncoder
 from pipelines.common.program.function import FunctionTarget
@@ -47,6 +53,10 @@ class EncoderModel(OpenedModel):
         """Most tokens of a text."""
         return self.config.context_length
 
+    def documents(self) -> Mapping[str, str]:
+        """See `GraphModel.documents`."""
+        return {TOKENIZER[0]: self.tokenizer.as_json()}
+
     def start(self, target: Target | None = None) -> TextEncoder:
         """Makes it run on the target asked for, or one in its place.
 
@@ -63,46 +73,99 @@ class EncoderModel(OpenedModel):
         return TextEncoder(target.start_function(deployment), deployment.interface, longest)
 
 
+@dataclass(frozen=True)
 class EncoderPipeline(NetworkFamily):
-    """Runs the encoders of one family."""
+    """Runs the encoders of one family.
+
+    The network's function has a parameter that is annotated with the dataclass of its config:
+    `EncoderConfig`, or one that adds fields made with `pipelines.common.decoder.numbers.key`.
+    """
+
+    base = EncoderConfig
+    documents = TOKENIZER[:1]
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> EncoderModel:
-        """Opens and validates the model file and its tokenizer.
+        """Opens and validates the model file, or exported folder, and its tokenizer.
 
         Raises:
-            UsageError: No model file is given, or the target is unknown.
+            UsageError: No model is given, or the target is unknown.
             ModelFileError: The file is not one that this pipeline can run.
             TokenizerError: Its tokenizer cannot be built.
         """
-        path = options.model_path
-        if path is None:
-            raise UsageError(f"{self.name} comes with no model; name a file with `model_path`")
-        if is_folder(path):
-            raise UsageError(f"{path} is a folder; {self.name} runs model files")
-        file = registry.opener(path)(path)
+        file = self.source(options, registry, progress)
+        if isinstance(file, Path):
+            folder = open_folder(file, self, options, registry, progress)
+            return self._of_folder(folder, options, registry, progress)
         architecture = self.architecture_of(file, registry)
-        config = encoder_config(file, architecture)
+        config = self.read(file, architecture)
         check_keys(file, architecture, config, progress.notice, self.ignored)
         cache = options.cache(progress.notice)
         program = self.program(file, config, options, cache, registry, progress)
-        tokenizer = WordPieces.read(file.metadata, str(path))
-        if tokenizer.vocab_size > config.vocabulary:
-            raise ModelFileError(
-                f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding"
-                f" {config.vocabulary} rows"
-            )
+        tokenizer = WordPieces.read(file.metadata, str(file.path))
+        _check_matches(tokenizer, config)
         if program.weights.notice:
             progress.notice(program.weights.notice)
         packages = registry.packages
         return EncoderModel(
             pipeline=self.name,
+            config=config,
             program=program,
+            tokenizer=tokenizer,
             options=options,
             registry=registry,
             progress=progress,
             load_packages=lambda: packages.of_model(options, progress, self.name),
-            config=config,
+            reopen=lambda folder: self._reopened(folder, options, registry),
+        )
+
+    def read(self, file: Checkpoint, architecture: str) -> EncoderConfig:
+        """See `NetworkFamily.read`."""
+        return encoder_config(file, architecture, self.numbers)
+
+    def tiny(
+        self, architecture: str, wanted: RandomWeights
+    ) -> tuple[dict[str, Any], Mapping[str, tuple[int, ...]]]:
+        """See `NetworkFamily.tiny`."""
+        return tiny_encoder(architecture, self.numbers, wanted)
+
+    def _of_folder(
+        self,
+        folder: Folder[EncoderConfig],
+        options: ModelOptions,
+        registry: Lookup,
+        progress: Progress,
+    ) -> EncoderModel:
+        tokenizer = WordPieces.load(folder.path / TOKENIZER[0])
+        _check_matches(tokenizer, folder.config)
+        return EncoderModel(
+            pipeline=self.name,
+            config=folder.config,
+            program=folder.program,
             tokenizer=tokenizer,
+            options=options,
+            registry=registry,
+            progress=progress,
+            load_packages=folder.load_packages,
+            reopen=lambda new: self._reopened(new, options, registry),
+            versions=folder.versions,
+        )
+
+    def _reopened(self, path: Path, options: ModelOptions, registry: Lookup) -> EncoderModel:
+        """The model from a folder that it was exported to."""
+        options = replace(options, model_path=path, random=None)
+        return self.open(options, registry, Progress())
+
+
+def _check_matches(tokenizer: WordPieces, config: EncoderConfig) -> None:
+    """Makes sure that the embedding has a row for each token.
+
+    Raises:
+        ModelFileError: It has not.
+    """
+    if tokenizer.vocab_size > config.vocabulary:
+        raise ModelFileError(
+            f"{tokenizer.source}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding"
+            f" {config.vocabulary} rows"
         )
 
 

@@ -43,10 +43,10 @@ class Interface:
         widest: Elements of the widest vector that a layer makes of it.
         caches: What it keeps, in the order of its layers.
         ropes: What it rotates heads by, each once.
-        takes: The arrays that a call is given, by name; what it keeps, the tables of `ropes` and
-            weights are besides. Sizes that are named differ from call to call: ``batch`` is how many
-            sequences are computed at once, ``sequence`` how many tokens of each. Where all that it
-            gives is of that size, a target may pad it, of which only `SelfAttention` is told.
+        takes: The arrays that a call is given, by name; what it keeps, tables and weights are
+            besides. Sizes with names differ from call to call: ``batch`` is how many sequences are
+            computed at once, ``sequence`` how many tokens of each. Where all that it gives is of
+            that size, a target may pad it, of which only `SelfAttention` is told.
         gives: The arrays that it gives, by name, likewise; what it keeps is besides.
     """
 

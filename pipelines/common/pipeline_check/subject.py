@@ -1,4 +1,4 @@
-"""What is checked: a pipeline of decoders, on random weights or on a model file."""
+"""What is checked: a pipeline of decoders or encoders, on random weights or on a model file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipelines.common.program.target import Target
 from pipelines.common.progress import Progress
 from pipelines.common.registry.entries import Entry
 from pipelines.common.registry.registry import Registry
-from pipelines.common.text_generation import ModelOptions, RandomPipeline, TextPipeline
+from pipelines.common.text_generation import ModelOptions, ModelPipeline, RandomPipeline
 
 ROOM = 64
 """Tokens that the runners of checks have room for, or the model's context if that is less."""
@@ -105,7 +105,7 @@ class Subject:
         return write_gguf(self.checkpoint, path)
 
     @cached_property
-    def loaded(self) -> TextPipeline:
+    def loaded(self) -> ModelPipeline:
         """The pipeline itself."""
         return self.registry.load_pipeline(self.pipeline)
 
@@ -170,6 +170,16 @@ class Subject:
         if isinstance(model, EncoderModel):
             return model.start(target)
         return model.start(slots=slots, max_length=self.room, target=target)
+
+    @cached_property
+    def encodes(self) -> bool:
+        """Whether it is a pipeline of encoders."""
+        return isinstance(self.open(), EncoderModel)
+
+    @property
+    def gives(self) -> str:
+        """What its networks give."""
+        return "vectors" if self.encodes else "logits"
 
     @property
     def chooses(self) -> bool:

@@ -21,6 +21,16 @@ def is_state(name: str | None) -> bool:
     return _STATE.fullmatch(name or "") is not None
 
 
+def count_layers(parameters: Iterable[str]) -> int:
+    """How many layers a network has.
+
+    Args:
+        parameters: Names of its parameters.
+    """
+    found = (_LAYER.match(name) for name in parameters)
+    return max((1 + int(match["layer"]) for match in found if match), default=0)
+
+
 def find_parts(graph: ir.Graph, parameters: Mapping[str, str], layers: int) -> dict[ir.Node, int]:
     """The part that each node belongs to.
 

@@ -13,6 +13,7 @@ from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
 from pipelines.common.ort import arithmetic, emit, experts
 from pipelines.common.targets.coreml.layouts import parts
 
+
 def embedded(ids: str, parameter: str) -> str:
     """The graph's input for rows of a table, ``[batch, sequence, width]``.
 
