@@ -43,7 +43,6 @@ ORDER = (
     "program",
     "engine",
     "requests",
-    "embedding",
     "ort",
     "targets",
     "op_packages",

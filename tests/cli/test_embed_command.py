@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -51,17 +52,71 @@ def test_pooling_and_length(embed):
 
 def test_rows_of_a_file(embed, tmp_path):
     file = tmp_path / "texts.jsonl"
-    rows = ['{"id": "a", "text": "the cat"}', "", "the cat", '{"id": 7}', '{"text": "cat"', "\ta"]
-    file.write_text("\n".join(rows) + "\n")
+    rows = ['{"id": "a", "text": "the cat"}', "", '{"text": "the cat", "lang": 1}', '{"id": 7}']
+    file.write_text("\n".join([*rows, '{"text": "cat"']) + "\n")
     outcome = embed("--texts-file", file)
     assert outcome.code == 1
-    a, plain, without, broken, last = records(outcome)
+    a, other, without, broken = records(outcome)
     assert (a["id"], a["line"], a["error"]) == ("a", 1, None)
-    assert plain["embedding"] == a["embedding"]
+    assert other["embedding"] == a["embedding"]
+    assert other["extra"] == {"lang": 1}
     assert (without["id"], without["line"], without["embedding"]) == (7, 4, None)
-    assert "'text' is null; expected a text" in without["error"]
+    assert without["error"] == "line 4: text is null; expected a text that is not empty"
     assert (broken["line"], broken["embedding"]) == (5, None)
-    assert (last["line"], last["error"]) == (6, None)
+
+
+def test_lines_of_a_file(embed, tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text('the cat\n\n{"text": 1}\n')
+    first, braces = records(embed("--texts-file", file))
+    assert (first["line"], first["tokens"], braces["line"]) == (1, 4, 3)
+
+
+def request(name, **body):
+    envelope = {"custom_id": name, "method": "POST", "url": "/v1/embeddings"}
+    return json.dumps({**envelope, "body": {"model": "m", **body}})
+
+
+def test_requests_of_the_batch_api(embed, tmp_path):
+    file = tmp_path / "requests.jsonl"
+    two = request("two", input=["the cat", "a dog"])
+    packed = request("packed", input="a dog", encoding_format="base64")
+    wrong = [request("wrong", input=""), request("large", input="a", dimensions=3)]
+    other = two.replace("/v1/embeddings", "/v1/completions").replace('"two"', '"other"')
+    file.write_text("\n".join([two, packed, *wrong, other]))
+    outcome = embed("--texts-file", file)
+    assert outcome.code == 1
+    two, packed, *bad = records(outcome)
+    body = two["response"]["body"]
+    assert (two["custom_id"], two["response"]["status_code"], body["model"]) == ("two", 200, "m")
+    assert body["usage"] == {"prompt_tokens": 8, "total_tokens": 8}
+    assert [each["index"] for each in body["data"]] == [0, 1]
+    cat, dog = (each["embedding"] for each in body["data"])
+    assert [record["embedding"] for record in records(embed("--text", "the cat"))] == [cat]
+    bytes_ = base64.b64decode(packed["response"]["body"]["data"][0]["embedding"])
+    np.testing.assert_allclose(np.frombuffer(bytes_, "<f4"), dog, atol=1e-7)
+    assert {record["response"]["status_code"] for record in bad} == {400}
+    messages = [record["response"]["body"]["error"]["message"] for record in bad]
+    assert "line 3: input is" in messages[0]
+    assert "dimensions is 3, which is not offered" in messages[1]
+    assert 'url is "/v1/completions"; expected "/v1/embeddings"' in messages[2]
+
+
+def test_an_output_is_gone_on_with(embed, tmp_path):
+    file, out = tmp_path / "texts.txt", tmp_path / "vectors.jsonl"
+    file.write_text("the cat\na dog\nrunning\n")
+    asked = ("--texts-file", file, "--output", out)
+    outcome = embed(*asked)
+    assert (outcome.code, outcome.out) == (0, "")
+    whole = out.read_text()
+    assert len(whole.splitlines()) == 3
+    out.write_text("".join(whole.splitlines(keepends=True)[:1]) + '{"torn')
+    assert embed(*asked, "--resume").code == 0
+    assert out.read_text() == whole
+    outcome = embed(*asked, "--resume", "--pooling", "cls")
+    assert outcome.code == 1
+    assert 'was begun with other settings: pooling "mean", now "cls"' in outcome.err
+    assert "exists" in embed(*asked).err
 
 
 def test_stdin(process, bert):
@@ -106,6 +161,8 @@ def test_search(embed, tmp_path):
         (("--texts-file", "no-such-file"), "cannot read texts from no-such-file: No such file"),
         (("--text", "a", "--search", "no-such-file"), "cannot read texts from no-such-file"),
         (("--text", "a", "--search", "x", "--no-normalize"), "leave out --no-normalize"),
+        (("--text", "a", "--search", "x", "--output", "y"), "leave out --output and --resume"),
+        (("--text", "a", "--resume"), "--resume needs --output FILE"),
         (("--text", "a", "--target", "cuda"), "target 'cuda'"),
     ],
 )
