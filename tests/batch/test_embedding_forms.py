@@ -35,8 +35,7 @@ REQUESTS = st.fixed_dictionaries(
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 @settings(max_examples=50, deadline=None)
 @given(
-    text=st.text().filter(str.strip)
-    | (st.dictionaries(FIELDS, VALUES) | REQUESTS).map(json.dumps),
+    text=st.text().filter(str.strip) | (st.dictionaries(FIELDS, VALUES) | REQUESTS).map(json.dumps),
     line=st.integers(1, 10**9),
 )
 def test_any_line_comes_to_a_record_that_tells_of_it(form, text, line):

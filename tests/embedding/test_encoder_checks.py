@@ -9,13 +9,14 @@ from transformers import BertConfig, BertModel
 
 from pipelines.common.errors import ParameterError
 from pipelines.testing import (
+    STAND_INS,
     STOCK_CPU,
     Check,
     CheckSkippedError,
     Subject,
     check_export,
-    check_logits,
     check_steps,
+    check_texts,
     check_twin,
     pipeline_checks,
     twin_numbers,
@@ -58,8 +59,8 @@ def test_there_are_no_steps() -> None:
 
 
 SCALED = """
-from dataclasses import dataclass
-from pipelines.plugin import EncoderConfig, encoder, hookimpl, key, nn
+from dataclasses import dataclass, replace
+from pipelines.plugin import EncoderConfig, Spec, encoder, hookimpl, key, nn
 
 @hookimpl
 def register_pipelines():
@@ -74,21 +75,28 @@ class Scaled(nn.Encoder):
         super().__init__(config)
         self.scale = config.scale
 
+    @property
+    def interface(self):
+        own = super().interface
+        return replace(own, gives={**own.gives, "pooled": Spec(("batch", self.hidden_size))})
+
     def forward(self, inputs):
-        return {"vectors": super().forward(inputs)["vectors"] * self.scale}
+        vectors = super().forward(inputs)["vectors"] * self.scale
+        return {"vectors": vectors, "pooled": vectors.mean(1)}
 
 def build(config: Config):
     return Scaled(config)
 """
 
 
-def test_a_family_with_a_number_of_its_own(tmp_path: Path) -> None:
+def test_a_family_with_a_number_and_a_result_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "scaled_plugin.py"
     path.write_text(SCALED)
     plain = Subject.of("scaled", path)
     twice = Subject.of("scaled", path, config={"scale": 2.0, "layers": 1})
     assert twice.open().config.layers == 1
-    check_logits(twice, STOCK_CPU)
+    for backend in (STOCK_CPU, *STAND_INS):
+        check_texts(twice, backend)
     check_export(twice)
     once = plain.varied(config={"layers": 1})
     assert abs(twice.reference / once.reference - 2).max() < 1e-5

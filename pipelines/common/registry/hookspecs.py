@@ -70,7 +70,8 @@ class TaskRecord:
         summary: One line for ``list``.
         command: Makes the command of a pipeline, a `click.Command`, given its record. What the
             record's `load` returns is between the pipeline and the task: a `TextPipeline` for
-            ``generate``, an `EncoderPipeline` for ``embed``.
+            ``generate``, an `EncoderPipeline` for ``embed``. Commands that build for a model ask
+            for a `ModelPipeline`, whatever its task is.
     """
 
     name: str
