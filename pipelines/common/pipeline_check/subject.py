@@ -17,7 +17,7 @@ from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.decoder.mixture import MixtureConfig
 from pipelines.common.errors import UsageError
 from pipelines.common.files import is_folder, resolved
-from pipelines.common.models.encoder import EncoderModel
+from pipelines.common.models.encoder import EncoderModel, EncoderPipeline
 from pipelines.common.models.model import Model
 from pipelines.common.program.encoder import TextEncoder
 from pipelines.common.program.runner import Runner
@@ -171,10 +171,10 @@ class Subject:
             return model.start(target)
         return model.start(slots=slots, max_length=self.room, target=target)
 
-    @cached_property
+    @property
     def encodes(self) -> bool:
         """Whether it is a pipeline of encoders."""
-        return isinstance(self.open(), EncoderModel)
+        return isinstance(self.loaded, EncoderPipeline)
 
     @property
     def gives(self) -> str:
