@@ -25,9 +25,9 @@ def _shape(
     down: Spec,
     used: int,
     routing: str,
-    gate_bias: Spec | None,
-    up_bias: Spec | None,
-    down_bias: Spec | None,
+    gate_bias: Spec | None = None,
+    up_bias: Spec | None = None,
+    down_bias: Spec | None = None,
     **_: Any,
 ) -> Spec:
     (count, inner, width), experts = gate.shape, logits.shape[-1]
