@@ -4,7 +4,7 @@ import json
 
 import gguf
 
-from pipelines.common.text.tokenizer import byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
 
 ECHO = ("tokenize", "--pipeline", "echo")
 

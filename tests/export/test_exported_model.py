@@ -26,7 +26,8 @@ from pipelines.common.export.write import export
 from pipelines.common.program.target import Deployment
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
-from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
+from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.text_generation import ModelOptions
 
 PROMPT = tiny_models.random_tokens(20)

@@ -18,7 +18,7 @@ from vocabularies import Vocabulary, load_gguf, write_gguf
 
 from pipelines.common.cache import Cache
 from pipelines.common.errors import PipelineError
-from pipelines.common.text import json_tokenizer
+from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import Tokenizer
 
 TEXTS = [
@@ -43,7 +43,7 @@ def test_tokenizer_json(seed: int, llama3: Vocabulary, tmp_path: Path) -> None:
         for _ in range(generator.choice((1, 1, 2, 4))):
             _change(generator, *generator.choice(list(_places(generator, changed))))
         (tmp_path / "tokenizer.json").write_text(json.dumps(changed))
-        outcomes.add(_uses(partial(json_tokenizer.load, tmp_path, _check_line)))
+        outcomes.add(_uses(partial(tokenizer_of_folder, tmp_path, _check_line)))
     assert outcomes == {True, False}
 
 

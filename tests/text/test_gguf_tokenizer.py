@@ -13,11 +13,10 @@ from vocabularies import HARD_TEXTS, Vocabulary, load_gguf, train, write_gguf
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Metadata
-from pipelines.common.checkpoints.gguf import tokenizer as gguf_tokenizer
-from pipelines.common.checkpoints.gguf.reader import open_gguf
 from pipelines.common.errors import ModelFileError, PipelineError, TokenizerError
 from pipelines.common.text import bounds
-from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
+from pipelines.common.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -217,15 +216,8 @@ def test_a_merge_that_looks_like_the_stored_files_heading(
 
 def test_without_a_cache_there_is_a_notice(llama3_gguf: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    file = open_gguf(llama3_gguf)
     notices: list[str] = []
-    tokenizer = gguf_tokenizer.load(
-        file.metadata,
-        Cache(tmp_path / "file"),
-        file.metadata_digest,
-        source="m.gguf",
-        notice=notices.append,
-    )
+    tokenizer = load_gguf(llama3_gguf, Cache(tmp_path / "file"), notices.append)
     assert len(notices) == 1
     assert "RUN_PIPELINE_CACHE" in notices[0]
     for text in HARD_TEXTS:
@@ -269,7 +261,7 @@ def _many_control_tokens(metadata: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_with("model", "llama"), "kind 'llama'.*`tokenizer_path`"),
+        (_with("model", "rwkv"), "kind 'rwkv', known are .*'gpt2', 'llama'; .*`tokenizer_path`"),
         (_with("model", "bert\nrt"), "kind 'bert.*`tokenizer_path`"),
         (_with("pre", "bloom"), "pre is 'bloom', a pre-tokenizer.*not supported.*`tokenizer_path`"),
         (_without_pre_and("<|eot_id|>"), "tokenizer.ggml.pre is missing.*`tokenizer_path`"),

@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from vocabularies import HARD_TEXTS, TRAINING_TEXT, Vocabulary
 
 from pipelines.common.errors import TokenizerError
-from pipelines.common.text import json_tokenizer
 from pipelines.common.text.detokenizer import Detokenizer
+from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import Tokenizer
 
 
@@ -32,7 +32,7 @@ def folder(llama3: Vocabulary, tmp_path: Path) -> Path:
 
 def load(path: Path, notice: Callable[[str], None] = pytest.fail) -> Tokenizer:
     """Reads a tokenizer; a notice is a failure where none is expected."""
-    return json_tokenizer.load(path, notice)
+    return tokenizer_of_folder(path, notice)
 
 
 def change(file: Path, **values: object) -> None:
@@ -125,7 +125,7 @@ def test_sentencepiece_with_byte_fallback(tmp_path: Path) -> None:
     assert tokenizer.end_ids == {vocabulary["</s>"]}
     for text in HARD_TEXTS:
         ids = tokenizer.encode(text)
-        assert tokenizer.decode(ids) == text == tokenizer.backend.decode(ids)
+        assert tokenizer.decode(ids) == text == tokenizer.vocabulary.backend.decode(ids)
         detokenizer = Detokenizer(tokenizer)
         assert "".join(map(detokenizer.push, ids)) + detokenizer.flush() == text
 
