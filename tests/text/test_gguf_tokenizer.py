@@ -245,14 +245,6 @@ def _map(key: str, change_list: Callable[[list[Any]], list[Any]]) -> Callable[..
     return change
 
 
-def _without_pre_and(token: str) -> Callable[[dict[str, Any]], None]:
-    def change(metadata: dict[str, Any]) -> None:
-        del metadata["pre"]
-        metadata["tokens"] = [f"x{name}" if name == token else name for name in metadata["tokens"]]
-
-    return change
-
-
 def _many_control_tokens(metadata: dict[str, Any]) -> None:
     metadata["tokens"] = [*metadata["tokens"], *(f"{i:010000}" for i in range(500))]
     metadata["token_type"] = [*metadata["token_type"], *[gguf.TokenType.CONTROL] * 500]
@@ -264,7 +256,6 @@ def _many_control_tokens(metadata: dict[str, Any]) -> None:
         (_with("model", "rwkv"), "kind 'rwkv', known are .*'gpt2', 'llama'; .*`tokenizer_path`"),
         (_with("model", "bert\nrt"), "kind 'bert.*`tokenizer_path`"),
         (_with("pre", "bloom"), "pre is 'bloom', a pre-tokenizer.*not supported.*`tokenizer_path`"),
-        (_without_pre_and("<|eot_id|>"), "tokenizer.ggml.pre is missing.*`tokenizer_path`"),
         (_map("token_type", lambda types: types[:-1]), r"\d+ tokens but \d+ token types"),
         (_map("tokens", lambda tokens: [*tokens[:-1], tokens[3]]), "twice, as 3 and "),
         (
@@ -326,6 +317,23 @@ def test_what_llama_cpp_overlooks_is_told(
         assert re.match(rf"odd\.gguf: .*{message}", notices[0])
         for text in HARD_TEXTS:
             assert tokenizer.encode(text) == llama3_tokenizer.encode(text), text
+
+
+@pytest.mark.parametrize("pre", [None, ""])
+def test_without_the_name_of_a_pre_tokenizer(
+    pre: str | None, llama3: Vocabulary, tmp_path: Path
+) -> None:
+    tokens = [{"<|eot_id|>": "<|other|>"}.get(token, token) for token in llama3.tokens]
+    metadata = llama3.metadata() | {"tokens": tokens, "pre": pre}
+    unnamed = {key: value for key, value in metadata.items() if value is not None}
+    path = write_gguf(tmp_path / "m.gguf", unnamed | {"add_bos_token": False})
+    notices: list[str] = []
+    tokenizer = load_gguf(path, notice=notices.append)
+    (notice,) = notices
+    assert "pre is missing; it is taken to be 'default'" in notice
+    named = write_gguf(tmp_path / "named.gguf", metadata | {"pre": "default"})
+    for text in HARD_TEXTS:
+        assert tokenizer.encode(text) == load_gguf(named).encode(text, bos=False)
 
 
 def test_a_token_without_text(llama3: Vocabulary, tmp_path: Path) -> None:

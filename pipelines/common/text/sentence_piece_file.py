@@ -99,8 +99,7 @@ def written(pieces: Pieces) -> bytes:
     """The content of a file with these pieces."""
     parts = []
     for piece, score, kind in zip(pieces.pieces, pieces.scores, pieces.types, strict=True):
-        text = piece.replace(" ", "▁") if kind == PieceType.USER_DEFINED else piece
-        inner = _of_bytes(1, text.encode()) + _tag(2, _I32) + _F32.pack(score) + _of_int(3, kind)
+        inner = _of_bytes(1, piece.encode()) + _tag(2, _I32) + _F32.pack(score) + _of_int(3, kind)
         parts.append(_of_bytes(_PIECES, inner))
     trainer = _of_int(_MODEL_TYPE, _BPE) + _of_int(4, len(parts))
     trainer += _of_int(_BYTE_FALLBACK, PieceType.BYTE in pieces.types)

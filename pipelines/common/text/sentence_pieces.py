@@ -107,7 +107,7 @@ class SentencePieces:
         control = [*by_type[PieceType.UNKNOWN], *by_type[PieceType.CONTROL]]
         self.control: dict[int, str] = {id: self._pieces[id] for id in sorted(control)}
         self._user: dict[str, int] = {
-            self._pieces[id].replace(" ", SPACE): id for id in by_type[PieceType.USER_DEFINED]
+            self._pieces[id]: id for id in by_type[PieceType.USER_DEFINED]
         }
         bounds.check_added((*self.control.values(), *self._user), source)
         self._cut_texts()
@@ -186,13 +186,14 @@ class SentencePieces:
 
     def _encode_part(self, text: str) -> list[int]:
         """The ids of a text without control tokens."""
-        text = text.replace(" ", SPACE)
-        if self._made_of.collapses_spaces:
-            text = re.sub(f"{SPACE}+", SPACE, text.strip(SPACE))
+        collapses = self._made_of.collapses_spaces
+        if collapses:
+            text = re.sub(" +", " ", text.lstrip(" "))
         if not text:
             return []
-        if self._made_of.adds_space:
-            text = SPACE + text
+        text = (SPACE if self._made_of.adds_space else "") + text.replace(" ", SPACE)
+        if collapses:
+            text = text.rstrip(SPACE)
         ids: list[int] = []
         for part, is_user in self._users.cut(text):
             if is_user:
@@ -245,7 +246,10 @@ class SentencePieces:
         return self._found(filter(None, symbols), halves)
 
     def _found(self, symbols: Iterable[str], halves: Mapping[str, tuple[str, str]]) -> list[int]:
-        """The ids of what has been merged; unused pieces are taken apart again."""
+        """The ids of what has been merged; unused pieces are taken apart again.
+
+        One that is a single character is as unknown as one that is no piece.
+        """
         found: list[int] = []
         waiting = [*symbols][::-1]
         while waiting:
@@ -253,7 +257,7 @@ class SentencePieces:
             id = self._mergeable.get(symbol)
             if symbol in halves:
                 waiting += reversed(halves[symbol])
-            elif id is not None:
+            elif id is not None and symbol not in self._unused:
                 found.append(id)
             elif self._bytes:
                 found += [self._bytes[byte] for byte in symbol.encode()]

@@ -15,7 +15,12 @@ from pipelines.common.checkpoints.gguf.byte_pair_vocabulary import (
 from pipelines.common.checkpoints.tokenizer_source import REMEDY, TokenizerSource
 from pipelines.common.errors import CacheError, TokenizerError, quoted
 from pipelines.common.text.byte_pairs import assembled
-from pipelines.common.text.pre_tokenizers import LLAMA3, PRE_TOKENIZERS, PreTokenizer
+from pipelines.common.text.pre_tokenizers import (
+    DEFAULT,
+    LLAMA3,
+    PRE_TOKENIZERS,
+    PreTokenizer,
+)
 from pipelines.common.text.tokenizer import Tokenizer
 
 _PRE: Final = "tokenizer.ggml.pre"
@@ -84,18 +89,15 @@ def _vocabulary(source: TokenizerSource) -> BuiltVocabulary:
 
 
 def _pre_tokenizer(source: TokenizerSource, model: models.BPE) -> PreTokenizer:
-    """The one that the file names; without a name, Llama 3's for Llama 3's vocabulary."""
+    """The one that the file names; without a name, what llama.cpp takes, but for Llama 3."""
     name = source.metadata.string(_PRE, "")
     if name:
         return PRE_TOKENIZERS[name]
     # Files of Llama 3 are older than the key, and no other model of then has its special tokens.
-    if any(model.token_to_id(token) is None for token in _LLAMA3_TOKENS):
-        raise TokenizerError(
-            f"{source.name}: {_PRE} is missing, which says how text is cut into words; {REMEDY}, or"
-            " convert the model again"
-        )
-    source.notice(
-        f"{source.name}: {_PRE} is missing; it is taken to be 'llama-bpe', since the vocabulary is"
-        " that of Llama 3"
-    )
-    return LLAMA3
+    if all(model.token_to_id(token) is not None for token in _LLAMA3_TOKENS):
+        taken, why, found = "llama-bpe", "since the vocabulary is that of Llama 3", LLAMA3
+    else:
+        why = f"which may not be how the model was trained: convert it again, or {REMEDY}"
+        taken, found = "default", DEFAULT
+    source.notice(f"{source.name}: {_PRE} is missing; it is taken to be {taken!r}, {why}")
+    return found

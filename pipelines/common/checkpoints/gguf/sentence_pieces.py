@@ -9,7 +9,7 @@ from typing import Final
 
 from pipelines.common.checkpoints.tokenizer_source import TokenizerSource
 from pipelines.common.text import bounds
-from pipelines.common.text.sentence_pieces import Pieces, PieceType, SentencePieces
+from pipelines.common.text.sentence_pieces import SPACE, Pieces, PieceType, SentencePieces
 from pipelines.common.text.tokenizer import Tokenizer
 
 _TOKENS: Final = "tokenizer.ggml.tokens"
@@ -28,10 +28,11 @@ def load(source: TokenizerSource) -> Tokenizer:
     metadata, name = source.metadata, source.name
     size = metadata.length(_TOKENS) or 0
     bounds.check_count(size, bounds.MAX_TOKENS, "tokens", name)
+    types = metadata.integers(_TYPES, [PieceType.NORMAL] * size)
     pieces = Pieces(
-        metadata.strings(_TOKENS),
+        _pieces(metadata.strings(_TOKENS), types),
         metadata.numbers(_SCORES),
-        metadata.integers(_TYPES, [PieceType.NORMAL] * size),
+        types,
         adds_space=metadata.boolean("tokenizer.ggml.add_space_prefix", True),
         collapses_spaces=metadata.boolean("tokenizer.ggml.remove_extra_whitespaces", False),
     )
@@ -46,3 +47,11 @@ def load(source: TokenizerSource) -> Tokenizer:
         adds_bos=metadata.boolean("tokenizer.ggml.add_bos_token", True),
         source=name,
     )
+
+
+def _pieces(tokens: list[str], types: list[int]) -> list[str]:
+    """The pieces of a model's own file; llama.cpp's converter puts spaces into the user's."""
+    for id, (token, kind) in enumerate(zip(tokens, types, strict=False)):
+        if kind == PieceType.USER_DEFINED and " " in token:
+            tokens[id] = token.replace(" ", SPACE)
+    return tokens
