@@ -67,10 +67,10 @@ def test_ids_and_texts_are_those_of_the_package(model: Model, tmp_path: Path) ->
         assert tokenizer.encode(text, bos=False, special=False) == ids, text
         assert of_model_file.encode(text, bos=False, special=False) == ids, text
         if model.judge.unk_id() not in ids:
-            text_again = tokenizer.decode(ids)
+            decoded = tokenizer.decode(ids)
             if model.pieces.collapses_spaces:
-                text_again = text_again.lstrip(" ")
-            assert text_again == model.judge.decode(ids), text
+                decoded = decoded.lstrip(" ")
+            assert decoded == model.judge.decode(ids), text
             streamed = _streamed(tokenizer, ids)
             assert streamed.removeprefix(" " * model.pieces.adds_space) == tokenizer.decode(ids)
     told = of_model_file.describe() | {"source": ""}
