@@ -105,12 +105,16 @@ def test_limits_in_the_file_cut_and_pad_nothing(folder: Path) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_sentencepiece_with_byte_fallback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", [False, True])
+def test_sentencepiece_with_byte_fallback(prefix: bool, tmp_path: Path) -> None:
     backend = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
-    backend.normalizer = normalizers.Replace(" ", "▁")
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
+    spaces = normalizers.Replace(" ", "▁")
+    undone = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if prefix:  # as Llama 2 has it
+        spaces = normalizers.Sequence([normalizers.Prepend("▁"), spaces])
+        undone += [decoders.Strip(" ", 1, 0)]
+    backend.normalizer = spaces
+    backend.decoder = decoders.Sequence(undone)
     all_bytes = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(
         vocab_size=700, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
@@ -127,7 +131,8 @@ def test_sentencepiece_with_byte_fallback(tmp_path: Path) -> None:
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == text == tokenizer.vocabulary.backend.decode(ids)
         detokenizer = Detokenizer(tokenizer)
-        assert "".join(map(detokenizer.push, ids)) + detokenizer.flush() == text
+        streamed = "".join(map(detokenizer.push, ids)) + detokenizer.flush()
+        assert streamed == (f" {text}" if prefix and text else text)
 
 
 def _one_line_error(path: Path, message: str) -> None:

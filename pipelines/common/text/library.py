@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import tokenizers
 from tokenizers import AddedToken
@@ -29,12 +29,15 @@ class LibraryVocabulary:
         TokenizerError: Its tokens do not stand for bytes.
     """
 
-    drops_first_space: Final = False
-
     def __init__(self, backend: tokenizers.Tokenizer, source: str) -> None:
         self.backend: Final = backend
         self._source = source
-        self._spelled_bytes = _spelled_bytes(backend, source)
+        decoders = _decoders(backend)
+        self._spelled_bytes = _spelled_bytes(decoders, source)
+        self.drops_first_space: Final = any(
+            step["type"] == "Strip" and step["content"] == " " and step["start"] == 1
+            for step in decoders
+        )
         self.control: dict[int, str] = {}
         self._verbatim: dict[int, str] = {}
         self._read_added()
@@ -132,10 +135,15 @@ def _keeps_all(pre_tokenizer: dict[str, object]) -> bool:
     )
 
 
-def _spelled_bytes(backend: tokenizers.Tokenizer, source: str) -> Callable[[str], bytes]:
-    """How the vocabulary spells bytes, told by the decoder that undoes it."""
+def _decoders(backend: tokenizers.Tokenizer) -> list[dict[str, Any]]:
+    """The steps of the library's decoder."""
     state = {} if backend.decoder is None else json.loads(backend.decoder.__getstate__())
-    kinds = {decoder["type"] for decoder in state.get("decoders", [state]) if "type" in decoder}
+    return [step for step in state.get("decoders", [state]) if "type" in step]
+
+
+def _spelled_bytes(decoders: list[dict[str, Any]], source: str) -> Callable[[str], bytes]:
+    """How the vocabulary spells bytes, told by the decoders that undo it."""
+    kinds = {decoder["type"] for decoder in decoders}
     if "ByteLevel" in kinds:
         return _byte_level
     if "ByteFallback" in kinds:

@@ -28,7 +28,7 @@ def load(source: TokenizerSource) -> Tokenizer:
     metadata, name = source.metadata, source.name
     size = metadata.length(_TOKENS) or 0
     bounds.check_count(size, bounds.MAX_TOKENS, "tokens", name)
-    types = metadata.integers(_TYPES, [PieceType.NORMAL] * size)
+    types = metadata.integers(_TYPES, None) or [int(PieceType.NORMAL)] * size
     pieces = Pieces(
         _pieces(metadata.strings(_TOKENS), types),
         metadata.numbers(_SCORES),
