@@ -68,13 +68,16 @@ def shuffled(pieces: Pieces, seed: int, **options: Any) -> Pieces:
     return Pieces(pieces.pieces, scores, types, **options)
 
 
-def gguf_of(path: Path, pieces: Pieces, **keys: Any) -> Path:
-    """A GGUF as llama.cpp's converter writes it: pieces of the user's with their spaces."""
+def metadata_of(pieces: Pieces) -> dict[str, Any]:
+    """What a GGUF of it holds as llama.cpp's converter writes it, without ``tokenizer.ggml.``.
+
+    Pieces of the user's have their spaces.
+    """
     tokens = [
         piece.replace("\u2581", " ") if kind == 4 else piece
         for piece, kind in zip(pieces.pieces, pieces.types, strict=False)
     ]
-    metadata = {
+    return {
         "model": "llama",
         "tokens": tokens,
         "scores": [*pieces.scores],
@@ -82,7 +85,12 @@ def gguf_of(path: Path, pieces: Pieces, **keys: Any) -> Path:
         "add_space_prefix": pieces.adds_space,
         "remove_extra_whitespaces": pieces.collapses_spaces,
     }
-    return write_gguf(path, {k: v for k, v in (metadata | keys).items() if v is not None})
+
+
+def gguf_of(path: Path, pieces: Pieces, **keys: Any) -> Path:
+    """A GGUF of it; with other values for some keys, or without those that are None."""
+    metadata = metadata_of(pieces) | keys
+    return write_gguf(path, {key: value for key, value in metadata.items() if value is not None})
 
 
 def nasty_texts(pieces: Pieces, count: int, seed: int = 0) -> Iterator[str]:

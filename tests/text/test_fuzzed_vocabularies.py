@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sentence_models import metadata_of, pieces_of, trained
 from vocabularies import Vocabulary, load_gguf, write_gguf
 
 from pipelines.common.cache import Cache
@@ -47,14 +49,22 @@ def test_tokenizer_json(seed: int, llama3: Vocabulary, tmp_path: Path) -> None:
     assert outcomes == {True, False}
 
 
+@pytest.fixture(scope="module")
+def vocabularies(llama3: Vocabulary) -> dict[str, dict[str, Any]]:
+    return {"gpt2": llama3.metadata(), "llama": metadata_of(pieces_of(trained()))}
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @pytest.mark.parametrize("seed", range(4))
-def test_gguf(seed: int, llama3: Vocabulary, tmp_path: Path) -> None:
+def test_gguf(
+    seed: int, kind: str, vocabularies: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
     generator = random.Random(seed)
     (tmp_path / "file").write_text("")
     no_cache = Cache(tmp_path / "file")
     outcomes = set()
     for number in range(25):
-        changed: dict[str, Any] = copy.deepcopy(llama3.metadata())
+        changed: dict[str, Any] = copy.deepcopy(vocabularies[kind])
         for _ in range(generator.choice((1, 1, 2, 4))):
             _change_key(generator, changed)
         path = tmp_path / f"{number}.gguf"
@@ -130,6 +140,8 @@ def _change_key(generator: random.Random, metadata: dict[str, Any]) -> None:
                     value[index], value[other] = value[other], value[index]
                 case 2 if isinstance(value[index], str):
                     value[index] = generator.choice([t for t in TEXT_VALUES if t != "\ud800"])
+                case 2 if isinstance(value[index], float):
+                    value[index] = generator.choice((0.0, -1.5, math.nan, math.inf, 3e38))
                 case 2:
                     value[index] = generator.choice((-1, 0, 1, 3, 4, 6, 99))
                 case _:

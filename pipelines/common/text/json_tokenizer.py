@@ -13,8 +13,6 @@ from pipelines.common.text.library import told_panics
 from pipelines.common.text.settings import Settings, parse
 from pipelines.common.text.tokenizer import Tokenizer
 
-FILE_NAME = "tokenizer.json"
-
 
 def load(content: bytes, file: Path, notice: Callable[[str], None]) -> Tokenizer:
     """Reads a tokenizer, and its BOS and end tokens from the settings that lie beside it.

@@ -97,10 +97,12 @@ def read(content: bytes, source: str) -> SentencePieceFile:
 
 def written(pieces: Pieces) -> bytes:
     """The content of a file with these pieces."""
-    parts = []
-    for piece, score, kind in zip(pieces.pieces, pieces.scores, pieces.types, strict=True):
-        inner = _of_bytes(1, piece.encode()) + _tag(2, _I32) + _F32.pack(score) + _of_int(3, kind)
-        parts.append(_of_bytes(_PIECES, inner))
+    score_tag = _tag(2, _I32)
+    ends = {int(kind): _of_int(3, kind) for kind in PieceType}
+    parts = [
+        _of_bytes(_PIECES, _of_bytes(1, piece.encode()) + score_tag + _F32.pack(score) + ends[kind])
+        for piece, score, kind in zip(pieces.pieces, pieces.scores, pieces.types, strict=True)
+    ]
     trainer = _of_int(_MODEL_TYPE, _BPE) + _of_int(4, len(parts))
     trainer += _of_int(_BYTE_FALLBACK, PieceType.BYTE in pieces.types)
     normalizer = _of_bytes(1, b"identity") + _of_int(_PREFIX, pieces.adds_space)
@@ -202,7 +204,10 @@ def _of_int(number: int, value: int) -> bytes:
 
 
 def _of_bytes(number: int, value: bytes) -> bytes:
-    return _tag(number, _BYTES) + _number(len(value)) + value
+    size = len(value)
+    if number < 16 and size < 128:  # as nearly all of a vocabulary is
+        return bytes((number << 3 | _BYTES, size)) + value
+    return _tag(number, _BYTES) + _number(size) + value
 
 
 def _number(value: int) -> bytes:

@@ -83,7 +83,6 @@ class SentencePieces:
 
     def __init__(self, pieces: Pieces, source: str) -> None:
         self._made_of: Final = pieces
-        self._source: Final = source
         self._pieces: Final = _named(pieces.pieces)
         self._ids: Final = _ids(self._pieces, source)
         self._types: Final = _types(pieces, source)
@@ -153,6 +152,9 @@ class SentencePieces:
         ids = {token: self._ids[token] for token in tokens}
         self.control = dict(sorted({**self.control, **{i: t for t, i in ids.items()}}.items()))
         self._user = {piece: id for piece, id in self._user.items() if id not in self.control}
+        for token in ids:  # which no text is merged into
+            self._mergeable.pop(token, None)
+        self._kept.clear()
         self._cut_texts()
 
     def missing_bytes(self) -> Iterable[int]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 
-@runtime_checkable
 class Vocabulary(Protocol):
     """Tokens, how a text is cut into them, and which bytes each stands for.
 
