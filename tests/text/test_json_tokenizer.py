@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import tokenizers
+from sentence_models import nasty_texts, pieces_of, trained
 from tokenizers import decoders, models, normalizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 from vocabularies import HARD_TEXTS, TRAINING_TEXT, Vocabulary
 
 from pipelines.common.errors import TokenizerError
@@ -133,6 +134,28 @@ def test_sentencepiece_with_byte_fallback(prefix: bool, tmp_path: Path) -> None:
         detokenizer = Detokenizer(tokenizer)
         streamed = "".join(map(detokenizer.push, ids)) + detokenizer.flush()
         assert streamed == (f" {text}" if prefix and text else text)
+
+
+@pytest.mark.parametrize("kind", [LlamaTokenizer, GemmaTokenizer])
+def test_folders_of_sentencepiece_are_read_as_transformers_does(kind: Any, tmp_path: Path) -> None:
+    pieces = pieces_of(trained())
+    ids = {piece: id for id, piece in enumerate(pieces.pieces)}
+    merged = sorted(range(len(ids)), key=lambda id: -pieces.scores[id])
+    merges = [
+        (piece[:cut], piece[cut:])
+        for piece in (pieces.pieces[id] for id in merged if pieces.types[id] == 1)
+        for cut in range(1, len(piece))
+        if piece[:cut] in ids and piece[cut:] in ids
+    ]
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
+    outside = kind(vocab=ids, merges=merges, mask_token="<unk>", **special)
+    outside.save_pretrained(tmp_path)
+    tokenizer = load(tmp_path)
+    assert tokenizer.end_ids == {ids["</s>"]}
+    for text in nasty_texts(pieces, 400):
+        found = tokenizer.encode(text, bos=False)
+        assert found == outside.encode(text, add_special_tokens=False), text
+        assert tokenizer.decode(found) == outside.decode(found, skip_special_tokens=True)
 
 
 def _one_line_error(path: Path, message: str) -> None:
