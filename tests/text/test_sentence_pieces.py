@@ -193,6 +193,27 @@ def test_keys_that_are_missing_or_of_another_type(
         load_gguf(gguf_of(tmp_path / "m.gguf", llama2, **{key: value}))
 
 
+def test_pieces_of_the_users_with_spaces_of_their_own(tmp_path: Path) -> None:
+    content = train_model(user_defined_symbols=["  ", "a b"], allow_whitespace_only_pieces=True)
+    outside = judge(content)
+    pieces = pieces_of(content)
+    pairs = zip(pieces.pieces, pieces.types, strict=True)
+    types = [4 if " " in piece else kind for piece, kind in pairs]
+    assert types.count(4) == 2
+    assert "\u2581\u2581" in pieces.pieces
+    pieces = dataclasses.replace(pieces, types=types)
+    tokenizer = load_gguf(gguf_of(tmp_path / "m.gguf", pieces))
+    (tmp_path / "tokenizer.model").write_bytes(content)
+    of_model_file = tokenizer_of_folder(tmp_path, pytest.fail)
+    for text in ("x  y", "   ", "a  b"):
+        ids = outside.encode(text)
+        assert tokenizer.encode(text, bos=False) == ids
+        assert of_model_file.encode(text, bos=False) == ids
+    assert of_model_file.encode("a b", bos=False) == outside.encode("a b")
+    # Of which a GGUF file cannot tell that no text has it.
+    assert pieces.pieces.index("a b") in tokenizer.encode("a b", bos=False)
+
+
 def test_a_piece_without_text(llama2: Pieces, tmp_path: Path) -> None:
     pieces = dataclasses.replace(llama2, pieces=[*llama2.pieces[:-1], ""])
     tokenizer = load_gguf(gguf_of(tmp_path / "m.gguf", pieces))

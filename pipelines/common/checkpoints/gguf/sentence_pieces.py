@@ -51,7 +51,14 @@ def load(source: TokenizerSource) -> Tokenizer:
 
 def _pieces(tokens: list[str], types: list[int]) -> list[str]:
     """The pieces of a model's own file; llama.cpp's converter puts spaces into the user's."""
-    for id, (token, kind) in enumerate(zip(tokens, types, strict=False)):
-        if kind == PieceType.USER_DEFINED and " " in token:
-            tokens[id] = token.replace(" ", SPACE)
+    spaced = [
+        id
+        for id, (token, kind) in enumerate(zip(tokens, types, strict=False))
+        if kind == PieceType.USER_DEFINED and " " in token
+    ]
+    others = frozenset(tokens) if spaced else frozenset()
+    for id in spaced:
+        # One that is there both ways had its spaces from the beginning, and no text has them then.
+        if (piece := tokens[id].replace(" ", SPACE)) not in others:
+            tokens[id] = piece
     return tokens
