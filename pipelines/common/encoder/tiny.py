@@ -11,13 +11,16 @@ from pipelines.common.decoder.numbers import keys
 from pipelines.common.decoder.read import EMBEDDING
 from pipelines.common.decoder.tiny import chosen_sizes
 from pipelines.common.encoder.config import EncoderConfig
-from pipelines.common.encoder.word_pieces import FIRST, LAST, START, UNKNOWN
 from pipelines.common.errors import ParameterError
+from pipelines.common.text.word_pieces import FIRST, LAST, UNKNOWN
+
+_START: Final = "\N{LOWER ONE EIGHTH BLOCK}"
+"""What GGUF files have before pieces that begin a word."""
 
 _LETTERS: Final = string.ascii_lowercase + string.digits
 _PIECES: Final = (
     *("[PAD]", UNKNOWN, FIRST, LAST),
-    *(f"{START}{letter}" for letter in _LETTERS + string.punctuation),
+    *(f"{_START}{letter}" for letter in _LETTERS + string.punctuation),
     *_LETTERS,  # within a word
 )
 """What any text in ASCII can be spelled in, as GGUF files write it."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from pipelines.common.export.manifest import TOKENIZER
+from pipelines.common.export.manifest import TOKENIZER_SETTINGS
 from pipelines.common.text.tokenizer import Tokenizer
 
 
-def tokenizer_files(tokenizer: Tokenizer) -> dict[str, str]:
-    """The files by name, as `pipelines.common.text.json_tokenizer` reads them."""
-    bos = None if tokenizer.bos_id is None else tokenizer.backend.id_to_token(tokenizer.bos_id)
-    documents = (
-        tokenizer.backend.to_str(),
-        json.dumps({"bos_token": bos, "add_bos_token": tokenizer.adds_bos}, indent=1),
-        json.dumps({"eos_token_id": sorted(tokenizer.end_ids)}, indent=1),
+def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
+    """The files by name, as `pipelines.common.text.folder.tokenizer_of_folder` reads them."""
+    vocabulary, bos_id = tokenizer.vocabulary, tokenizer.bos_id
+    bos = None if bos_id is None else vocabulary.token_of(bos_id)
+    settings: tuple[dict[str, Any], ...] = (
+        {"bos_token": bos, "add_bos_token": tokenizer.adds_bos},
+        {"eos_token_id": sorted(tokenizer.end_ids)},
     )
-    return dict(zip(TOKENIZER, documents, strict=True))
+    written = (json.dumps(setting, indent=1).encode() for setting in settings)
+    return {**vocabulary.files(), **dict(zip(TOKENIZER_SETTINGS, written, strict=True))}

@@ -72,7 +72,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
             {} if reference_weights else _write_weights(staging, deployment, model.target, graph)
         )
         for name, document in model.documents().items():
-            (staging / name).write_text(document, encoding="utf-8")
+            (staging / name).write_bytes(document)
         manifest = Manifest(
             format=FORMAT,
             driver=pipelines.__version__,

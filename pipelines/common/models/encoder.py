@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.random import RandomWeights
+from pipelines.common.checkpoints.tokenizer_source import MODEL
 from pipelines.common.decoder.keys import check_keys
 from pipelines.common.encoder.config import EncoderConfig, encoder_config
 from pipelines.common.encoder.tiny import tiny_encoder
-from pipelines.common.encoder.word_pieces import WordPieces
-from pipelines.common.errors import ModelFileError, TargetError
-from pipelines.common.export.manifest import TOKENIZER
+from pipelines.common.errors import ModelFileError, TargetError, TokenizerError, quoted
 from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.folder import Folder, open_folder
 from pipelines.common.models.model import OpenedModel
@@ -25,10 +24,13 @@ from pipelines.common.program.encoder import TextEncoder
 from pipelines.common.program.function import FunctionTarget
 from pipelines.common.program.target import Target
 from pipelines.common.progress import Progress
+from pipelines.common.text.word_pieces import WordPieces
 from pipelines.common.text_generation import Lookup, ModelOptions
 
 POOLINGS = {"mean": 1, "cls": 2, "last": 3}
 """What makes one vector of those of a text's tokens, with llama.cpp's numbers for it."""
+
+_VOCABULARY: Final = "tokenizer.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +55,9 @@ class EncoderModel(OpenedModel):
         """Most tokens of a text."""
         return self.config.context_length
 
-    def documents(self) -> Mapping[str, str]:
+    def documents(self) -> Mapping[str, bytes]:
         """See `GraphModel.documents`."""
-        return {TOKENIZER[0]: self.tokenizer.as_json()}
+        return {_VOCABULARY: self.tokenizer.as_json().encode()}
 
     def start(self, target: Target | None = None) -> TextEncoder:
         """Makes it run on the target asked for, or one in its place.
@@ -82,7 +84,6 @@ class EncoderPipeline(NetworkFamily):
     """
 
     base = EncoderConfig
-    documents = TOKENIZER[:1]
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> EncoderModel:
         """Opens and validates the model file, or exported folder, and its tokenizer.
@@ -101,7 +102,12 @@ class EncoderPipeline(NetworkFamily):
         check_keys(file, architecture, config, progress.notice, self.ignored)
         cache = options.cache(progress.notice)
         program = self.program(file, config, options, cache, registry, progress)
-        tokenizer = WordPieces.read(file.metadata, str(file.path))
+        tokenizer = file.tokenizer(cache, progress.notice, registry.tokenizer)
+        if not isinstance(tokenizer, WordPieces):
+            kind = file.metadata.string(MODEL)
+            raise TokenizerError(
+                f"{file.path}: the tokenizer is of the kind {quoted(kind)}; encoders have 'bert'"
+            )
         _check_matches(tokenizer, config)
         if program.weights.notice:
             progress.notice(program.weights.notice)
@@ -135,7 +141,7 @@ class EncoderPipeline(NetworkFamily):
         registry: Lookup,
         progress: Progress,
     ) -> EncoderModel:
-        tokenizer = WordPieces.load(folder.path / TOKENIZER[0])
+        tokenizer = WordPieces.load(folder.path / _VOCABULARY)
         _check_matches(tokenizer, folder.config)
         return EncoderModel(
             pipeline=self.name,

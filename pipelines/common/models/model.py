@@ -115,6 +115,6 @@ class Model(OpenedModel):
         deployment.interface.check_call(FED, "logits")
         return (target or self.target).start(deployment)
 
-    def documents(self) -> Mapping[str, str]:
+    def documents(self) -> Mapping[str, bytes]:
         """See `GraphModel.documents`."""
         return tokenizer_files(self.tokenizer)

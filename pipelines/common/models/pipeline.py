@@ -10,18 +10,20 @@ from typing import Any
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.random import RandomWeights
+from pipelines.common.checkpoints.tokenizer_source import REMEDY
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.keys import check_keys, check_kind
 from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.rope import TENSORS
 from pipelines.common.decoder.tiny import outline, tiny_metadata, tiny_sizes
-from pipelines.common.export.manifest import TOKENIZER
+from pipelines.common.errors import TokenizerError
+from pipelines.common.export.manifest import TOKENIZER_SETTINGS
 from pipelines.common.files import is_folder
 from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.folder import Folder, open_folder
 from pipelines.common.models.model import Model
 from pipelines.common.progress import Progress
-from pipelines.common.text import json_tokenizer
+from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import Tokenizer, check_matches
 from pipelines.common.text_generation import Lookup, ModelOptions
 
@@ -35,7 +37,7 @@ class DecoderPipeline(NetworkFamily):
     """
 
     base = DecoderConfig
-    documents = TOKENIZER
+    documents = TOKENIZER_SETTINGS
     beside = TENSORS
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> Model:
@@ -56,7 +58,7 @@ class DecoderPipeline(NetworkFamily):
         check_keys(file, architecture, config, progress.notice, self.ignored)
         cache = options.cache(progress.notice)
         program = self.program(file, config, options, cache, registry, progress)
-        tokenizer = self._tokenizer(file, cache, options, progress)
+        tokenizer = self._tokenizer(file, cache, options, registry, progress)
         check_matches(tokenizer, config.vocabulary)
         if program.weights.notice:
             progress.notice(program.weights.notice)
@@ -99,7 +101,7 @@ class DecoderPipeline(NetworkFamily):
         if is_folder(path):
             return self.open(options, registry, progress).tokenizer
         cache = options.cache(progress.notice)
-        return self._tokenizer(registry.opener(path)(path), cache, options, progress)
+        return self._tokenizer(registry.opener(path)(path), cache, options, registry, progress)
 
     def _of_folder(
         self,
@@ -108,9 +110,7 @@ class DecoderPipeline(NetworkFamily):
         registry: Lookup,
         progress: Progress,
     ) -> Model:
-        tokenizer = json_tokenizer.load(
-            options.tokenizer_path or folder.path / TOKENIZER[0], progress.notice
-        )
+        tokenizer = tokenizer_of_folder(options.tokenizer_path or folder.path, progress.notice)
         check_matches(tokenizer, folder.config.vocabulary)
         return Model(
             pipeline=self.name,
@@ -131,9 +131,20 @@ class DecoderPipeline(NetworkFamily):
         return self.open(options, registry, Progress())
 
     def _tokenizer(
-        self, file: Checkpoint, cache: Cache, options: ModelOptions, progress: Progress
+        self,
+        file: Checkpoint,
+        cache: Cache,
+        options: ModelOptions,
+        registry: Lookup,
+        progress: Progress,
     ) -> Tokenizer:
         """The one that the user named, or the file's own."""
         if options.tokenizer_path is not None:
-            return json_tokenizer.load(options.tokenizer_path, progress.notice)
-        return file.tokenizer(cache, progress.notice)
+            return tokenizer_of_folder(options.tokenizer_path, progress.notice)
+        tokenizer = file.tokenizer(cache, progress.notice, registry.tokenizer)
+        if not isinstance(tokenizer, Tokenizer):
+            raise TokenizerError(
+                f"{file.path}: the tokenizer is of a kind for encoders, which cannot write text;"
+                f" {REMEDY}"
+            )
+        return tokenizer
