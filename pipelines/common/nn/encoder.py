@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class EncoderBlock(Module):
-    """Attention and a feed-forward network, each with its input normalized behind it."""
+    """Attention and a feed-forward network, each with its input normalized behind it.
+
+    Args:
+        config: Dimensions of the encoder.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         width, inner, epsilon = config.hidden_size, config.intermediate_size, config.norm_epsilon
@@ -41,7 +45,11 @@ class EncoderBlock(Module):
 
 
 class Encoder(Network):
-    """Token ids to a vector each; texts are of one kind, the first."""
+    """Token ids to a vector each; texts are of one kind, the first.
+
+    Args:
+        config: Its dimensions.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         width = config.hidden_size

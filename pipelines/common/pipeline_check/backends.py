@@ -75,14 +75,22 @@ class Backend:
 
 
 def on_coreml(deployment: Deployment) -> Runner:
-    """Runs the graph for Core ML by ONNX Runtime's CPU provider."""
+    """Runs the graph for Core ML by ONNX Runtime's CPU provider.
+
+    Args:
+        deployment: The model, and what it is to have room for.
+    """
     from pipelines.common.targets.coreml import CoreMLTarget
 
     return CoreMLTarget(CPU).start(deployment)
 
 
 def on_cuda(deployment: Deployment) -> Runner:
-    """Runs the graph for NVIDIA's GPUs by ONNX Runtime's CPU provider."""
+    """Runs the graph for NVIDIA's GPUs by ONNX Runtime's CPU provider.
+
+    Args:
+        deployment: The model, and what it is to have room for.
+    """
     from pipelines.common.targets.cuda import CudaTarget
     from pipelines.common.targets.cuda.memory import Memory, upload
     from pipelines.common.targets.cuda.runner import CudaRunner
@@ -96,15 +104,24 @@ def on_cuda(deployment: Deployment) -> Runner:
 
 
 NATIVE_CPU = Backend("cpu", "cpu", native_ops=True)
+"""The CPU with the project's own kernels."""
+
 STOCK_CPU = Backend("cpu without native ops", "cpu")
+"""The CPU with ONNX Runtime's operators alone."""
+
 STAND_INS = (
     Backend("cuda's graph on the CPU", "cuda", stand_in=on_cuda),
     Backend("coreml's graph on the CPU", "coreml", stand_in=on_coreml),
 )
+"""Graphs of targets that need other hardware, run by ONNX Runtime on the CPU."""
 
 
 def backends(registry: Registry) -> Iterator[Backend]:
-    """All that there are: every target, those that plugins bring included."""
+    """All that there are: every target, those that plugins bring included.
+
+    Args:
+        registry: Where targets are registered.
+    """
     yield NATIVE_CPU
     yield STOCK_CPU
     yield from (stand_in for stand_in in STAND_INS if stand_in.target in registry.targets)

@@ -97,7 +97,11 @@ def _of_backend(subject: Subject, backend: Backend) -> dict[str, partial[str]]:
 
 
 def check_metadata(subject: Subject) -> str:
-    """A model's own keys are all known, and one that is not is told."""
+    """A model's own keys are all known, and one that is not is told.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     told = Told()
     subject.open(progress=told)
     unknown = [message for message in told.messages if _UNKNOWN in message]
@@ -112,7 +116,11 @@ def check_metadata(subject: Subject) -> str:
 
 
 def check_file(subject: Subject) -> str:
-    """Written as GGUF and read again it is the same model."""
+    """Written as GGUF and read again it is the same model.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = subject.at(subject.write(Path(folder, "model.gguf")))
         ours, theirs = subject.open().config, file.open().config
@@ -123,7 +131,11 @@ def check_file(subject: Subject) -> str:
 
 
 def check_variety(subject: Subject) -> str:
-    """The logits are numbers, and depend on the tokens: nothing else would be worth comparing."""
+    """The logits are numbers, and depend on the tokens: nothing else would be worth comparing.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     logits = subject.reference
     require(np.isfinite(logits).all(), "the network's logits are not all finite")
     least = np.abs(np.diff(logits, axis=0)).max(-1).min()
@@ -140,7 +152,12 @@ def check_variety(subject: Subject) -> str:
 
 
 def check_graph(subject: Subject, target: str) -> str:
-    """It is lowered for a target, which has kernels for all of it."""
+    """It is lowered for a target, which has kernels for all of it.
+
+    Args:
+        subject: The pipeline and its weights.
+        target: The target's name.
+    """
     model = subject.open(target)
     try:
         graph = model.target.lower(model.deployment(slots=1, max_length=subject.room))
@@ -150,13 +167,23 @@ def check_graph(subject: Subject, target: str) -> str:
 
 
 def check_logits(subject: Subject, backend: Backend) -> str:
-    """Logits are those of the network run eagerly."""
+    """Logits are those of the network run eagerly.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
     runner = backend.start(subject)
     return near(runner.score(subject.tokens), subject.reference, backend.tolerance(subject))
 
 
 def check_steps(subject: Subject, backend: Backend) -> str:
-    """A prompt as a whole, in parts and token by token gives what scoring it does."""
+    """A prompt as a whole, in parts and token by token gives what scoring it does.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
     runner, tokens, tolerance = backend.start(subject), subject.tokens, backend.tolerance(subject)
     middle = len(tokens) // 2
     made = {
@@ -172,7 +199,12 @@ def check_steps(subject: Subject, backend: Backend) -> str:
 
 
 def check_batches(subject: Subject, backend: Backend) -> str:
-    """Sequences of different lengths beside each other give what each gives alone."""
+    """Sequences of different lengths beside each other give what each gives alone.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
     runner = backend.start(subject, slots=len(_LENGTHS))
     lengths = [min(length, len(subject.tokens) - _STEPS) for length in _LENGTHS]
     prompts = [Row(slot, subject.tokens[:length]) for slot, length in enumerate(lengths)]
@@ -194,7 +226,11 @@ def check_batches(subject: Subject, backend: Backend) -> str:
 
 
 def check_cached(subject: Subject) -> str:
-    """A graph that was made once is taken from the cache."""
+    """A graph that was made once is taken from the cache.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     for _ in range(2):
         told = Told()
         model = subject.open(progress=told)
@@ -208,7 +244,11 @@ def check_cached(subject: Subject) -> str:
 
 
 def check_export(subject: Subject) -> str:
-    """An exported folder runs as the model does."""
+    """An exported folder runs as the model does.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     model = subject.open()
     with tempfile.TemporaryDirectory() as folder:
         export(model, "cpu", Path(folder, "out"), reference_weights=False)
@@ -220,7 +260,12 @@ def check_export(subject: Subject) -> str:
 
 
 def check_stored(subject: Subject, encoding: Encoding) -> str:
-    """Matrices that are stored in an encoding run in it, native or not."""
+    """Matrices that are stored in an encoding run in it, native or not.
+
+    Args:
+        subject: The pipeline and its weights.
+        encoding: What they are stored in.
+    """
     config = subject.open().config
     if (config.hidden_size % encoding.block_size) or config.intermediate_size % encoding.block_size:
         sizes = dict.fromkeys(("hidden_size", "intermediate_size"), encoding.block_size)
