@@ -56,7 +56,7 @@ DEPENDENCIES: Final[Mapping[str, Dependency]] = {
     "onnx": Dependency(("onnx",), "1.20"),
     "onnx_ir": Dependency(("onnx-ir",), "1.0"),
     "ml_dtypes": Dependency(("ml-dtypes",), "0.5"),
-    "onnxscript": Dependency(("onnxscript",), "0.7", "0.8"),
+    "onnxscript": Dependency(("onnxscript",), "0.7.1", "0.8"),
     "onnxruntime": Dependency(_ONNXRUNTIME, "1.31", "1.32"),
     "gguf": Dependency(("gguf",), "0.19"),
     "tokenizers": Dependency(("tokenizers",), "0.22"),
