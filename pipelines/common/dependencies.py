@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -85,7 +86,7 @@ class Problem:
 
 
 def problem(module: str) -> Problem | None:
-    """What is wrong with the versions of a module's distributions; None where nothing is.
+    """What is wrong with a module's distributions; None where nothing is.
 
     That a module is not there at all is told by whoever looks for it, see `missing`.
     """
@@ -107,6 +108,13 @@ def problem(module: str) -> Problem | None:
                 f"{name} {version} is installed, expected {dependency.first}{upper}",
                 dependency.install,
             )
+    if folder := _hollow(module):
+        first = f"pip uninstall --yes {' '.join(found)} && " if found else ""
+        return Problem(
+            f"of {module} there is no more than a folder ({folder}), as another package's"
+            " uninstallation leaves it",
+            f"{first}{dependency.install}",
+        )
     return None
 
 
@@ -185,6 +193,17 @@ def _by_folder(places: Sequence[str]) -> Mapping[str, str]:
 def _installed(dependency: Dependency) -> dict[str, str]:
     """Versions of the distributions that are there."""
     return {name: found for name in dependency.names if (found := version(name))}
+
+
+def _hollow(module: str) -> str | None:
+    """A folder that Python takes for a module, though nothing of the module is in it."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # it is not here at all
+        return None
+    if spec is None or spec.origin is not None:
+        return None
+    return next(iter(spec.submodule_search_locations or ()), None)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
