@@ -36,8 +36,12 @@ class Dependency:
     @property
     def install(self) -> str:
         """The command that installs it."""
+        return self.install_as(self.names[0])
+
+    def install_as(self, name: str) -> str:
+        """The command that installs one of the distributions that have it."""
         bound = f",<{self.before}" if self.before else ""
-        return f"pip install '{self.names[0]}>={self.first}{bound}'"
+        return f"pip install '{name}>={self.first}{bound}'"
 
     def takes(self, version: str) -> bool:
         """Whether a version will do."""
@@ -106,14 +110,14 @@ def problem(module: str) -> Problem | None:
             upper = f" to below {dependency.before}" if dependency.before else " or newer"
             return Problem(
                 f"{name} {version} is installed, expected {dependency.first}{upper}",
-                dependency.install,
+                dependency.install_as(name),
             )
     if folder := _hollow(module):
         first = f"pip uninstall --yes {' '.join(found)} && " if found else ""
         return Problem(
             f"of {module} there is no more than a folder ({folder}), as another package's"
             " uninstallation leaves it",
-            f"{first}{dependency.install}",
+            f"{first}{dependency.install_as(next(iter(found), dependency.names[0]))}",
         )
     return None
 

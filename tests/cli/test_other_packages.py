@@ -97,7 +97,11 @@ def test_a_package_that_is_missing(tmp_path, module):
     ("versions", "expected"),
     [
         ({"onnxruntime-gpu": "1.30.1"}, "onnxruntime-gpu 1.30.1 is installed, expected 1.31"),
-        ({"onnxruntime-gpu": "1.32.0"}, "onnxruntime-gpu 1.32.0 is installed, expected 1.31"),
+        (
+            {"onnxruntime": "1.32.0"},
+            "onnxruntime 1.32.0 is installed, expected 1.31 to below 1.32;"
+            " pip install 'onnxruntime>=1.31,<1.32'",
+        ),
         (
             {"onnxruntime-gpu": "1.31.1", "onnxruntime": "1.30.0"},
             "onnxruntime-gpu 1.31.1 and onnxruntime 1.30.0 are both installed, into one folder;"
