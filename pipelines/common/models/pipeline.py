@@ -45,7 +45,7 @@ class DecoderPipeline(NetworkFamily):
 
         Raises:
             UsageError: No model is given and none comes with the pipeline, or the target is
-            unknown.
+                unknown.
             ModelFileError: The file is not one that this pipeline can run.
             TokenizerError: Its tokenizer cannot be built.
         """

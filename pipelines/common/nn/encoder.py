@@ -26,7 +26,11 @@ read together each belongs to."""
 
 
 class EncoderBlock(Module):
-    """Attention and a feed-forward network, each with its input normalized behind it."""
+    """Attention and a feed-forward network, each with its input normalized behind it.
+
+    Args:
+        config: Dimensions of the encoder.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         width, inner, epsilon = config.hidden_size, config.intermediate_size, config.norm_epsilon
@@ -50,7 +54,11 @@ class EncoderBlock(Module):
 
 
 class Encoder(Network):
-    """Token ids to a vector each."""
+    """Token ids to a vector each.
+
+    Args:
+        config: Its dimensions.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         width = config.hidden_size

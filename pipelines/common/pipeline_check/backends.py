@@ -69,15 +69,24 @@ class Backend:
 
 
 NATIVE_CPU = Backend("cpu", "cpu", native_ops=True)
+"""The CPU with the project's own kernels."""
+
 STOCK_CPU = Backend("cpu without native ops", "cpu")
+"""The CPU with ONNX Runtime's operators alone."""
+
 STAND_INS = (
     Backend("cuda's graph on the CPU", "cuda", stand_in=CudaOnCpu()),
     Backend("coreml's graph on the CPU", "coreml", stand_in=CoreMLOnCpu()),
 )
+"""Graphs of targets that need other hardware, run by ONNX Runtime on the CPU."""
 
 
 def backends(registry: Registry) -> Iterator[Backend]:
-    """All that there are: every target, those that plugins bring included."""
+    """All that there are: every target, those that plugins bring included.
+
+    Args:
+        registry: Where targets are registered.
+    """
     yield NATIVE_CPU
     yield STOCK_CPU
     yield from (stand_in for stand_in in STAND_INS if stand_in.target in registry.targets)

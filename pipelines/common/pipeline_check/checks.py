@@ -103,7 +103,11 @@ def _of_backend(subject: Subject, backend: Backend) -> dict[str, partial[str]]:
 
 
 def check_metadata(subject: Subject) -> str:
-    """A model's own keys are all known, and one that is not is told."""
+    """A model's own keys are all known, and one that is not is told.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     told = Told()
     subject.open(progress=told)
     unknown = [message for message in told.messages if _UNKNOWN in message]
@@ -118,7 +122,11 @@ def check_metadata(subject: Subject) -> str:
 
 
 def check_file(subject: Subject) -> str:
-    """Written as GGUF and read again it is the same model."""
+    """Written as GGUF and read again it is the same model.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = subject.at(subject.write(Path(folder, "model.gguf")))
         ours, theirs = subject.open().config, file.open().config
@@ -129,7 +137,11 @@ def check_file(subject: Subject) -> str:
 
 
 def check_variety(subject: Subject) -> str:
-    """Results are numbers, and depend on the tokens: nothing else would be worth comparing."""
+    """Results are numbers, and depend on the tokens: nothing else would be worth comparing.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     logits = subject.reference
     require(np.isfinite(logits).all(), f"the network's {subject.gives} are not all finite")
     least = np.abs(np.diff(logits, axis=0)).max(-1).min()
@@ -146,7 +158,12 @@ def check_variety(subject: Subject) -> str:
 
 
 def check_graph(subject: Subject, target: str) -> str:
-    """It is lowered for a target, which has kernels for all of it."""
+    """It is lowered for a target, which has kernels for all of it.
+
+    Args:
+        subject: The pipeline and its weights.
+        target: The target's name.
+    """
     model = subject.open(target)
     try:
         graph = model.target.lower(model.deployment(slots=1, max_length=subject.room))
@@ -156,13 +173,23 @@ def check_graph(subject: Subject, target: str) -> str:
 
 
 def check_logits(subject: Subject, backend: Backend) -> str:
-    """Logits, or vectors, are those of the network run eagerly."""
+    """Logits, or vectors, are those of the network run eagerly.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
     made = rows(backend.start(subject), subject.tokens)
     return near(made, subject.reference, backend.tolerance(subject))
 
 
 def check_steps(subject: Subject, backend: Backend) -> str:
-    """A prompt as a whole, in parts and token by token gives what scoring it does."""
+    """A prompt as a whole, in parts and token by token gives what scoring it does.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
     runner, tokens, tolerance = (
         _runner(subject, backend),
         subject.tokens,
@@ -182,7 +209,12 @@ def check_steps(subject: Subject, backend: Backend) -> str:
 
 
 def check_batches(subject: Subject, backend: Backend) -> str:
-    """Sequences of different lengths beside each other give what each gives alone."""
+    """Sequences of different lengths beside each other give what each gives alone.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
     runner = _runner(subject, backend, slots=len(_LENGTHS))
     lengths = [min(length, len(subject.tokens) - _STEPS) for length in _LENGTHS]
     prompts = [Row(slot, subject.tokens[:length]) for slot, length in enumerate(lengths)]
@@ -204,7 +236,12 @@ def check_batches(subject: Subject, backend: Backend) -> str:
 
 
 def check_texts(subject: Subject, backend: Backend) -> str:
-    """Texts of different and of equal lengths beside each other give what each gives alone."""
+    """Texts of different and of equal lengths beside each other give what each gives alone.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
     encoder, reference = backend.start(subject), subject.start(subject.open(REFERENCE))
     require(isinstance(encoder, TextEncoder), f"pipeline {subject.pipeline} encodes no texts")
     assert isinstance(encoder, TextEncoder)
@@ -216,7 +253,11 @@ def check_texts(subject: Subject, backend: Backend) -> str:
 
 
 def check_cached(subject: Subject) -> str:
-    """A graph that was made once is taken from the cache."""
+    """A graph that was made once is taken from the cache.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     for _ in range(2):
         told = Told()
         model = subject.open(progress=told)
@@ -230,7 +271,11 @@ def check_cached(subject: Subject) -> str:
 
 
 def check_export(subject: Subject) -> str:
-    """An exported folder runs as the model does."""
+    """An exported folder runs as the model does.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     model = subject.open()
     with tempfile.TemporaryDirectory() as folder:
         export(model, "cpu", Path(folder, "out"), reference_weights=False)
@@ -241,7 +286,12 @@ def check_export(subject: Subject) -> str:
 
 
 def check_stored(subject: Subject, encoding: Encoding) -> str:
-    """Matrices that are stored in an encoding run in it, native or not."""
+    """Matrices that are stored in an encoding run in it, native or not.
+
+    Args:
+        subject: The pipeline and its weights.
+        encoding: What they are stored in.
+    """
     config = subject.open().config
     if (config.hidden_size % encoding.block_size) or config.intermediate_size % encoding.block_size:
         sizes = dict.fromkeys(("hidden_size", "intermediate_size"), encoding.block_size)

@@ -53,10 +53,18 @@ class CoreMLOnCpu(CoreMLTarget):
 
 
 def on_coreml(deployment: Deployment) -> Runner:
-    """Runs a decoder's graph for Core ML on the CPU."""
+    """Runs a decoder's graph for Core ML on the CPU.
+
+    Args:
+        deployment: The model, and what it is to have room for.
+    """
     return CoreMLOnCpu().start(deployment)
 
 
 def on_cuda(deployment: Deployment) -> Runner:
-    """Runs a decoder's graph for NVIDIA's GPUs on the CPU."""
+    """Runs a decoder's graph for NVIDIA's GPUs on the CPU.
+
+    Args:
+        deployment: The model, and what it is to have room for.
+    """
     return CudaOnCpu().start(deployment)

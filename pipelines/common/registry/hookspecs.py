@@ -30,6 +30,7 @@ them is taken away or comes to mean another thing; what is only added leaves it 
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function of a plugin's module as the hook that it is named like."""
 
 F = TypeVar("F", bound=Callable[..., object])
 
