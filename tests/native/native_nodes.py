@@ -172,6 +172,7 @@ def attention(
     name: str = "RotaryAttention",
     *,
     head_dim: int = 64,
+    value_dim: int = 0,
     tokens: int = 3,
     past: Sequence[int] = (0, 5),
     capacity: int = 32,
@@ -180,16 +181,24 @@ def attention(
     cap: float = 0.0,
     sinks: bool = False,
 ) -> Node:
-    """Four heads on two; of the last sequence the last token is padding."""
+    """Four heads on two; of the last sequence the last token is padding.
+
+    A `value_dim` of 0 is `head_dim`.
+    """
+    value_dim = value_dim or head_dim
     generator = np.random.default_rng(head_dim + tokens)
     batch = len(past)
     dtype = np.float32 if name.endswith("Float32") else np.float16
     inputs: dict[str, NDArray[Any] | None] = {
-        part: normal(generator, batch, tokens, heads * head_dim)
-        for part, heads in (("query", 4), ("key", 2), ("value", 2))
+        part: normal(generator, batch, tokens, heads * width)
+        for part, heads, width in (
+            ("query", 4, head_dim),
+            ("key", 2, head_dim),
+            ("value", 2, value_dim),
+        )
     }
-    for part in ("past_key", "past_value"):
-        inputs[part] = normal(generator, batch, 2, capacity, head_dim).astype(dtype)
+    for part, width in (("past_key", head_dim), ("past_value", value_dim)):
+        inputs[part] = normal(generator, batch, 2, capacity, width).astype(dtype)
     inputs["past"] = np.array(past, np.int32)
     inputs["total"] = inputs["past"] + np.int32(tokens)
     if tokens > 1:
@@ -201,6 +210,7 @@ def attention(
         inputs["sinks"] = normal(generator, 4)
     attributes = {
         "head_dim": head_dim,
+        "value_dim": value_dim,
         "scale": head_dim**-0.5,
         "interleaved": int(interleaved),
         "window": window,

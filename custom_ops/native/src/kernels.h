@@ -39,13 +39,14 @@ enum class Gate : int64_t { silu = 1, gelu = 2 };
 // Some tokens of one sequence and the query heads that share one key-value head.
 struct AttentionJob {
   const float* queries;  // [rows][head_dim rounded up to 16], rotated and scaled; a row is (token, head)
-  float* mixed;          // like queries
+  float* mixed;          // [rows][value_dim rounded up to 16]
   const void* keys;      // [capacity / 16][head_dim][16]
-  const void* values;    // [capacity][head_dim]
+  const void* values;    // [capacity][value_dim]
   bool half;             // whether the state is float16; float32 otherwise
   int rows;
   int heads;             // row r belongs to token r / heads
-  int head_dim;
+  int head_dim;          // elements of a query, and of a key
+  int value_dim;         // elements of a value
   int64_t position;      // of the first token; token i sees keys up to position + i
   int64_t window;        // how many of them, the last ones; 0 for all
   float cap;             // what scores come near and never reach; 0 for no such
@@ -85,8 +86,8 @@ struct Kernels {
                  float* y);
 
   // Writes one head of one token into the state.
-  void (*append)(const float* key, const float* value, int head_dim, int64_t position, bool half, void* keys,
-                 void* values);
+  void (*append)(const float* key, const float* value, int head_dim, int value_dim, int64_t position, bool half,
+                 void* keys, void* values);
 };
 
 // The tables that run on this processor, the best first.

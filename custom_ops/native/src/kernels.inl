@@ -430,8 +430,8 @@ constexpr float kNever = -__builtin_inff();
 inline F32 load_state(const float* p) { return F32::load(p); }
 inline F32 load_state(const uint16_t* p) { return F32::load_half(p); }
 
-// A row of queries, and of what they mix: head_dim rounded up to whole vectors.
-inline int row_stride(int head_dim) { return (head_dim + kLanes - 1) / kLanes * kLanes; }
+// From one row of queries, or of what they mix, to the next: the width rounded up to whole vectors.
+inline int row_stride(int width) { return (width + kLanes - 1) / kLanes * kLanes; }
 
 // Scores of `rows` queries and 16 * `blocks` keys, `[rows][kChunk]`.
 template <int rows, int blocks, class Element>
@@ -456,8 +456,8 @@ inline void score(const float* queries, const Element* keys, int head_dim, float
 // Adds the values of `count` keys, by their weights, to `vectors` vectors of each row, from element
 // `first` on. Only a single vector may reach beyond the end of a row.
 template <int rows, int vectors, class Element>
-inline void mix(const float* weights, const Element* values, int count, int head_dim, int first, float* mixed) {
-  const int stride = row_stride(head_dim);
+inline void mix(const float* weights, const Element* values, int count, int value_dim, int first, float* mixed) {
+  const int stride = row_stride(value_dim);
   mixed += first;
   F32 sums[rows][vectors];
   for (int r = 0; r < rows; ++r)
@@ -465,10 +465,10 @@ inline void mix(const float* weights, const Element* values, int count, int head
   for (int k = 0; k < count; ++k) {
     F32 value[vectors];
     for (int v = 0; v < vectors; ++v)
-      value[v] = vectors == 1 ? load_lanes(values + k * head_dim, first, head_dim)
-                              : load_state(values + k * head_dim + first + v * kLanes);
+      value[v] = vectors == 1 ? load_lanes(values + k * value_dim, first, value_dim)
+                              : load_state(values + k * value_dim + first + v * kLanes);
     if (rows <= 4)
-      for (int v = 0; v < vectors; v += 2) prefetch(values + (k + 32) * head_dim + first + v * kLanes);
+      for (int v = 0; v < vectors; v += 2) prefetch(values + (k + 32) * value_dim + first + v * kLanes);
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < vectors; ++v) sums[r][v] = fma(F32::all(weights[r * kChunk + k]), value[v], sums[r][v]);
   }
@@ -528,8 +528,8 @@ struct Softmax {
 // Some rows against all keys that they see.
 template <int rows, class Element>
 void attend_rows(const AttentionJob& job, const Element* keys, const Element* values, int first) {
-  const int head_dim = job.head_dim, stride = row_stride(head_dim);
-  const float* queries = job.queries + first * stride;
+  const int head_dim = job.head_dim, value_dim = job.value_dim, stride = row_stride(value_dim);
+  const float* queries = job.queries + first * row_stride(head_dim);
   float* mixed = job.mixed + first * stride;
   std::memset(mixed, 0, rows * stride * sizeof(float));
   Softmax softmax[rows];
@@ -562,11 +562,11 @@ void attend_rows(const AttentionJob& job, const Element* keys, const Element* va
     }
 
     constexpr int vectors = rows <= 4 ? 4 : 2;
-    chunk = values + begin * head_dim;
+    const Element* mixable = values + begin * value_dim;
     int i = 0;
-    for (; i + vectors * kLanes <= head_dim; i += vectors * kLanes)
-      mix<rows, vectors>(scores, chunk, count, head_dim, i, mixed);
-    for (; i < head_dim; i += kLanes) mix<rows, 1>(scores, chunk, count, head_dim, i, mixed);
+    for (; i + vectors * kLanes <= value_dim; i += vectors * kLanes)
+      mix<rows, vectors>(scores, mixable, count, value_dim, i, mixed);
+    for (; i < value_dim; i += kLanes) mix<rows, 1>(scores, mixable, count, value_dim, i, mixed);
   }
   for (int r = 0; r < rows; ++r) scale(mixed + r * stride, stride, F32::all(1.0f / sum(softmax[r].total)));
 }
@@ -594,24 +594,35 @@ void rotate(const float* x, const float* cos, const float* sin, int head_dim, bo
   }
 }
 
-void append(const float* key, const float* value, int head_dim, int64_t position, bool half, void* keys,
+// The element of a state in `float` or float16; what it is made of is rounded to that.
+inline void store_state(const float* x, int64_t i, int count, float* y, int64_t step) {
+  for (int j = 0; j < count; ++j) y[(i + j) * step] = x[i + j];
+}
+inline void store_state(const float* x, int64_t i, int count, uint16_t* y, int64_t step) {
+  uint16_t halves[kLanes];
+  load_lanes(x, i, i + count).store_half(halves);
+  for (int j = 0; j < count; ++j) y[(i + j) * step] = halves[j];
+}
+
+// Writes a row of `width` elements, each `step` after the one before.
+template <class Element>
+inline void append_row(const float* x, int width, Element* y, int64_t step) {
+  for (int i = 0; i < width; i += kLanes) store_state(x, i, width - i < kLanes ? width - i : kLanes, y, step);
+}
+
+template <class Element>
+void append_to(const float* key, const float* value, int head_dim, int value_dim, int64_t position, Element* keys,
+               Element* values) {
+  append_row(key, head_dim, keys + position / kLanes * kLanes * head_dim + position % kLanes, kLanes);
+  append_row(value, value_dim, values + position * value_dim, 1);
+}
+
+void append(const float* key, const float* value, int head_dim, int value_dim, int64_t position, bool half, void* keys,
             void* values) {
-  const int64_t first = position / kLanes * kLanes * head_dim + position % kLanes;
-  if (!half) {
-    float* column = static_cast<float*>(keys) + first;
-    for (int d = 0; d < head_dim; ++d) column[d * kLanes] = key[d];
-    std::memcpy(static_cast<float*>(values) + position * head_dim, value, head_dim * sizeof(float));
-    return;
-  }
-  uint16_t* column = static_cast<uint16_t*>(keys) + first;
-  for (int d = 0; d < head_dim; d += kLanes) {
-    uint16_t halves[kLanes];
-    const int count = head_dim - d < kLanes ? head_dim - d : kLanes;
-    load_lanes(key, d, head_dim).store_half(halves);
-    for (int i = 0; i < count; ++i) column[(d + i) * kLanes] = halves[i];
-    load_lanes(value, d, head_dim).store_half(halves);
-    std::memcpy(static_cast<uint16_t*>(values) + position * head_dim + d, halves, count * sizeof(uint16_t));
-  }
+  if (half)
+    append_to(key, value, head_dim, value_dim, position, static_cast<uint16_t*>(keys), static_cast<uint16_t*>(values));
+  else
+    append_to(key, value, head_dim, value_dim, position, static_cast<float*>(keys), static_cast<float*>(values));
 }
 
 }  // namespace

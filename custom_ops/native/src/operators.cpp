@@ -209,10 +209,11 @@ struct AttentionInputs<state, true> {
                                     Type::int32,   Type::int32,   Type::float32, Type::float32, Type::float32};
 };
 
-// Causal grouped-query attention that appends to its state. Inputs: query [B, S, heads * head_dim], key and
-// value [B, S, kv_heads * head_dim], the two halves of the state [B, kv_heads, capacity, head_dim], past and
-// total [B]; if it rotates, cosines and sines [positions, head_dim / 2]; and sinks [heads], or nothing. Row b has total[b] - past[b] tokens; the
-// rest of it is padding. Outputs: the mix, shaped like query, and the state, which should be the same memory.
+// Causal grouped-query attention that appends to its state. Inputs: query [B, S, heads * head_dim], key [B, S,
+// kv_heads * head_dim], value [B, S, kv_heads * value_dim], the two halves of the state, [B, kv_heads, capacity,
+// head_dim] and [B, kv_heads, capacity, value_dim], past and total [B]; if it rotates, cosines and sines [positions,
+// head_dim / 2]; and sinks [heads], or nothing. Row b has total[b] - past[b] tokens; the rest of it is padding.
+// Outputs: the mix [B, S, heads * value_dim], and the state, which should be the same memory.
 //
 // Keys are stored in groups of 16: [capacity / 16][head_dim][16], so that a score is computed in each lane.
 template <bool half, bool rotates>
@@ -226,6 +227,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
 
   explicit Attention(const Info& info)
       : head_dim_(info.integer("head_dim", 2, kMostHeadDim)),
+        value_dim_(info.integer("value_dim", 1, kMostHeadDim)),
         scale_(info.number("scale")),
         interleaved_(info.flag("interleaved")),
         window_(info.integer("window", 0, std::numeric_limits<int32_t>::max())),
@@ -239,7 +241,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
 
   void compute(Context& context) const {
     Call call = inputs_of(context);
-    call.mixed = context.output(0, context.input(0).shape).template data<float>();
+    call.mixed = context.output(0, {call.batch, call.length, call.heads * value_dim_}).template data<float>();
     call.new_keys = continued(context.output(1, context.input(kPastKey).shape), context.input(kPastKey));
     call.new_values = continued(context.output(2, context.input(kPastValue).shape), context.input(kPastValue));
     if (call.length == 1) {
@@ -305,14 +307,20 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     call.kv_heads = key.shape[2] / head_dim_;
     call.capacity = past_key.shape.size() == 4 ? past_key.shape[2] : 0;
     call.positions = call.capacity;
-    const std::vector<int64_t> keys{call.batch, call.length, call.kv_heads * head_dim_};
-    const std::vector<int64_t> states{call.batch, call.kv_heads, call.capacity, head_dim_};
+    const auto rows_of = [&](int64_t width) {
+      return std::vector<int64_t>{call.batch, call.length, call.kv_heads * width};
+    };
+    const auto half_of = [&](int64_t width) {
+      return std::vector<int64_t>{call.batch, call.kv_heads, call.capacity, width};
+    };
     if (call.kv_heads < 1 || call.heads < 1 || call.heads > kMostHeads || call.heads % call.kv_heads != 0 ||
-        query.shape[2] != call.heads * head_dim_ || key.shape != keys || value.shape != keys ||
-        past_key.shape != states || past_value.shape != states || call.capacity % kLanes != 0)
+        query.shape[2] != call.heads * head_dim_ || key.shape != rows_of(head_dim_) ||
+        value.shape != rows_of(value_dim_) || past_key.shape != half_of(head_dim_) ||
+        past_value.shape != half_of(value_dim_) || call.capacity % kLanes != 0)
       throw InvalidArgument("query " + text(query.shape) + ", key " + text(key.shape) + ", value " + text(value.shape) +
                             " and state " + text(past_key.shape) + ", " + text(past_value.shape) +
-                            " do not fit together in heads of " + std::to_string(head_dim_));
+                            " do not fit together in heads of " + std::to_string(head_dim_) + " and values of " +
+                            std::to_string(value_dim_));
     if constexpr (rotates) add_angles(call, context.input(kCosines), context.input(kSines));
     if (has_sinks_) add_sinks(call, context.input(kSinks));
     check_lengths(call, context.input(kPast), context.input(kTotal));
@@ -354,14 +362,20 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     return static_cast<uint8_t*>(state.bytes);
   }
 
-  // Where a head of a token stands in query and mix; with `kv_heads` for `heads` in key and value.
+  // The place of a token's head among all those of query and mix, or with `kv_heads` for `heads` of key and value.
   int64_t place_of(const Call& call, int64_t b, int64_t token, int64_t head, int64_t heads) const {
-    return ((b * call.length + token) * heads + head) * head_dim_;
+    return (b * call.length + token) * heads + head;
   }
 
-  // Where the state of a head begins, in bytes.
-  int64_t state_of(const Call& call, int64_t b, int64_t kv_head) const {
-    return (b * call.kv_heads + kv_head) * call.capacity * head_dim_ * (half ? 2 : 4);
+  // The state of a head, in one of its halves.
+  uint8_t* state_of(const Call& call, uint8_t* half_of_all, int64_t width, int64_t b, int64_t kv_head) const {
+    return half_of_all + (b * call.kv_heads + kv_head) * call.capacity * width * (half ? 2 : 4);
+  }
+  uint8_t* keys_of(const Call& call, int64_t b, int64_t kv_head) const {
+    return state_of(call, call.new_keys, head_dim_, b, kv_head);
+  }
+  uint8_t* values_of(const Call& call, int64_t b, int64_t kv_head) const {
+    return state_of(call, call.new_values, value_dim_, b, kv_head);
   }
 
   void rotate(const Call& call, int64_t position, const float* head, float scale, float* rotated) const {
@@ -369,34 +383,35 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     kernels().rotate(head, call.cos + angles, call.sin + angles, head_dim_, interleaved_, scale, rotated);
   }
 
-  int64_t stride() const { return (head_dim_ + kLanes - 1) / kLanes * kLanes; }
+  static int64_t stride(int64_t width) { return (width + kLanes - 1) / kLanes * kLanes; }
 
   // Writes the keys and values of a sequence's tokens into the state.
   void append(const Call& call, int64_t b, int64_t kv_head) const {
-    float* rotated = scratch<float>(stride());
-    const int64_t at = state_of(call, b, kv_head);
+    float* rotated = scratch<float>(head_dim_);
+    uint8_t *keys = keys_of(call, b, kv_head), *values = values_of(call, b, kv_head);
     for (int64_t s = 0; s < call.tokens(b); ++s) {
       const int64_t position = call.past[b] + s, place = place_of(call, b, s, kv_head, call.kv_heads);
-      const float* key = call.key + place;
+      const float* key = call.key + place * head_dim_;
       if (rotates) {
         rotate(call, position, key, 1.0f, rotated);
         key = rotated;
       }
-      kernels().append(key, call.value + place, head_dim_, position, half, call.new_keys + at, call.new_values + at);
+      kernels().append(key, call.value + place * value_dim_, head_dim_, value_dim_, position, half, keys, values);
     }
   }
 
   // Mixes values for the tokens `first` to `last` of a sequence, in all query heads of a key-value head.
   void attend(const Call& call, int64_t b, int64_t kv_head, int64_t first, int64_t last) const {
-    const int64_t group = call.group(), rows = (last - first) * group, at = state_of(call, b, kv_head);
+    const int64_t group = call.group(), rows = (last - first) * group;
+    const int64_t query_stride = stride(head_dim_), mixed_stride = stride(value_dim_);
     const auto place = [&](int64_t row) {
       return place_of(call, b, first + row / group, kv_head * group + row % group, call.heads);
     };
-    float* queries = scratch<float>(2 * rows * stride());
-    float* results = queries + rows * stride();
+    float* queries = scratch<float>(rows * (query_stride + mixed_stride));
+    float* results = queries + rows * query_stride;
     for (int64_t row = 0; row < rows; ++row) {
-      const float* source = call.query + place(row);
-      float* target = queries + row * stride();
+      const float* source = call.query + place(row) * head_dim_;
+      float* target = queries + row * query_stride;
       if (rotates)
         rotate(call, call.past[b] + first + row / group, source, scale_, target);
       else
@@ -405,28 +420,29 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
     AttentionJob job{};
     job.queries = queries;
     job.mixed = results;
-    job.keys = call.new_keys + at;
-    job.values = call.new_values + at;
+    job.keys = keys_of(call, b, kv_head);
+    job.values = values_of(call, b, kv_head);
     job.half = half;
     job.rows = static_cast<int>(rows);
     job.heads = static_cast<int>(group);
     job.head_dim = static_cast<int>(head_dim_);
+    job.value_dim = static_cast<int>(value_dim_);
     job.position = call.past[b] + first;
     job.window = window_;
     job.cap = cap_;
     if (call.sinks != nullptr) job.sinks = call.sinks + kv_head * group;
     kernels().attend(job);
     for (int64_t row = 0; row < rows; ++row)
-      std::memcpy(call.mixed + place(row), results + row * stride(), head_dim_ * sizeof(float));
+      std::memcpy(call.mixed + place(row) * value_dim_, results + row * mixed_stride, value_dim_ * sizeof(float));
   }
 
   // What stands for padding, from token `first` to `end`, has no meaning, but it is a number.
   void pad(const Call& call, int64_t b, int64_t first, int64_t end) const {
-    std::fill(call.mixed + place_of(call, b, first, 0, call.heads), call.mixed + place_of(call, b, end, 0, call.heads),
-              0.0f);
+    std::fill(call.mixed + place_of(call, b, first, 0, call.heads) * value_dim_,
+              call.mixed + place_of(call, b, end, 0, call.heads) * value_dim_, 0.0f);
   }
 
-  int64_t head_dim_;
+  int64_t head_dim_, value_dim_;  // elements of a query and a key, and of a value
   float scale_;
   bool interleaved_;
   int64_t window_;  // tokens that each token sees; 0 for all before it

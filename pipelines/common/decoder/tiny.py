@@ -37,7 +37,8 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "layers": ("block_count",),
     "heads": ("attention.head_count",),
     "kv_heads": ("attention.head_count_kv",),
-    "head_dim": ("attention.key_length", "attention.value_length", "rope.dimension_count"),
+    "head_dim": ("attention.key_length", "rope.dimension_count"),
+    "value_dim": ("attention.value_length",),
     "norm_epsilon": ("attention.layer_norm_rms_epsilon",),
     "rope_base": ("rope.freq_base",),
 }
@@ -88,7 +89,7 @@ def tiny_sizes(kind: type[DecoderConfig], wanted: Mapping[str, Any]) -> dict[str
         ParameterError: See `tiny_metadata`.
     """
     types, own = {"rope_base": float, **get_type_hints(kind)}, keys(kind)
-    known = {**dict.fromkeys(SIZES), "head_dim": None, **own}
+    known = {**dict.fromkeys((*SIZES, "head_dim", "value_dim")), **own}
     for name, value in wanted.items():
         if name not in known:
             raise ParameterError(name, value, f"one of the numbers {', '.join(known)}")
@@ -98,6 +99,7 @@ def tiny_sizes(kind: type[DecoderConfig], wanted: Mapping[str, Any]) -> dict[str
             raise ParameterError(name, value, f"{_LARGEST[name]} or less")
     sizes = {**SIZES, **wanted}
     sizes.setdefault("head_dim", max(1, sizes["hidden_size"] // max(1, sizes["heads"])))
+    sizes.setdefault("value_dim", sizes["head_dim"])
     for field in dataclasses.fields(kind):
         if field.name in own and field.name not in sizes and field.default is dataclasses.MISSING:
             sizes[field.name] = _some(types[field.name], own[field.name], sizes["layers"])

@@ -6,6 +6,7 @@ from pipelines.common.graph.rules import LoweredGraph, element_type
 from pipelines.common.ort.state import capacity
 from pipelines.common.program.runner import PREFILL_CHUNK
 from pipelines.common.program.target import Deployment
+from pipelines.common.targets.cuda.rules import ARITHMETIC_ATTENTION
 
 _LIBRARIES = 256 << 20
 """Bytes that cuBLAS and the provider's kernels take for themselves; an allowance."""
@@ -35,7 +36,7 @@ def _activations(deployment: Deployment, graph: LoweredGraph) -> int:
     element = element_type(graph.activations).itemsize
     tokens = max(PREFILL_CHUNK, deployment.slots)
     layer = tokens * (4 * interface.hidden_size + 3 * interface.widest) * element
-    if graph.activations == "float32":  # its attention has scores and probabilities of all pairs
+    if any(taken.rule == ARITHMETIC_ATTENTION for taken in graph.taken):  # scores, and shares
         heads = max(cache.queries for cache in interface.caches)
         layer += 2 * tokens * heads * capacity(deployment.max_length) * element
     matrix = max(interface.widest, min(interface.vocabulary, _DECODED_ROWS))
