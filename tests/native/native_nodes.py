@@ -43,7 +43,7 @@ class Node:
         """The inputs that are not left out."""
         return {name: array for name, array in self.inputs.items() if array is not None}
 
-    def session(self, library: Path) -> ort.InferenceSession:
+    def session(self, library: Path, threads: int = 1) -> ort.InferenceSession:
         """A session of the node alone, which knows no shapes beforehand."""
         node = onnx.helper.make_node(
             self.operator,
@@ -69,16 +69,16 @@ class Node:
         model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         options.register_custom_ops_library(str(library))
         return ort.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def run(self, library: Path) -> list[NDArray[Any]]:
+    def run(self, library: Path, threads: int = 1) -> list[NDArray[Any]]:
         """The node's results."""
         feeds = {name: array for name, array in self.given.items() if name not in self.constants}
-        return self.session(library).run(None, feeds)
+        return self.session(library, threads).run(None, feeds)
 
 
 def normal(generator: np.random.Generator, *shape: int) -> NDArray[np.float32]:

@@ -180,6 +180,12 @@ NODES: dict[str, Node] = {
         for tokens, past in ((1, (0, 300)), (3, (0, 300)), (40, (0, 290)))
         for window, cap in ((0, 0.0), (7, 0.0), (0, 1.5))
     },
+    **{
+        f"{tokens} tokens on several spans": attention(
+            head_dim=16, tokens=tokens, capacity=2512, past=(1500, 2500), window=2000, sinks=True
+        )
+        for tokens in (1, 3)
+    },
 }
 
 

@@ -20,9 +20,11 @@ using native::Encoding;
 using native::Gate;
 using native::FloatFormats;
 using native::kLanes;
+using native::kSpan;
 using native::Output;
 using native::Panel;
 using native::Reading;
+using native::Share;
 using native::unrolled;
 
 // ---- products with packed matrices ----
@@ -424,7 +426,7 @@ void float_product(Encoding encoding, const uint8_t* matrix, int64_t ahead, int6
 
 // ---- attention ----
 
-constexpr int kChunk = 256;  // keys between two looks at the largest score
+constexpr int kChunk = 256;  // keys between two looks at the largest score; spans are whole chunks
 constexpr float kNever = -__builtin_inff();
 
 inline F32 load_state(const float* p) { return F32::load(p); }
@@ -525,7 +527,7 @@ struct Softmax {
   }
 };
 
-// Some rows against all keys that they see.
+// Some rows against the keys of a span that they see.
 template <int rows, class Element>
 void attend_rows(const AttentionJob& job, const Element* keys, const Element* values, int first) {
   const int head_dim = job.head_dim, value_dim = job.value_dim, stride = row_stride(value_dim);
@@ -535,15 +537,16 @@ void attend_rows(const AttentionJob& job, const Element* keys, const Element* va
   Softmax softmax[rows];
   int64_t seen[rows], start[rows];  // each row sees the keys from `start` to `seen`
   for (int r = 0; r < rows; ++r) {
-    seen[r] = job.position + (first + r) / job.heads + 1;
-    start[r] = job.window > 0 && job.window < seen[r] ? seen[r] - job.window : 0;
-    if (job.sinks != nullptr) softmax[r].begin(job.sinks[(first + r) % job.heads]);
+    seen[r] = job.end_seen(first + r);
+    start[r] = job.first_seen(first + r);
+    if (job.sinks != nullptr && job.first_span(first + r) == job.span)
+      softmax[r].begin(job.sinks[(first + r) % job.heads]);
   }
-  const int64_t end = seen[rows - 1];
+  const int64_t span = job.span * kSpan, end = seen[rows - 1] < span + kSpan ? seen[rows - 1] : span + kSpan;
 
   alignas(64) float scores[rows * kChunk];
   // Chunks begin at the same keys whatever a window leaves out, so that sums have one order.
-  const int64_t outset = start[0] / kChunk * kChunk;
+  const int64_t outset = start[0] > span ? start[0] / kChunk * kChunk : span;
   for (int64_t begin = outset; begin < end; begin += kChunk) {
     const int count = static_cast<int>(end - begin < kChunk ? end - begin : kChunk);
     const int blocks = (count + kLanes - 1) / kLanes;
@@ -568,7 +571,7 @@ void attend_rows(const AttentionJob& job, const Element* keys, const Element* va
       mix<rows, vectors>(scores, mixable, count, value_dim, i, mixed);
     for (; i < value_dim; i += kLanes) mix<rows, 1>(scores, mixable, count, value_dim, i, mixed);
   }
-  for (int r = 0; r < rows; ++r) scale(mixed + r * stride, stride, F32::all(1.0f / sum(softmax[r].total)));
+  for (int r = 0; r < rows; ++r) job.shares[first + r] = {softmax[r].top, sum(softmax[r].total)};
 }
 
 template <class Element>
@@ -583,15 +586,34 @@ void attend_to(const AttentionJob& job) {
 
 void attend(const AttentionJob& job) { job.half ? attend_to<uint16_t>(job) : attend_to<float>(job); }
 
-// Rotates pairs of a head's elements and multiplies them by `scale`.
-void rotate(const float* x, const float* cos, const float* sin, int head_dim, bool interleaved, float scale,
-            float* y) {
-  const int pairs = head_dim / 2, step = interleaved ? 2 : 1, distance = interleaved ? 1 : pairs;
+void merge(const float* mixed, const Share& share, int width, float* into, Share& whole) {
+  const float top = share.top > whole.top ? share.top : whole.top;
+  const F32 before = exp(F32::all(whole.top - top)), added = exp(F32::all(share.top - top));
+  for (int i = 0; i < width; i += kLanes)
+    fma(F32::load(mixed + i), added, F32::load(into + i) * before).store(into + i);
+  float totals[kLanes];
+  fma(F32::all(share.total), added, F32::all(whole.total) * before).store(totals);
+  whole = {top, totals[0]};
+}
+
+void normalize(float* mixed, const Share& share, int width) { scale(mixed, width, F32::all(1.0f / share.total)); }
+
+// Rotates pairs of elements that are `distance` apart and multiplies them by `scale`. With a constant `step` compilers
+// vectorize it.
+template <int step>
+inline void rotate_pairs(const float* x, const float* cos, const float* sin, int pairs, int distance, float scale,
+                         float* __restrict y) {
   for (int i = 0; i < pairs; ++i) {
     const float real = x[i * step], imaginary = x[i * step + distance];
     y[i * step] = (real * cos[i] - imaginary * sin[i]) * scale;
     y[i * step + distance] = (real * sin[i] + imaginary * cos[i]) * scale;
   }
+}
+
+void rotate(const float* x, const float* cos, const float* sin, int head_dim, bool interleaved, float scale,
+            float* y) {
+  const int pairs = head_dim / 2;
+  interleaved ? rotate_pairs<2>(x, cos, sin, pairs, 1, scale, y) : rotate_pairs<1>(x, cos, sin, pairs, pairs, scale, y);
 }
 
 // The element of a state in `float` or float16; what it is made of is rounded to that.
@@ -633,7 +655,7 @@ namespace native {
 #define NATIVE_TABLE(isa)                                                                                     \
   extern const Kernels isa##_kernels;                                                                         \
   const Kernels isa##_kernels = {kName,         quantize,      rms_norm,     product, gated_product, float_product, \
-                                 gate_multiply, attend, rotate, append};
+                                 gate_multiply, attend,        merge,        normalize, rotate, append};
 NATIVE_TABLE_OF(NATIVE_ISA)
 
 }  // namespace native
