@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
@@ -50,11 +49,10 @@ def new(
     if kind not in KINDS:
         raise unknown_name("kind of plugin", kind, KINDS)
     start = Start(kind, name, into, package)
-    root = ctx.find_root().command
-    assert isinstance(root, TyperGroup)
     found = "" if package else f"--plugin-path {start.folder} "
     command = _TRIED[kind].format(found=found, name=name)
-    start.check({*_taken(kind, registry_of(ctx)), *root.commands})
+    registry = registry_of(ctx)
+    start.check({*_taken(kind, registry), *registry.commands})
     print_lines(*map(str, start.write(command)))
     progress = ConsoleProgress(quiet=quiet)
     if package:
