@@ -79,8 +79,8 @@ class PipelineGroup(TyperGroup):
 def _records(ctx: Any) -> dict[str, PipelineRecord | CommandRecord]:
     """What has a command, by name; the pipelines first."""
     registry = registry_of(ctx)
-    entries = (*registry.pipelines.values(), *registry.commands.values())
-    return {entry.record.name: entry.record for entry in entries}
+    of_pipelines = {name: entry.record for name, entry in registry.pipelines.items()}
+    return {**of_pipelines, **{name: entry.record for name, entry in registry.commands.items()}}
 
 
 app = typer.Typer(

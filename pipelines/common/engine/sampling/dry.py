@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from pipelines.common.errors import UsageError
 
 if TYPE_CHECKING:
     from pipelines.common.text.tokenizer import Tokenizer
+
+BREAKERS: Final = ("\n", ":", '"', "*")
+"""Where repeated sequences end unless users say otherwise, as its author has them."""
 
 
 class DRY(Sampler):
@@ -110,11 +113,13 @@ def _tokens_with(tokenizer: Tokenizer, texts: tuple[str, ...]) -> frozenset[int]
     if not texts:
         return frozenset()
     tokens = [tokenizer.token_bytes(id, special=True) for id in range(tokenizer.vocab_size)]
-    found = {text: {i for i, token in enumerate(tokens) if text.encode() in token} for text in texts}
-    for text, ids in found.items():
-        if not ids:
+    found: set[int] = set()
+    for text in texts:
+        ids = {id for id, token in enumerate(tokens) if text.encode() in token}
+        if not ids and text not in BREAKERS:  # which not every model need have
             raise UsageError(
                 f"`dry_sequence_breakers` has {text!r}, which no token of the model has in it;"
                 " expected a shorter text, as a character"
             )
-    return frozenset().union(*found.values())
+        found |= ids
+    return frozenset(found)

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any, Final
 
+from pipelines.common.engine.sampling.dry import BREAKERS
 from pipelines.common.engine.sampling.order import DEFAULT, Stage
 from pipelines.common.errors import ParameterError
 
 RANDOM_SEED = -1
 """What users may write for a seed that is drawn; vLLM has it so."""
-
-BREAKERS: Final = ("\n", ":", '"', "*")
-"""Where repeated sequences end for DRY, as its author has them."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,8 @@ _NUMBERS: Final[dict[str, tuple[Callable[[float], bool], str]]] = {
     "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     "repetition_penalty": (lambda value: value > 0, "above 0"),
-    "presence_penalty": (lambda value: True, "that is finite"),
-    "frequency_penalty": (lambda value: True, "that is finite"),
+    "presence_penalty": (math.isfinite, "that is finite"),
+    "frequency_penalty": (math.isfinite, "that is finite"),
     "typical_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "top_n_sigma": (lambda value: value >= 0 or value == -1, "0 or more, or -1 for all"),
     "xtc_probability": (lambda value: 0 <= value <= 1, "from 0 to 1"),

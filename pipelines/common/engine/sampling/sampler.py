@@ -96,8 +96,8 @@ class Setup:
 class Sampler(ABC):
     """A step on the way from the logits to a token, for one sequence.
 
-    The attributes say what may be relied on, so that work can be spared; what they are by default is
-    right for every sampler.
+    The attributes say what may be relied on, so that work can be spared; what they are by default
+    is right for every sampler.
 
     Attributes:
         keeps_best: Whether the likeliest token stays, and stays the likeliest. Then it has no part

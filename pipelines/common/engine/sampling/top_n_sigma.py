@@ -1,6 +1,6 @@
 """Top-n-sigma: tokens whose logits stand out.
 
-Tang et al. 2024, "Top-nσ: Not All Logits Are You Need".
+Tang et al. 2024, "Top-n sigma: Not All Logits Are You Need".
 """
 
 from __future__ import annotations
