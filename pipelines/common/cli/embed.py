@@ -12,7 +12,6 @@ import typer
 
 from pipelines.common.cli.command import Command, pipeline_command
 from pipelines.common.cli.console import ConsoleProgress
-from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.grouping import Without, grouped_options
 from pipelines.common.cli.options import AsJson, ModelChoice, Quiet, Verbose, path_of
 from pipelines.common.cli.streams import print_json, print_lines
@@ -90,17 +89,13 @@ def _embed(
     as_json: AsJson = False,
 ) -> None:
     from pipelines.common.models.encoder import Embeddings
-    from pipelines.common.registry.target_choice import choose
 
-    assert ctx.info_name is not None
     if texts.search is not None and not texts.normalize:
         raise UsageError("--search compares directions; leave out --no-normalize")
     asked = _asked(texts.text or (), texts.texts_file)
-    registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=texts.quiet, verbose=texts.verbose)
     chosen = replace(model, quantization_encoding=quantization_encoding)
-    options = chosen.options(choose(registry, model.target, model.device_id, progress))
-    opened: EncoderModel = registry.load_pipeline(ctx.info_name).open(options, registry, progress)
+    opened: EncoderModel = chosen.open(ctx, progress)
     embeddings = Embeddings(opened.start(), texts.pooling or opened.pooling, texts.normalize)
     work = _Work(opened, embeddings, truncate=texts.truncate)
     if texts.search is None:

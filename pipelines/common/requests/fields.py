@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -18,6 +19,8 @@ _MAX_SHOWN: Final = 60
 _MAX_DEPTH: Final = 100
 # Python's own limit is 4300 digits of input and of output, and can be set from outside.
 _MAX_DIGITS: Final = 1000
+
+_TOKEN: Final = re.compile("[0-9]{1,18}")
 
 _TOO_DEEP: Final = f"objects and lists are nested more than {_MAX_DEPTH} deep; expected fewer"
 
@@ -175,8 +178,7 @@ def _biases(value: Any) -> tuple[tuple[int, float], ...]:
         RequestError: It is no object of ids and numbers.
     """
     if not isinstance(value, dict) or not all(
-        name.isdecimal() and name.isascii() and isinstance(bias, int | float)
-        for name, bias in value.items()
+        _TOKEN.fullmatch(name) and isinstance(bias, int | float) for name, bias in value.items()
     ):
         raise RequestError(
             f'logit_bias is {shown(value)}; expected an object of token ids, {{"50256": -100}}'
