@@ -143,14 +143,14 @@ def register_samplers() -> list[SamplerRecord]:
     return [
         SamplerRecord(name, summary, load=f"pipelines.common.engine.sampling.order:{name}")
         for name, summary in (
-            ("penalties", "Less likely what has occurred: --repetition-penalty and others."),
-            ("dry", "Less likely what goes on with a repeated sequence: --dry-multiplier."),
-            ("top_n_sigma", "Keeps logits near the largest: --top-n-sigma."),
-            ("top_k", "Keeps the k most likely: --top-k."),
-            ("typ_p", "Keeps the most typical: --typical-p."),
-            ("top_p", "Keeps the most likely of a joint probability: --top-p."),
-            ("min_p", "Keeps those nearly as likely as the likeliest: --min-p."),
-            ("xtc", "Now and then leaves out the likeliest: --xtc-probability."),
-            ("temperature", "Divides the logits: --temperature."),
+            ("penalties", "Makes less likely what has occurred."),
+            ("dry", "Makes less likely what goes on with a repeated sequence."),
+            ("top_n_sigma", "Keeps logits that are near the largest."),
+            ("top_k", "Keeps the k most likely."),
+            ("typ_p", "Keeps the most typical."),
+            ("top_p", "Keeps the most likely of a joint probability."),
+            ("min_p", "Keeps those nearly as likely as the likeliest."),
+            ("xtc", "Leaves out the likeliest now and then."),
+            ("temperature", "Divides the logits."),
         )
     ]

@@ -3,8 +3,8 @@
 A plugin is a module whose functions carry `hookimpl` and are named like the hooks below. Each hook
 returns small frozen records: a name, a summary, and how to get the real thing. The registry
 collects the records at every start and gets the real thing when it is used, so a plugin's module
-imports nothing heavy itself. The pipelines, targets, weight formats and op packages that ship with
-the project are registered through these same hooks, in `pipelines.common.registry.builtins`.
+imports nothing heavy itself. What ships with the project, its commands and samplers too, is
+registered through these same hooks, in `pipelines.common.registry.builtins`.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class CommandRecord:
 
 @dataclass(frozen=True)
 class SamplerRecord:
-    """A step on the way from logits to the next token, which users name in ``--samplers``.
+    """A step on the way from logits to the next token, which users name where it has a part.
 
     Attributes:
         name: Lower-case letters, digits, ``-`` and ``_``; unique among samplers.
