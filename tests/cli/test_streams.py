@@ -304,7 +304,9 @@ def test_what_a_plugin_prints_completes_no_word(monkeypatch):
 def test_every_command_takes_the_streams_back():
     def commands(command):
         inner = getattr(command, "commands", None)
-        return [command] if inner is None else sum(map(commands, inner.values()), [])
+        if inner is None:
+            return [command]
+        return [each for one in inner.values() for each in commands(one)]
 
     registry = Registry.discover()
     own = {name: entry.record for name, entry in registry.commands.items()}
