@@ -59,8 +59,8 @@ class DRY(Sampler):
 
     def _lengths(self, history: Sequence[int]) -> dict[int, int]:
         """For each token that would go on with one, the length of the longest repeated sequence."""
-        unbroken = (n for n, token in enumerate(reversed(history)) if token in self._breakers)
-        longest = next(unbroken, len(history))
+        breaks = (n for n, token in enumerate(reversed(history)) if token in self._breakers)
+        longest = next(breaks, len(history))
         # A longer one has the same penalty, once that is as large as it can be.
         longest = min(longest, self._allowed + self._penalties.size)
         if longest < self._allowed:
