@@ -17,7 +17,13 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipelines.common.errors import ModelFileError, PipelineError, PluginError, UsageError
+from pipelines.common.errors import (
+    ModelFileError,
+    PipelineError,
+    PluginError,
+    TokenizerError,
+    UsageError,
+)
 from pipelines.common.registry.hookspecs import (
     API_VERSION,
     CommandRecord,
@@ -26,12 +32,14 @@ from pipelines.common.registry.hookspecs import (
     SamplerRecord,
     TargetRecord,
     TaskRecord,
+    TokenizerRecord,
     WeightFormatRecord,
     hookimpl,
 )
 
 if TYPE_CHECKING:
     from pipelines.common import nn, ops
+    from pipelines.common.checkpoints.tokenizer_source import TokenizerSource
     from pipelines.common.cli.command import pipeline_command
     from pipelines.common.cli.context import registry_of
     from pipelines.common.cli.grouping import grouped_options
@@ -48,6 +56,7 @@ if TYPE_CHECKING:
     from pipelines.common.models.pipeline import DecoderPipeline
     from pipelines.common.ops import Spec, neutral_operator
     from pipelines.common.program.package import OpPackage
+    from pipelines.common.text.tokenizer import Tokenizer
 
 _LAZY: Final = {
     "nn": "pipelines.common.nn",
@@ -65,6 +74,8 @@ _LAZY: Final = {
     "Sampler": "pipelines.common.engine.sampling.sampler:Sampler",
     "Setup": "pipelines.common.engine.sampling.sampler:Setup",
     "Spec": "pipelines.common.ops:Spec",
+    "Tokenizer": "pipelines.common.text.tokenizer:Tokenizer",
+    "TokenizerSource": "pipelines.common.checkpoints.tokenizer_source:TokenizerSource",
     "grouped_options": "pipelines.common.cli.grouping:grouped_options",
     "key": "pipelines.common.decoder.numbers:key",
     "neutral_operator": "pipelines.common.ops:neutral_operator",
@@ -97,6 +108,10 @@ __all__ = [
     "Spec",
     "TargetRecord",
     "TaskRecord",
+    "Tokenizer",
+    "TokenizerError",
+    "TokenizerRecord",
+    "TokenizerSource",
     "UsageError",
     "WeightFormatRecord",
     "decoder",

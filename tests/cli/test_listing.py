@@ -23,6 +23,7 @@ def test_list_tells_where_everything_came_from(cli, make_plugin):
         "Tasks",
         "Targets",
         "Weight formats",
+        "Tokenizers",
         "Op packages",
         "Samplers",
         "Commands",

@@ -31,6 +31,7 @@ def list_all(
         "tasks": registry.tasks,
         "targets": registry.targets,
         "weight_formats": registry.weight_formats,
+        "tokenizers": registry.tokenizers,
         "op_packages": registry.op_packages,
         "samplers": registry.samplers,
         "commands": registry.commands,

@@ -10,6 +10,7 @@ from pipelines.common.registry.hookspecs import (
     SamplerRecord,
     TargetRecord,
     TaskRecord,
+    TokenizerRecord,
     WeightFormatRecord,
     hookimpl,
 )
@@ -94,6 +95,28 @@ def register_weight_formats() -> list[WeightFormatRecord]:
             suffixes=(".gguf",),
             open="pipelines.common.checkpoints.gguf.reader:open_gguf",
             magic=(b"GGUF",),
+        ),
+    ]
+
+
+@hookimpl
+def register_tokenizers() -> list[TokenizerRecord]:
+    """Those of decoders, and that of BERT."""
+    return [
+        TokenizerRecord(
+            name="gpt2",
+            summary="Byte-level BPE, with merges.",
+            load="pipelines.common.checkpoints.gguf.byte_pairs:load",
+        ),
+        TokenizerRecord(
+            name="llama",
+            summary="SentencePiece's BPE, with scores.",
+            load="pipelines.common.checkpoints.gguf.sentence_pieces:load",
+        ),
+        TokenizerRecord(
+            name="bert",
+            summary="Word pieces, for encoders.",
+            load="pipelines.common.checkpoints.gguf.word_pieces:load",
         ),
     ]
 

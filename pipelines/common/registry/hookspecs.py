@@ -18,6 +18,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
+    from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerSource
     from pipelines.common.engine.sampling.sampler import Sampler, Setup
     from pipelines.common.program.target import Target
 
@@ -124,6 +125,22 @@ class WeightFormatRecord:
 
 
 @dataclass(frozen=True)
+class TokenizerRecord:
+    """A kind of tokenizer that model files carry the vocabulary of.
+
+    Attributes:
+        name: What files call it, in ``tokenizer.ggml.model``; unique among tokenizers.
+        summary: One line for ``list``.
+        load: Makes the tokenizer of a checkpoint: a `Tokenizer`, or `WordPieces` for encoders.
+            Raises `TokenizerError` for a vocabulary that it does not accept.
+    """
+
+    name: str
+    summary: str
+    load: Lazy[Callable[[TokenizerSource], AnyTokenizer]]
+
+
+@dataclass(frozen=True)
 class OpPackageRecord:
     """A custom op package that models of the same plugin's pipelines run with.
 
@@ -182,6 +199,7 @@ Record: TypeAlias = (
     PipelineRecord
     | TargetRecord
     | WeightFormatRecord
+    | TokenizerRecord
     | OpPackageRecord
     | TaskRecord
     | CommandRecord
@@ -210,6 +228,12 @@ def register_targets() -> Sequence[TargetRecord]:
 @hookspec
 def register_weight_formats() -> Sequence[WeightFormatRecord]:
     """The weight formats that this plugin brings."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_tokenizers() -> Sequence[TokenizerRecord]:
+    """The kinds of tokenizers that this plugin brings."""
     raise NotImplementedError
 
 

@@ -20,13 +20,17 @@ from pipelines.common.cache import Cache
 from pipelines.common.cache.digests import Digests, OpenFile
 from pipelines.common.checkpoints import pages
 from pipelines.common.checkpoints.checkpoint import Metadata, TensorInfo, open_file
-from pipelines.common.checkpoints.gguf import tokenizer
 from pipelines.common.checkpoints.gguf.header import read_header
 from pipelines.common.checkpoints.gguf.rotation import INTERLEAVED
 from pipelines.common.checkpoints.mapped import map_file
+from pipelines.common.checkpoints.tokenizer_source import (
+    MODEL,
+    AnyTokenizer,
+    TokenizerMaker,
+    TokenizerSource,
+)
 from pipelines.common.encodings import advice
 from pipelines.common.errors import ModelFileError, quoted
-from pipelines.common.text.tokenizer import Tokenizer
 
 _WORD: Final = 8
 """Tensors are handed out at multiples of it, as most files have them."""
@@ -67,13 +71,14 @@ class GGUFFile:
     @property
     def has_tokenizer(self) -> bool:
         """See `Checkpoint.has_tokenizer`."""
-        return tokenizer.MODEL in self.metadata
+        return MODEL in self.metadata
 
-    def tokenizer(self, cache: Cache, notice: Callable[[str], None]) -> Tokenizer:
+    def tokenizer(
+        self, cache: Cache, notice: Callable[[str], None], make: TokenizerMaker
+    ) -> AnyTokenizer:
         """See `Checkpoint.tokenizer`."""
-        return tokenizer.load(
-            self.metadata, cache, self.metadata_digest, source=str(self.path), notice=notice
-        )
+        digest = self.metadata_digest
+        return make(TokenizerSource(self.metadata, cache, digest, str(self.path), notice))
 
     def fingerprint(self, digests: Digests) -> str:
         """See `Checkpoint.fingerprint`; a digest of the file's bytes."""
