@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pipelines.common.program.target import Availability, Target
 
 
+# Each is called after what it registers, as the attribute of `Registry` is.
 _HOOKS: dict[str, type[Record]] = {
     "register_pipelines": PipelineRecord,
     "register_tasks": TaskRecord,
@@ -416,17 +417,10 @@ class Registry:
         entries, drivers = without_drivers_commands(entries)
         for entry in drivers:
             self._drop("command", entry, "that is a command of the driver; rename it")
-        kinds: tuple[tuple[str, type[Record], dict[str, Any]], ...] = (
-            ("pipeline", PipelineRecord, self.pipelines),
-            ("task", TaskRecord, self.tasks),
-            ("target", TargetRecord, self.targets),
-            ("weight format", WeightFormatRecord, self.weight_formats),
-            ("tokenizer", TokenizerRecord, self.tokenizers),
-            ("op package", OpPackageRecord, self.op_packages),
-            ("command", CommandRecord, self.commands),
-            ("sampler", SamplerRecord, self.samplers),
-        )
-        for name, kind, into in kinds:
+        for hook, kind in _HOOKS.items():
+            plural = hook.removeprefix("register_")
+            name = plural.removesuffix("s").replace("_", " ")
+            into: dict[str, Any] = getattr(self, plural)
             settled = settle(name, [e for e in entries if isinstance(e.record, kind)])
             for clash in settled.clashes:
                 self._refuse(clash)
