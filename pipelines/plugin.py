@@ -26,8 +26,10 @@ from pipelines.common.errors import (
 )
 from pipelines.common.registry.hookspecs import (
     API_VERSION,
+    CommandRecord,
     OpPackageRecord,
     PipelineRecord,
+    SamplerRecord,
     TargetRecord,
     TaskRecord,
     TokenizerRecord,
@@ -38,10 +40,16 @@ from pipelines.common.registry.hookspecs import (
 if TYPE_CHECKING:
     from pipelines.common import nn, ops
     from pipelines.common.checkpoints.tokenizer_source import TokenizerSource
+    from pipelines.common.cli.command import pipeline_command
+    from pipelines.common.cli.context import registry_of
+    from pipelines.common.cli.grouping import grouped_options
+    from pipelines.common.cli.options import ModelChoice
+    from pipelines.common.cli.streams import print_json, print_lines
     from pipelines.common.decoder.config import DecoderConfig
     from pipelines.common.decoder.mixture import MixtureConfig
     from pipelines.common.decoder.numbers import key
     from pipelines.common.encoder.config import EncoderConfig
+    from pipelines.common.engine.sampling.sampler import Candidates, Sampler, Setup
     from pipelines.common.graph import patterns
     from pipelines.common.graph.rules import Rule
     from pipelines.common.models.encoder import EncoderPipeline
@@ -54,27 +62,39 @@ _LAZY: Final = {
     "nn": "pipelines.common.nn",
     "ops": "pipelines.common.ops",
     "patterns": "pipelines.common.graph.patterns",
+    "Candidates": "pipelines.common.engine.sampling.sampler:Candidates",
     "EncoderConfig": "pipelines.common.encoder.config:EncoderConfig",
     "EncoderPipeline": "pipelines.common.models.encoder:EncoderPipeline",
     "DecoderConfig": "pipelines.common.decoder.config:DecoderConfig",
     "DecoderPipeline": "pipelines.common.models.pipeline:DecoderPipeline",
     "MixtureConfig": "pipelines.common.decoder.mixture:MixtureConfig",
+    "ModelChoice": "pipelines.common.cli.options:ModelChoice",
     "OpPackage": "pipelines.common.program.package:OpPackage",
     "Rule": "pipelines.common.graph.rules:Rule",
+    "Sampler": "pipelines.common.engine.sampling.sampler:Sampler",
+    "Setup": "pipelines.common.engine.sampling.sampler:Setup",
     "Spec": "pipelines.common.ops:Spec",
     "Tokenizer": "pipelines.common.text.tokenizer:Tokenizer",
     "TokenizerSource": "pipelines.common.checkpoints.tokenizer_source:TokenizerSource",
+    "grouped_options": "pipelines.common.cli.grouping:grouped_options",
     "key": "pipelines.common.decoder.numbers:key",
     "neutral_operator": "pipelines.common.ops:neutral_operator",
+    "pipeline_command": "pipelines.common.cli.command:pipeline_command",
+    "print_json": "pipelines.common.cli.streams:print_json",
+    "print_lines": "pipelines.common.cli.streams:print_lines",
+    "registry_of": "pipelines.common.cli.context:registry_of",
 }
 
 __all__ = [
     "API_VERSION",
+    "Candidates",
+    "CommandRecord",
     "DecoderConfig",
     "DecoderPipeline",
     "EncoderConfig",
     "EncoderPipeline",
     "MixtureConfig",
+    "ModelChoice",
     "ModelFileError",
     "OpPackage",
     "OpPackageRecord",
@@ -82,6 +102,9 @@ __all__ = [
     "PipelineRecord",
     "PluginError",
     "Rule",
+    "Sampler",
+    "SamplerRecord",
+    "Setup",
     "Spec",
     "TargetRecord",
     "TaskRecord",
@@ -93,12 +116,17 @@ __all__ = [
     "WeightFormatRecord",
     "decoder",
     "encoder",
+    "grouped_options",
     "hookimpl",
     "key",
     "neutral_operator",
     "nn",
     "ops",
     "patterns",
+    "pipeline_command",
+    "print_json",
+    "print_lines",
+    "registry_of",
 ]
 
 

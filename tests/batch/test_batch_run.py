@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.common.batch.forms.generate import PROMPTS
@@ -169,6 +169,7 @@ def test_rows_are_read_some_hundred_ahead_and_no_further(prompts):
     assert len(output.records) == 1500
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(
@@ -177,6 +178,10 @@ def test_rows_are_read_some_hundred_ahead_and_no_further(prompts):
                 "temperature": st.sampled_from([0, 2, 5]),
                 "top_k": st.integers(0, 5),
                 "repetition_penalty": st.sampled_from([0.5, 1.0, 3.0]),
+                "frequency_penalty": st.sampled_from([0, 2]),
+                "xtc_probability": st.sampled_from([0, 0.5]),
+                "dry_multiplier": st.sampled_from([0, 2]),
+                "samplers": st.sampled_from(["top_k;temperature", ["xtc", "dry", "penalties"]]),
                 "max_new_tokens": st.integers(1, 12),
                 "stop": st.sampled_from(["c", "ab", ["bb", "a"]]),
                 "seed": st.integers(0, 9),

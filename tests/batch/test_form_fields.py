@@ -10,6 +10,7 @@ from form_lines import body_error, both, error, parse, request
 
 from pipelines.common.batch.forms.completions import Completions
 from pipelines.common.batch.row import BadRow, Row
+from pipelines.common.engine.sampling.order import shipped, stages
 from pipelines.common.requests.vocabulary import HARMLESS, LIMITS, NOT_OFFERED
 
 
@@ -106,6 +107,23 @@ def test_fields_that_would_change_the_result_are_refused(name):
         ("seed", 0, 0),
         ("seed", (1 << 63) - 1, (1 << 63) - 1),
         ("seed", -1, 100),
+        ("presence_penalty", -2, -2),
+        ("frequency_penalty", 2.0, 2.0),
+        ("repeat_last_n", -1, -1),
+        ("typical_p", 1, 1),
+        ("top_n_sigma", -1, -1),
+        ("xtc_probability", 1, 1),
+        ("dry_base", 1, 1),
+        ("dry_allowed_length", 1, 1),
+        ("dry_sequence_breakers", [], ()),
+        ("dry_sequence_breakers", ["\n", "é"], ("\n", "é")),
+        ("logit_bias", {}, ()),
+        ("logit_bias", {"50256": -100, "0": 0.5}, ((50256, -100), (0, 0.5))),
+        ("ignore_eos", True, True),
+        ("samplers", "", ()),
+        ("samplers", [], ()),
+        ("samplers", "top_p;top_k", stages("top_p;top_k", shipped)),
+        ("samplers", ["top_p", "top_k"], stages("top_p;top_k", shipped)),
     ],
 )
 def test_values_at_their_bounds(field, value, taken):
@@ -121,6 +139,18 @@ def test_values_at_their_bounds(field, value, taken):
         ("repetition_penalty", [0, -1, "1"]),
         ("top_k", [-2, 1 << 63, 1.5, 2.0, "5", True]),
         ("seed", [-2, 1 << 63, 1.0, "5", True]),
+        ("presence_penalty", ["1", True]),
+        ("repeat_last_n", [-2, 0.5]),
+        ("typical_p", [0, 1.1]),
+        ("top_n_sigma", [-0.5, -2]),
+        ("xtc_probability", [-0.1, 1.1]),
+        ("dry_multiplier", [-1]),
+        ("dry_base", [0.9]),
+        ("dry_allowed_length", [0]),
+        ("dry_sequence_breakers", ["a", [1], [""]]),
+        ("logit_bias", [[], {"a": 1}, {"-1": 1}, {"1": "2"}, {"1": True}, {"9" * 5000: 1}]),
+        ("ignore_eos", [1, "yes"]),
+        ("samplers", [5, {}, "top_l", ["top_k", 3], "top_k;;top_p", "top_k(k=1)"]),
         ("stop", ["", [""], 5, {}, [None]]),
         ("prompt", ["", 5, {}, [], ["a", "b"], [1, 2], [[1, 2]], [""], [None], True]),
         *((limit, [0, -1, 1.0, "5", True, 1 << 63]) for limit in LIMITS),
@@ -166,9 +196,6 @@ def test_fields_that_nobody_knows_are_named():
         ("logprobs", 0, "false or null"),
         ("suffix", "end", '"" or null'),
         ("stream", True, "false or null"),
-        ("presence_penalty", 0.1, "0 or null"),
-        ("frequency_penalty", -1, "0 or null"),
-        ("logit_bias", {"50256": -100}, "{} or null"),
         ("min_tokens", 3, "0 or null"),
         ("stop_token_ids", [1], "[] or null"),
         ("response_format", {"type": "json_object"}, '{"type": "text"} or null'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -42,7 +43,11 @@ def test_a_plugin_that_is_right(cli, make_plugin):
     assert outcome.code == 0, outcome.out
     heading, *lines, summary = outcome.out.splitlines()
     assert heading == "pipeline odd"
-    assert summary.startswith(f"{len(lines)} checks, all ok")
+    told = [line for line in lines if "... and " not in line]
+    more = [
+        int(re.search(r"and (\d+) more checks? +skipped  as '", m)[1]) for m in lines[len(told) :]
+    ]
+    assert summary.startswith(f"{len(told) + sum(more)} checks, all ok")
     assert any(line.split()[:4] == ["logits", "on", "cpu", "ok"] for line in lines)
     assert any("coreml's graph on the CPU  ok " in line for line in lines)
     assert outcome.err == ""
@@ -72,6 +77,15 @@ def test_what_fails_is_told(cli, make_plugin):
     assert (outcome.code, outcome.err) == (1, "")
     assert "FAILED   it imports numpy" in outcome.out
     assert " failed" in outcome.out.splitlines()[-1]
+
+
+def test_one_cause_is_told_once(cli, make_plugin):
+    source = PLUGIN.format(before="", factor="x.missing")
+    outcome = cli("check", make_plugin("odd", source))
+    assert outcome.code == 1
+    causes = [line for line in outcome.out.splitlines() if "AttributeError" in line]
+    assert len(causes) == len({line.split("AttributeError")[1] for line in causes}) <= 2
+    assert re.search(r"\n  \.\.\. and \d+ more checks +FAILED   as '", outcome.out)
 
 
 def test_sizes_can_be_others(cli, make_plugin):

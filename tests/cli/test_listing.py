@@ -25,6 +25,8 @@ def test_list_tells_where_everything_came_from(cli, make_plugin):
         "Weight formats",
         "Tokenizers",
         "Op packages",
+        "Samplers",
+        "Commands",
     ]
     rows = {line.split()[0]: line for line in lines if line.startswith(" ")}
     assert "[built-in" in rows["llama3"]

@@ -12,11 +12,13 @@ from programs import ROOT, SCRIPT
 
 SHORT = ("--prompt", "hi", "--max-new-tokens", "4")
 COMMANDS = {
+    "task": ("mine-own", "--random-weights", "--text", "hi"),
     "pipeline": ("mine-own", "--random-weights", *SHORT, "--quiet"),
     "op": ("llama3", "--random-weights", *SHORT, "--verbose"),
     "target": ("llama3", "--random-weights", *SHORT, "--target", "mine-own", "--verbose"),
 }
 SHOWN = {
+    "task": "",
     "pipeline": "",
     "op": "mine-own: gated SiLU took 2 x SiLU + Mul",
     "target": "Sigmoid and Mul took 2 x SiLU",
@@ -109,6 +111,7 @@ def test_what_is_written_is_well_formed(cli, python, tmp_path, kind, package):
         (("pipeline", "llama3"), "there is a command or pipeline 'llama3'; take another name"),
         (("target", "auto"), "there is a command or target 'auto'; take another name"),
         (("target", "cpu"), "there is a command or target 'cpu'; take another name"),
+        (("task", "embed"), "there is a command or task 'embed'; take another name"),
         (("op", "native"), "there is a command or op 'native'; take another name"),
         (("op", "json"), "there is a Python module 'json', which Python would take for the"),
         (("op", "numpy"), "there is a Python module 'numpy'"),

@@ -27,9 +27,35 @@ def test_the_example_is_a_whole_plugin(cli, make_plugin):
     assert "Repeats the prompt in capitals." in cli("--plugin-path", path, "list").out
 
 
+def block(section):
+    """The one block of Python in a section."""
+    text = GUIDE.read_text().split(f"## {section}\n", 1)[1].split("\n## ", 1)[0]
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+
+
+def test_the_command_of_the_guide(cli, make_plugin):
+    path = make_plugin("guided", block("Commands"))
+    outcome = cli("--plugin-path", path, "architectures", "--like", "llam")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "llama: llama3\n", "")
+    outcome = cli("--plugin-path", path, "architectures", "--like", "nothing")
+    assert outcome.code == 2
+    assert "no architecture is like 'nothing'" in outcome.err
+
+
+def test_the_sampler_of_the_guide(cli, make_plugin):
+    path = make_plugin("guided", block("Samplers"))
+    args = ("--plugin-path", path, "echo", "--prompt", "abcabx", "--quiet")
+    assert cli(*args).out == "abcabx"
+    order = "no_repeat(length=3);temperature"
+    # After "ab" there was "c" already, and never "x" in what is said.
+    outcome = cli(*args, "--samplers", order, "--max-new-tokens", "40", "--ignore-eos")
+    text = "abcabx" + outcome.out
+    assert outcome.code == 0, outcome.err
+    assert len({text[i : i + 3] for i in range(len(text) - 2)}) == len(text) - 2
+
+
 def test_the_tokenizer_of_the_guide_is_a_whole_plugin(cli, make_plugin, tmp_path):
-    section = GUIDE.read_text().partition("## Tokenizers\n")[2]
-    path = make_plugin("bytes_plugin", re.search(r"```python\n(.*?)```", section, re.DOTALL)[1])
+    path = make_plugin("bytes_plugin", block("Tokenizers"))
     model = tmp_path / "model.gguf"
     writer = gguf.GGUFWriter(model, "llama")
     writer.add_tokenizer_model("bytes")

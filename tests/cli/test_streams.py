@@ -14,10 +14,9 @@ from itertools import combinations
 import pytest
 from batch_files import outcomes, records
 from programs import COMMAND
-from typer.main import get_command
 
-from pipelines.common.cli.app import app
-from pipelines.common.cli.command import Command
+from pipelines.common.cli.command import Command, own_command
+from pipelines.common.registry.registry import Registry
 
 PROMPTS = ["echo", "--prompt", "a", "--prompt", "b"]
 
@@ -303,11 +302,16 @@ def test_what_a_plugin_prints_completes_no_word(monkeypatch):
 
 
 def test_every_command_takes_the_streams_back():
-    def commands(group):
-        for command in group.commands.values():
-            yield from commands(command) if hasattr(command, "commands") else [command]
+    def commands(command):
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            return [command]
+        return [each for one in inner.values() for each in commands(one)]
 
-    found = list(commands(get_command(app)))
+    registry = Registry.discover()
+    own = {name: entry.record for name, entry in registry.commands.items()}
+    made = (own_command(record, registry.load_command(name)) for name, record in own.items())
+    found = [command for each in made for command in commands(each)]
     assert len(found) > 10
     assert all(isinstance(command, Command) for command in found)
 

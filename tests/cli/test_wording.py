@@ -15,9 +15,11 @@ from typer.main import get_command
 import pipelines
 from pipelines.common.cli import generate
 from pipelines.common.cli.app import app
+from pipelines.common.cli.command import own_command
 from pipelines.common.cli.wording import OPTIONS, SETTING, worded
 from pipelines.common.errors import quoted
 from pipelines.common.registry.hookspecs import PipelineRecord
+from pipelines.common.registry.registry import Registry
 
 PACKAGE = Path(pipelines.__path__[0])
 LIBRARY = [
@@ -35,7 +37,13 @@ FIELDS_OF_RULES = {"examples", "encodings"}
 @cache
 def options() -> frozenset[str]:
     """All options of the command line."""
-    commands = [get_command(app), generate.command(PipelineRecord("any", "Any.", "any:any"))]
+    registry = Registry.discover()
+    own = [
+        own_command(entry.record, registry.load_command(name))
+        for name, entry in registry.commands.items()
+    ]
+    a_pipeline = generate.command(PipelineRecord("any", "Any.", "any:any"))
+    commands = [get_command(app), a_pipeline, *own]
     found = set[str]()
     while commands:
         command = commands.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation import logits_process as reference
 
-from pipelines.common.engine.sampling import Sampler, SamplingParams, _draw
+from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.sampling.chain import Chain, _draw
+from pipelines.common.engine.sampling.order import shipped, stages
+from pipelines.common.engine.sampling.sampler import Candidates
 from pipelines.common.errors import ModelFileError, UsageError
 
 VOCAB = 50
+
+# As Hugging Face's `generate` has it.
+IN_ITS_ORDER = stages("penalties;temperature;top_k;top_p;min_p", shipped)
+
+
+class NoTokenizer:
+    """All that samplers of these settings need of one."""
+
+    vocab_size = 1 << 20
+    end_ids = frozenset()
+
+
+def chain_of(params):
+    return Chain(params, NoTokenizer())
+
+
+def left_of(logits, params):
+    return chain_of(params).left(Candidates(np.arange(logits.size), logits))
 
 
 def expected_distribution(logits, seen, params):
@@ -34,7 +56,7 @@ def expected_distribution(logits, seen, params):
 
 
 def drawn_distribution(logits, seen, params, draws=20_000):
-    sampler = Sampler(params)
+    sampler = chain_of(params)
     sampler.observe(seen)
     counts = np.bincount([sampler.sample(logits) for _ in range(draws)], minlength=logits.size)
     return counts / draws
@@ -53,9 +75,9 @@ def test_keeps_the_tokens_transformers_keeps(seed, temperature, top_k, top_p, mi
     generator = np.random.default_rng(seed)
     logits = generator.normal(0, 3, VOCAB).astype(np.float32)
     seen = generator.integers(0, VOCAB, 12).tolist()
-    params = SamplingParams(temperature, top_k, top_p, min_p, penalty, seed)
+    params = SamplingParams(temperature, top_k, top_p, min_p, penalty, seed, samplers=IN_ITS_ORDER)
     expected = expected_distribution(logits, seen, params)
-    sampler = Sampler(params)
+    sampler = chain_of(params)
     sampler.observe(seen)
     drawn = {sampler.sample(logits) for _ in range(300)}
     assert drawn <= set(np.flatnonzero(expected))
@@ -74,6 +96,7 @@ def test_keeps_the_tokens_transformers_keeps(seed, temperature, top_k, top_p, mi
     ],
 )
 def test_draws_as_often_as_transformers_would(params):
+    params = replace(params, samplers=IN_ITS_ORDER)
     generator = np.random.default_rng(1)
     logits = generator.normal(0, 2, VOCAB).astype(np.float32)
     seen = generator.integers(0, VOCAB, 12).tolist()
@@ -87,9 +110,7 @@ def test_top_p_on_a_long_tail_is_transformers_nucleus():
     logits = np.random.default_rng(2).normal(0, 1, 100_000).astype(np.float32)
     params = SamplingParams(temperature=1.0, top_p=0.3)
     expected = set(np.flatnonzero(expected_distribution(logits, [0], params)))
-    sampler = Sampler(params)
-    tokens, _ = sampler._distribution(logits)
-    assert set(tokens.tolist()) == expected
+    assert set(left_of(logits, params).tokens.tolist()) == expected
 
 
 @pytest.mark.parametrize("size", [1, 511, 512, 513, 3000])
@@ -105,8 +126,8 @@ def test_a_number_falls_where_running_sums_put_it(size):
 
 def test_tokens_as_likely_as_the_last_of_the_nucleus_stay():
     logits = np.log(np.array([0.1, 0.2, 0.4, 0.2, 0.1], np.float32))
-    tokens, _ = Sampler(SamplingParams(temperature=1.0, top_p=0.5))._distribution(logits)
-    assert tokens.tolist() == [1, 2, 3]
+    left = left_of(logits, SamplingParams(temperature=1.0, top_p=0.5))
+    assert left.tokens.tolist() == [1, 2, 3]
 
 
 @settings(max_examples=300, deadline=None)
@@ -127,7 +148,7 @@ def test_candidates_that_decide_give_the_same_tokens(
     """With the same random numbers, and where many tokens are equally likely as well."""
     generator = np.random.default_rng(seed)
     params = SamplingParams(temperature, top_k, top_p, min_p, penalty, seed)
-    from_all, from_few = Sampler(params), Sampler(params)
+    from_all, from_few = chain_of(params), chain_of(params)
     candidates = min(candidates, vocabulary)
     for _ in range(5):
         logits = generator.integers(-levels, levels, vocabulary).astype(np.float32) / 4
@@ -154,11 +175,11 @@ def test_candidates_that_decide_give_the_same_tokens(
     ],
 )
 def test_eight_candidates_are_enough_for(params, taken):
-    assert Sampler(params).takes(8) == taken
+    assert chain_of(params).takes(8) == taken
 
 
 def test_a_tie_with_the_last_candidate_is_not_decided():
-    greedy, drawn = Sampler(SamplingParams()), Sampler(SamplingParams(temperature=1, top_k=2))
+    greedy, drawn = chain_of(SamplingParams()), chain_of(SamplingParams(temperature=1, top_k=2))
     for logits, by_greedy, by_drawn in (
         ([3, 2, 1], True, True),
         ([3, 2, 2], True, False),
@@ -170,7 +191,7 @@ def test_a_tie_with_the_last_candidate_is_not_decided():
 
 def test_candidates_that_are_no_numbers_are_refused():
     logits = np.array([np.inf, 2, 1], np.float32)
-    sampler = Sampler(SamplingParams())
+    sampler = chain_of(SamplingParams())
     assert sampler.decided_by(logits)
     with pytest.raises(ModelFileError, match="weights are damaged"):
         sampler.sample_candidates(np.array([5, 1, 2]), logits)
@@ -178,8 +199,8 @@ def test_candidates_that_are_no_numbers_are_refused():
 
 def test_greedy_takes_the_first_of_equals_and_leaves_the_logits_alone():
     logits = np.array([1, 3, 3, 2], np.float32)
-    assert Sampler(SamplingParams()).sample(logits) == 1
-    penalized = Sampler(SamplingParams(repetition_penalty=2.0))
+    assert chain_of(SamplingParams()).sample(logits) == 1
+    penalized = chain_of(SamplingParams(repetition_penalty=2.0))
     penalized.observe([1, 2])
     assert penalized.sample(logits) == 3
     assert logits.tolist() == [1, 3, 3, 2]
@@ -189,7 +210,7 @@ def test_same_seed_same_tokens():
     logits = np.zeros(1000, np.float32)
 
     def tokens(seed):
-        sampler = Sampler(SamplingParams(temperature=1.0, seed=seed))
+        sampler = chain_of(SamplingParams(temperature=1.0, seed=seed))
         return [sampler.sample(logits) for _ in range(20)]
 
     assert tokens(7) == tokens(7)
@@ -197,7 +218,7 @@ def test_same_seed_same_tokens():
 
 
 def test_the_smallest_temperature_is_greedy():
-    sampler = Sampler(SamplingParams(temperature=1e-30))
+    sampler = chain_of(SamplingParams(temperature=1e-30))
     assert {sampler.sample(np.array([0, 1e-3, 30, 30.5], np.float32)) for _ in range(50)} == {3}
 
 
@@ -224,7 +245,7 @@ SHARES = [5e-324, 1e-300, 1e-9, 0.5, 1 - 2**-53, 1.0]
 def test_no_extreme_is_too_much(temperature, top_k, top_p, min_p, penalty, logits):
     logits = np.array(logits, np.float32)
     logits[0] = max(logits[0], 0)  # one has to be a number
-    sampler = Sampler(SamplingParams(temperature, top_k, top_p, min_p, penalty))
+    sampler = chain_of(SamplingParams(temperature, top_k, top_p, min_p, penalty))
     sampler.observe(range(0, logits.size, 2))
     for _ in range(3):
         assert 0 <= sampler.sample(logits) < logits.size
@@ -238,10 +259,10 @@ def test_a_temperature_without_bound_makes_all_tokens_alike():
 
 def test_a_penalty_without_bound_leaves_what_was_not_seen():
     for logits, penalty in (([1, 2, 0.5], 1e300), ([-3, -1, -2], 1e300)):
-        sampler = Sampler(SamplingParams(repetition_penalty=penalty))
+        sampler = chain_of(SamplingParams(repetition_penalty=penalty))
         sampler.observe([0, 1])
         assert sampler.sample(np.array(logits, np.float32)) == 2
-    sampler = Sampler(SamplingParams(repetition_penalty=1e-300))
+    sampler = chain_of(SamplingParams(repetition_penalty=1e-300))
     sampler.observe([0])
     assert sampler.sample(np.array([1, 2, 0.5], np.float32)) == 0
 
@@ -251,7 +272,7 @@ def test_logits_that_are_no_numbers_are_refused(bad):
     logits = np.zeros(10, np.float32)
     logits[4] = bad
     with pytest.raises(ModelFileError, match="weights are damaged"):
-        Sampler(SamplingParams()).sample(logits)
+        chain_of(SamplingParams()).sample(logits)
 
 
 @pytest.mark.parametrize(

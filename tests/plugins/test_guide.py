@@ -83,3 +83,9 @@ def test_the_surface_has_what_it_says() -> None:
         assert getattr(pipelines.plugin, name) is not None
     with pytest.raises(AttributeError, match=r"has no nm; it has API_VERSION, .*neutral_operator"):
         _ = pipelines.plugin.nm
+
+
+def test_the_surface_says_what_layers_there_are() -> None:
+    about = str(pipelines.plugin.nn.__doc__)
+    for name in pipelines.plugin.nn.__all__:
+        assert re.search(rf"\b{name}\b", about), name

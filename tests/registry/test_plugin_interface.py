@@ -17,6 +17,9 @@ HOOKS = (
     "register_targets",
     "register_weight_formats",
     "register_op_packages",
+    "register_tasks",
+    "register_commands",
+    "register_samplers",
 )
 
 

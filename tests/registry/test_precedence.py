@@ -29,12 +29,21 @@ FORMAT = (
     .replace("open=open", "open=__name__.find")
 )
 
+SAMPLER = """
+from pipelines.common.registry.hookspecs import SamplerRecord, hookimpl
+
+@hookimpl
+def register_samplers():
+    return [SamplerRecord("{name}", "Other.", load=lambda setup: None)]
+"""
+
 # A plugin with one record, by kind, and the name of one that ships with the project.
 KINDS = {
     "pipeline": (PLUGIN, "echo"),
     "target": (TARGET_PLUGIN.replace("{requires}", "()"), "cpu"),
     "op package": (OP_PACKAGE, "native"),
     "weight format": (FORMAT, "gguf"),
+    "sampler": (SAMPLER, "top_k"),
 }
 
 
@@ -44,6 +53,8 @@ def use(registry: Registry, kind: str, name: str, folder: Path) -> object:
         return registry.load_pipeline(name)
     if kind == "target":
         return choose_to_build(registry, name, Progress())
+    if kind == "sampler":
+        return registry.load_sampler(name)
     if kind == "op package":
         return registry.packages.typed(name)
     (folder / "model.same").touch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pipelines.common.batch.figures import Figures
 from pipelines.common.batch.order import alike_together
@@ -15,10 +15,13 @@ from pipelines.common.batch.row import BadRow, Row
 from pipelines.common.engine.engine import Engine, run
 from pipelines.common.engine.request import Request
 from pipelines.common.engine.sequence import TextSequence
-from pipelines.common.errors import PromptError
+from pipelines.common.errors import PluginError, PromptError, UsageError
 from pipelines.common.program.runner import Runner
 from pipelines.common.requests.text import Defaults, Result, TextRequest
 from pipelines.common.text.tokenizer import Tokenizer
+
+_REFUSED: Final = (PromptError, UsageError, PluginError)
+"""What says that a row cannot be run."""
 
 
 class BatchRun:
@@ -62,7 +65,7 @@ class BatchRun:
             if isinstance(row, Row):
                 try:
                     limit = self._encoded(row).max_length
-                except PromptError:
+                except _REFUSED:
                     continue
                 count, longest = count + 1, max(longest, limit)
         return count, longest
@@ -115,6 +118,8 @@ class BatchRun:
 
         Raises:
             PromptError: It is no valid Unicode, or leaves no room for output.
+            UsageError: Its settings do not fit to the model.
+            PluginError: A sampler that it asks for cannot be made.
         """
         return row.request.encoded(
             self._tokenizer, special_tokens=self._special_tokens, max_length=self._max_length
@@ -126,7 +131,7 @@ class BatchRun:
             if isinstance(row, Row):
                 try:
                     request = self._encoded(row)
-                except PromptError as error:
+                except _REFUSED as error:
                     row = row.failed(str(error))
             if isinstance(row, BadRow):
                 self._fail(records, place, row)

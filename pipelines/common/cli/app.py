@@ -13,24 +13,8 @@ from typer.main import get_command
 
 import pipelines
 from pipelines.common.checkpoints.mapped import end_when_cut_short
-from pipelines.common.cli import (
-    cache,
-    check,
-    doctor,
-    export,
-    generate,
-    graph,
-    inspect,
-    listing,
-    new,
-    ops,
-    signals,
-    streams,
-    targets,
-    tokenize,
-    warm_cache,
-)
-from pipelines.common.cli.command import Command
+from pipelines.common.cli import signals, streams
+from pipelines.common.cli.command import own_command
 from pipelines.common.cli.console import PROGRAM, say
 from pipelines.common.cli.context import LEFT_OUT, PLUGIN_PATHS, registry_of
 from pipelines.common.cli.environment import explained
@@ -38,21 +22,28 @@ from pipelines.common.cli.options import path_of
 from pipelines.common.errors import PipelineError, PluginError, ReaderGoneError
 from pipelines.common.escapes import printable_lines
 from pipelines.common.registry.entries import unknown_name
+from pipelines.common.registry.hookspecs import CommandRecord, PipelineRecord
 
 
 class PipelineGroup(TyperGroup):
-    """Commands of the driver itself, and one for each pipeline, made when it is asked for."""
+    """The commands of pipelines and the others, each made when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of all commands, the pipelines first."""
-        return [*registry_of(ctx).pipelines, *super().list_commands(ctx)]
+        return [*_records(ctx)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name, or None."""
-        own = super().get_command(ctx, cmd_name)
-        if own is not None or cmd_name not in registry_of(ctx).pipelines:
-            return own
-        return registry_of(ctx).command(cmd_name)
+        registry = registry_of(ctx)
+        if cmd_name in registry.commands:
+            record = registry.commands[cmd_name].record
+            return own_command(record, registry.load_command(cmd_name))
+        return registry.command(cmd_name) if cmd_name in registry.pipelines else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes a line for each command, of what their records say: none is imported for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, record.summary) for name, record in _records(ctx).items()])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parses the driver's own options; shows the help if there is nothing to parse."""
@@ -65,10 +56,11 @@ class PipelineGroup(TyperGroup):
             UsageError: There is none; names the nearest and all that exist.
             PluginError: Several plugins claim it.
         """
-        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
-            if problem := registry_of(ctx).disabled["pipeline"].get(args[0]):
-                raise PluginError(problem)
-            raise unknown_name("pipeline or command", args[0], self.list_commands(ctx))
+        if not ctx.resilient_parsing and args[0] not in _records(ctx):
+            for disabled in map(registry_of(ctx).disabled.get, ("pipeline", "command")):
+                if disabled and args[0] in disabled:
+                    raise PluginError(disabled[args[0]])
+            raise unknown_name("pipeline or command", args[0], _records(ctx))
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -84,6 +76,13 @@ class PipelineGroup(TyperGroup):
         return option
 
 
+def _records(ctx: Any) -> dict[str, PipelineRecord | CommandRecord]:
+    """What has a command, by name; the pipelines first."""
+    registry = registry_of(ctx)
+    of_pipelines = {name: entry.record for name, entry in registry.pipelines.items()}
+    return {**of_pipelines, **{name: entry.record for name, entry in registry.commands.items()}}
+
+
 app = typer.Typer(
     name=PROGRAM,
     cls=PipelineGroup,
@@ -91,19 +90,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("run", cls=Command)(generate.generate)
-app.command("list", cls=Command)(listing.list_all)
-app.command("targets", cls=Command)(targets.list_targets)
-app.command("doctor", cls=Command)(doctor.doctor)
-app.command("inspect", cls=Command)(inspect.inspect)
-app.command("check", cls=Command)(check.check)
-app.command("new", cls=Command)(new.new)
-app.command("graph", cls=Command)(graph.show_graph)
-app.command("export", cls=Command)(export.export)
-app.command("warm-cache", cls=Command)(warm_cache.warm_cache)
-app.command("tokenize", cls=Command)(tokenize.tokenize)
-app.add_typer(cache.app, name="cache")
-app.add_typer(ops.app, name="ops")
 
 
 def _print_version(wanted: bool) -> None:

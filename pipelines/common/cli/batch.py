@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +213,7 @@ def _settings(
         **{name: told.get(name) for name in names},
         "tokenizer": digest(*model.tokenizer.vocabulary.files().values()),
         "special_tokens": request.special_tokens,
-        **asdict(request.defaults.sampling),
+        **request.defaults.sampling.as_json(),
         "max_new_tokens": request.defaults.max_new_tokens,
         "stop": list(request.defaults.stops),
         "max_length": request.max_length,

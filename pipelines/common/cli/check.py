@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,6 +21,8 @@ from pipelines.common.files import resolved
 
 if TYPE_CHECKING:
     from pipelines.common.registry.registry import Registry
+
+_STATES: Final = {"ok": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 
 def check(
@@ -52,12 +55,16 @@ def check(
         if not as_json:
             print_lines(name)
         width = max(len(check.name) for check in checks)
+        causes: dict[tuple[str, str], list[str]] = {}
         for result in results(checks, strict=strict):
             why = worded(result.why)
             records.append({"of": name, **dataclasses.asdict(result), "why": why})
-            if not as_json:
-                state = f"{'FAILED' if result.outcome == 'failed' else result.outcome:<7}"
-                print_lines(f"  {result.check:<{width}}  {state}  {why}")
+            if result.outcome != "ok":
+                causes.setdefault((result.outcome, why), []).append(result.check)
+            if not as_json and len(causes.get((result.outcome, why), ())) < 2:
+                print_lines(f"  {result.check:<{width}}  {_STATES[result.outcome]:<7}  {why}")
+        if not as_json:
+            print_lines(*_repeated(causes, width))
     counts = Counter(record["outcome"] for record in records)
     if as_json:
         print_json(records)
@@ -67,6 +74,19 @@ def check(
         print_lines(f"{len(records)} checks, {failed}{skipped}")
     if counts["failed"]:
         raise typer.Exit(1)
+
+
+def _repeated(causes: Mapping[tuple[str, str], Sequence[str]], width: int) -> Iterator[str]:
+    """A line for each cause that several checks have.
+
+    Args:
+        causes: What became of checks and why, and which they are; the first of them was told.
+        width: Of the names of checks.
+    """
+    for (outcome, _), (first, *others) in causes.items():
+        if others:
+            more = f"... and {len(others)} more check{'s' * (len(others) > 1)}"
+            yield f"  {more:<{width}}  {_STATES[outcome]:<7}  as '{first}'"
 
 
 def _registry(ctx: typer.Context, what: str) -> Registry:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import typer
-from typer.core import TyperGroup
 
 from pipelines.common.cli.console import say
 from pipelines.common.cli.streams import taken_back
@@ -40,9 +39,6 @@ def registry_of(ctx: typer.Context) -> Registry:
                 left_out=options["no_plugin"] or list(_listed(LEFT_OUT)),
                 strict=options["strict_plugins"],
             )
-        assert isinstance(root.command, TyperGroup)
-        for name in registry.pipelines.keys() & root.command.commands.keys():
-            registry.drop_pipeline(name, "that is a command of the driver; rename it")
         if not root.resilient_parsing:  # as it is while a shell completes
             for line in (*registry.overrides, *registry.problems):
                 say(line)

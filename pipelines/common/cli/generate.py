@@ -21,6 +21,7 @@ from pipelines.common.cli.grouping import Without, grouped_options
 from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import ModelChoice, path_of
 from pipelines.common.cli.random_weights import check_takes_random
+from pipelines.common.cli.sampling_options import SamplingOptions
 from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.files import is_folder
 from pipelines.common.registry.hookspecs import PipelineRecord
@@ -45,10 +46,11 @@ def _generate_with(
     batch: BatchOptions,
     model: ModelChoice,
     text: TextOptions,
+    sampling: SamplingOptions,
     report: ReportOptions,
 ) -> None:
     assert ctx.info_name is not None
-    _generate(registry_of(ctx), ctx.info_name, prompts, batch, model, text, report)
+    _generate(registry_of(ctx), ctx.info_name, prompts, batch, model, text, sampling, report)
 
 
 @grouped_options
@@ -64,6 +66,7 @@ def generate(
     batch: BatchOptions,
     model: Annotated[ModelChoice, Without("model_path")],
     text: TextOptions,
+    sampling: SamplingOptions,
     report: ReportOptions,
 ) -> None:
     """Run a model with the pipeline that it is for.
@@ -72,7 +75,8 @@ def generate(
     """
     registry = registry_of(ctx)
     chosen = replace(model, model_path=path)
-    _generate(registry, _pipeline_for(path, registry), prompts, batch, chosen, text, report)
+    name = _pipeline_for(path, registry)
+    _generate(registry, name, prompts, batch, chosen, text, sampling, report)
 
 
 def _pipeline_for(path: Path, registry: Registry) -> str:
@@ -115,6 +119,7 @@ def _generate(
     batch: BatchOptions,
     model: ModelChoice,
     text: TextOptions,
+    sampling: SamplingOptions,
     report: ReportOptions,
 ) -> None:
     """Runs a pipeline on one prompt, or on a batch of them."""
@@ -122,9 +127,15 @@ def _generate(
     from pipelines.common.cli.run import Generation, run
     from pipelines.common.export.manifest import target_for
     from pipelines.common.registry.target_choice import choose
+    from pipelines.common.requests.text import Defaults
 
     texts = prompts.read()
-    defaults = text.defaults()
+    defaults = Defaults(
+        sampling.params(registry),
+        text.max_new_tokens,
+        tuple(text.stop or ()),
+        registry.load_sampler,
+    )
     progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
     target = target_for(model.model_path, model.target, registry.targets)
     options = model.options(choose(registry, target, model.device_id, progress))
@@ -156,7 +167,7 @@ def _generate(
         prompts_file=prompts.prompts_file,
         options=batch,
         defaults=defaults,
-        seed=text.asked_seed,
+        seed=sampling.asked_seed,
         special_tokens=not prompts.no_special_tokens,
         max_length=text.max_length,
         as_json=report.as_json,

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipelines.common.cli.options import Quiet, Verbose, path_of
 from pipelines.common.cli.prompt import DEFAULT_PROMPT, read_prompts
-
-if TYPE_CHECKING:
-    from pipelines.common.requests.text import Defaults
 
 
 @dataclass(frozen=True)
@@ -99,52 +95,10 @@ class TextOptions:
         int | None,
         typer.Option(min=2, help="Most tokens of prompt and output; at most the model's context."),
     ] = None
-    temperature: Annotated[
-        float, typer.Option(help="Divides the logits; 0 takes the most likely token.")
-    ] = 0.0
-    top_k: Annotated[int, typer.Option(help="Sample from the k most likely; 0 or -1 is off.")] = 0
-    top_p: Annotated[
-        float, typer.Option(help="Sample from the fewest tokens of this joint probability.")
-    ] = 1.0
-    min_p: Annotated[
-        float, typer.Option(help="Sample from tokens this likely, relative to the likeliest.")
-    ] = 0.0
-    repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1 makes tokens less likely that occurred before.")
-    ] = 1.0
-    seed: Annotated[
-        int | None, typer.Option(help="Same seed, same text; random by default, and for -1.")
-    ] = None
     stop: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="End before this text and do not print it; repeatable."),
     ] = None
-
-    @property
-    def asked_seed(self) -> int | None:
-        """The seed, if one was asked for."""
-        from pipelines.common.engine.sampling import RANDOM_SEED
-
-        return None if self.seed == RANDOM_SEED else self.seed
-
-    def defaults(self) -> Defaults:
-        """What holds for prompts that say nothing else; a seed is drawn where none is asked for.
-
-        Raises:
-            ParameterError: A value is out of its range.
-        """
-        from pipelines.common.engine.sampling import SamplingParams
-        from pipelines.common.requests.text import Defaults
-
-        sampling = SamplingParams(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            seed=secrets.randbits(32) if self.asked_seed is None else self.asked_seed,
-        )
-        return Defaults(sampling, self.max_new_tokens, tuple(self.stop or ()))
 
 
 @dataclass(frozen=True)

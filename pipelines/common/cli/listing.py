@@ -1,4 +1,4 @@
-"""``list``: all that plugins have registered, and where each came from."""
+"""``list``: what plugins and the project bring, and where each came from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def list_all(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List pipelines, targets, formats, tokenizers, op packages, and where each came from."""
+    """List what plugins and the project bring: pipelines, targets, samplers, commands ..."""
     registry = registry_of(ctx)
     sections: dict[str, Mapping[str, Entry[Any]]] = {
         "pipelines": registry.pipelines,
@@ -33,6 +33,8 @@ def list_all(
         "weight_formats": registry.weight_formats,
         "tokenizers": registry.tokenizers,
         "op_packages": registry.op_packages,
+        "samplers": registry.samplers,
+        "commands": registry.commands,
     }
     rows: dict[str, list[dict[str, Any]]] = {
         section: [

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 _TRIED = {
     "pipeline": "run-pipeline {found}{name} --random-weights --prompt hi",
     "op": "run-pipeline {found}llama3 --random-weights --prompt hi --verbose",
+    "task": "run-pipeline {found}{name} --random-weights --text hi",
     "target": "run-pipeline {found}llama3 --random-weights --target {name} --prompt hi",
 }
 """The command that tries each kind."""
@@ -27,7 +27,7 @@ _TRIED = {
 
 def new(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="pipeline, op or target.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="pipeline, op, target or task.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is to be called.")],
     into: Annotated[
         Path,
@@ -41,7 +41,7 @@ def new(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Begin a plugin: a pipeline, an op package or a target.
+    """Begin a plugin: a pipeline, an op package, a target or a task.
 
     What is written runs at once, on random weights, and has a test.
     """
@@ -50,11 +50,10 @@ def new(
     if kind not in KINDS:
         raise unknown_name("kind of plugin", kind, KINDS)
     start = Start(kind, name, into, package)
-    root = ctx.find_root().command
-    assert isinstance(root, TyperGroup)
     found = "" if package else f"--plugin-path {start.folder} "
     command = _TRIED[kind].format(found=found, name=name)
-    start.check({*_taken(kind, registry_of(ctx)), *root.commands})
+    registry = registry_of(ctx)
+    start.check({*_taken(kind, registry), *registry.commands})
     print_lines(*map(str, start.write(command)))
     progress = ConsoleProgress(quiet=quiet)
     if package:
@@ -67,4 +66,6 @@ def _taken(kind: str, registry: Registry) -> set[str]:
     """Names that a new one of a kind cannot have."""
     if kind == "op":
         return set(registry.op_packages)
-    return set(registry.pipelines) if kind == "pipeline" else {"auto", *registry.targets}
+    if kind == "target":
+        return {"auto", *registry.targets}
+    return set(registry.pipelines) | (set(registry.tasks) if kind == "task" else set())

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pipelines.common.cli.context import complete_pipeline, complete_target
+from pipelines.common.cli.context import complete_pipeline, complete_target, registry_of
 from pipelines.common.cli.grouping import Without
-from pipelines.common.cli.random_weights import asked_random
+from pipelines.common.cli.random_weights import asked_random, check_takes_random
 from pipelines.common.errors import UsageError
 from pipelines.common.files import typed_path
 
 if TYPE_CHECKING:
+    from pipelines.common.progress import Progress
     from pipelines.common.text_generation import ModelOptions
 
 
@@ -144,6 +145,31 @@ class ModelChoice:
             offline=self.offline,
             random=asked_random(self.random_weights, self.random_config or ()),
         )
+
+    def open(self, ctx: typer.Context, progress: Progress | None = None) -> Any:
+        """Opens the model of a pipeline's own command.
+
+        Args:
+            ctx: The command's.
+            progress: Told of every phase, and of what the user should know; None for the command
+                line's own.
+
+        Returns:
+            What the pipeline opens: a `TextModel` where it is one of text.
+
+        Raises:
+            PipelineError: It cannot be opened.
+        """
+        from pipelines.common.cli.console import ConsoleProgress
+        from pipelines.common.registry.target_choice import choose
+
+        assert ctx.info_name is not None
+        progress = progress or ConsoleProgress()
+        registry = registry_of(ctx)
+        options = self.options(choose(registry, self.target, self.device_id, progress))
+        pipeline = registry.load_pipeline(ctx.info_name)
+        check_takes_random(pipeline, ctx.info_name, options)
+        return pipeline.open(options, registry, progress)
 
 
 ModelToBuild = Annotated[ModelChoice, Without("device_id", "threads", "offline")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pipelines.common.cli.report import report
 from pipelines.common.cli.signals import noted
@@ -87,7 +87,7 @@ def run(
         record = {
             "text": "".join(written),
             **metrics.as_json(),
-            "sampling": asdict(request.sampling),
+            "sampling": request.sampling.as_json(),
             **model.describe(),
         }
         print_json(record, indented=False)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.engine.request import Request
-from pipelines.common.engine.sampling import Sampler
+from pipelines.common.engine.sampling.chain import Chain
 from pipelines.common.engine.stops import StopMatcher
 from pipelines.common.errors import PipelineError
 from pipelines.common.text.detokenizer import Detokenizer
@@ -69,8 +69,8 @@ class TextSequence:
         self._end_ids = tokenizer.end_ids
         self._detokenizer = Detokenizer(tokenizer)
         self._stops = StopMatcher(request.stops)
-        self._sampler = Sampler(request.sampling)
-        self._sampler.observe(request.prompt)
+        self._chain = Chain(request.sampling, tokenizer)
+        self._chain.observe(request.prompt)
 
     @property
     def prompt(self) -> Sequence[int]:
@@ -79,26 +79,26 @@ class TextSequence:
 
     def sample(self, logits: NDArray[np.float32]) -> int:
         """Chooses the next token from logits of shape ``[vocab]``."""
-        return self._sampler.sample(logits)
+        return self._chain.sample(logits)
 
     def takes(self, candidates: int) -> bool:
-        """Whether so many of the most likely tokens are enough, see `Sampler.takes`."""
-        return self._sampler.takes(candidates)
+        """Whether so many of the most likely tokens are enough, see `Chain.takes`."""
+        return self._chain.takes(candidates)
 
     def decided_by(self, logits: NDArray[np.float32]) -> bool:
-        """Whether candidates with these logits are all that matter, see `Sampler.decided_by`."""
-        return self._sampler.decided_by(logits)
+        """Whether candidates with these logits are all that matter, see `Chain.decided_by`."""
+        return self._chain.decided_by(logits)
 
     def sample_candidates(self, tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> int:
-        """Chooses the next token from candidates, see `Sampler.sample_candidates`."""
-        return self._sampler.sample_candidates(tokens, logits)
+        """Chooses the next token from candidates, see `Chain.sample_candidates`."""
+        return self._chain.sample_candidates(tokens, logits)
 
     def accept(self, token: int) -> str:
         """Appends `token` and returns the text that can be printed now."""
         if token in self._end_ids:
             return self.finish("stop")
         self.tokens.append(token)
-        self._sampler.observe((token,))
+        self._chain.observe((token,))
         text = self._stops.push(self._detokenizer.push(token))
         if self._stops.matched is not None:
             self.finish_reason = "stop"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.registry.hookspecs import (
+    CommandRecord,
     OpPackageRecord,
     PipelineRecord,
+    SamplerRecord,
     TargetRecord,
     TaskRecord,
     TokenizerRecord,
@@ -132,4 +134,46 @@ def register_op_packages() -> list[OpPackageRecord]:
             path=folder / "native",
             everywhere=True,
         ),
+    ]
+
+
+@hookimpl
+def register_commands() -> list[CommandRecord]:
+    """What can be done with pipelines, models, plugins and the cache."""
+    return [
+        CommandRecord(name, summary, command=f"pipelines.common.cli.{command}")
+        for name, summary, command in (
+            ("run", "Run a model with the pipeline that it is for.", "generate:generate"),
+            ("list", "List what plugins and the project bring.", "listing:list_all"),
+            ("targets", "Show what models can run on here.", "targets:list_targets"),
+            ("doctor", "Look for what is wrong, and what to do about it.", "doctor:doctor"),
+            ("inspect", "Show what is in a model file or an exported folder.", "inspect:inspect"),
+            ("check", "Check pipelines and targets on random weights.", "check:check"),
+            ("new", "Begin a plugin: a pipeline, op package, target or task.", "new:new"),
+            ("graph", "Show what is built for a model on a target.", "graph:show_graph"),
+            ("export", "Export a model to a folder that runs alone.", "export:export"),
+            ("warm-cache", "Build ahead what later runs need.", "warm_cache:warm_cache"),
+            ("tokenize", "Show the tokens of a text: ids and pieces.", "tokenize:tokenize"),
+            ("cache", "List or clear what is kept between runs.", "cache:app"),
+            ("ops", "List, check or build custom op packages.", "ops:app"),
+        )
+    ]
+
+
+@hookimpl
+def register_samplers() -> list[SamplerRecord]:
+    """Those of llama.cpp."""
+    return [
+        SamplerRecord(name, summary, load=f"pipelines.common.engine.sampling.order:{name}")
+        for name, summary in (
+            ("penalties", "Makes less likely what has occurred."),
+            ("dry", "Makes less likely what goes on with a repeated sequence."),
+            ("top_n_sigma", "Keeps logits that are near the largest."),
+            ("top_k", "Keeps the k most likely."),
+            ("typ_p", "Keeps the most typical."),
+            ("top_p", "Keeps the most likely of a joint probability."),
+            ("min_p", "Keeps those nearly as likely as the likeliest."),
+            ("xtc", "Leaves out the likeliest now and then."),
+            ("temperature", "Divides the logits."),
+        )
     ]

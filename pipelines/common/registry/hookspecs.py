@@ -3,15 +3,14 @@
 A plugin is a module whose functions carry `hookimpl` and are named like the hooks below. Each hook
 returns small frozen records: a name, a summary, and how to get the real thing. The registry
 collects the records at every start and gets the real thing when it is used, so a plugin's module
-imports nothing heavy itself. The pipelines, targets, weight formats, tokenizers and op packages
-that ship with the project are registered through these same hooks, in
-`pipelines.common.registry.builtins`.
+imports nothing heavy itself. What ships with the project, its commands and samplers too, is
+registered through these same hooks, in `pipelines.common.registry.builtins`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -20,6 +19,7 @@ import pluggy
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
     from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerSource
+    from pipelines.common.engine.sampling.sampler import Sampler, Setup
     from pipelines.common.program.target import Target
 
 PROJECT = "run_pipeline"
@@ -162,6 +162,41 @@ class OpPackageRecord:
     everywhere: bool = False
 
 
+@dataclass(frozen=True)
+class CommandRecord:
+    """A command of the program, beside those of pipelines.
+
+    Attributes:
+        name: Lower-case letters, digits, ``-`` and ``_``; unique among commands and pipelines.
+        summary: One line for lists and help.
+        command: A function as typer takes it, whose annotated parameters are options and arguments,
+            or a `typer.Typer` with several; or the name of one, which is imported when the command
+            is used. Its documentation is the help; where it has none, the summary is.
+    """
+
+    name: str
+    summary: str
+    command: Lazy[Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class SamplerRecord:
+    """A step on the way from logits to the next token, which users name where it has a part.
+
+    Attributes:
+        name: Lower-case letters, digits, ``-`` and ``_``; unique among samplers.
+        summary: One line for ``list``.
+        load: Makes the sampler of a sequence of its `Setup`; None where it would change nothing.
+        settings: What users can set, as ``name(setting=0.5)``, and what it is otherwise. They are
+            what `load` finds in `Setup.settings`.
+    """
+
+    name: str
+    summary: str
+    load: Lazy[Callable[[Setup], Sampler | None]]
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+
 Record: TypeAlias = (
     PipelineRecord
     | TargetRecord
@@ -169,6 +204,8 @@ Record: TypeAlias = (
     | TokenizerRecord
     | OpPackageRecord
     | TaskRecord
+    | CommandRecord
+    | SamplerRecord
 )
 
 
@@ -205,4 +242,16 @@ def register_tokenizers() -> Sequence[TokenizerRecord]:
 @hookspec
 def register_op_packages() -> Sequence[OpPackageRecord]:
     """The custom op packages that this plugin brings."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_commands() -> Sequence[CommandRecord]:
+    """The commands that this plugin brings."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_samplers() -> Sequence[SamplerRecord]:
+    """The samplers that this plugin brings."""
     raise NotImplementedError

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Any, Generic
 
 from pipelines.common.registry.entries import Entry, R
-from pipelines.common.registry.hookspecs import WeightFormatRecord
+from pipelines.common.registry.hookspecs import CommandRecord, WeightFormatRecord
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,21 @@ def settle(kind: str, entries: Iterable[Entry[R]]) -> Settled[R]:
     chosen = set(map(id, taken))
     settled.taken.update((e.record.name, e) for e in entries if id(e) in chosen)
     return settled
+
+
+def without_drivers_commands(
+    entries: Iterable[Entry[Any]],
+) -> tuple[list[Entry[Any]], list[Entry[Any]]]:
+    """Entries but for commands that are called like those of the driver; and these.
+
+    Whoever types one of those means that, whatever plugins there are.
+    """
+    entries = list(entries)
+    commands = [entry for entry in entries if isinstance(entry.record, CommandRecord)]
+    names = {entry.record.name for entry in commands if entry.plugin.built_in}
+    out = [e for e in commands if e.record.name in names and not e.plugin.built_in]
+    left_out = set(map(id, out))
+    return [entry for entry in entries if id(entry) not in left_out], out
 
 
 def _first(entry: Entry[R], others: Iterable[Entry[R]]) -> tuple[Entry[R], str] | None:

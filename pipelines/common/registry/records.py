@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from pipelines.common.registry.hookspecs import (
+    CommandRecord,
     OpPackageRecord,
     PipelineRecord,
     Record,
+    SamplerRecord,
     TargetRecord,
     TaskRecord,
     WeightFormatRecord,
@@ -53,7 +57,9 @@ def check_record(record: Any, hook: str, kind: type[Record]) -> None:
         return
     if isinstance(record, PipelineRecord) and not isinstance(record.task, str):
         raise TypeError(f"{hook}: the task of '{record.name}' is no name")
-    if isinstance(record, TaskRecord):
+    if isinstance(record, SamplerRecord):
+        _check_settings(record, hook)
+    if isinstance(record, TaskRecord | CommandRecord):
         function: Any = record.command
     else:
         function = record.open if isinstance(record, WeightFormatRecord) else record.load
@@ -66,3 +72,15 @@ def check_record(record: Any, hook: str, kind: type[Record]) -> None:
 def _check_texts(values: Any, what: str) -> None:
     if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
         raise TypeError(f"{what} is {values!r}; expected a tuple of texts")
+
+
+def _check_settings(record: SamplerRecord, hook: str) -> None:
+    settings = record.settings
+    if not isinstance(settings, Mapping) or not all(
+        isinstance(name, str) and name.isidentifier() and isinstance(value, Real)
+        for name, value in settings.items()
+    ):
+        raise TypeError(
+            f"{hook}: the settings of '{record.name}' are {settings!r}; expected names, each with a"
+            " number"
+        )

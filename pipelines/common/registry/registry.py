@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,11 @@ from pipelines.common.errors import (
 from pipelines.common.registry import hookspecs
 from pipelines.common.registry.entries import Entry, function, lookup, unknown_name
 from pipelines.common.registry.hookspecs import (
+    CommandRecord,
     OpPackageRecord,
     PipelineRecord,
     Record,
+    SamplerRecord,
     TargetRecord,
     TaskRecord,
     TokenizerRecord,
@@ -41,15 +43,17 @@ from pipelines.common.registry.interface import (
 )
 from pipelines.common.registry.op_packages import OpPackages
 from pipelines.common.registry.plugins import FoundPlugin, Plugin, find_plugins
-from pipelines.common.registry.precedence import settle
+from pipelines.common.registry.precedence import settle, without_drivers_commands
 from pipelines.common.registry.records import check_record
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
     from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerSource
+    from pipelines.common.engine.sampling.sampler import Make, Sampler, Setup
     from pipelines.common.program.target import Availability, Target
 
 
+# Each is called after what it registers, as the attribute of `Registry` is.
 _HOOKS: dict[str, type[Record]] = {
     "register_pipelines": PipelineRecord,
     "register_tasks": TaskRecord,
@@ -57,6 +61,8 @@ _HOOKS: dict[str, type[Record]] = {
     "register_weight_formats": WeightFormatRecord,
     "register_tokenizers": TokenizerRecord,
     "register_op_packages": OpPackageRecord,
+    "register_commands": CommandRecord,
+    "register_samplers": SamplerRecord,
 }
 
 
@@ -73,6 +79,8 @@ class Registry:
         weight_formats: Weight formats, likewise.
         tokenizers: Kinds of tokenizers, likewise.
         op_packages: Custom op packages, likewise.
+        commands: Commands, likewise, but for those of pipelines.
+        samplers: Samplers, likewise.
         disabled: For each kind, as messages call it, the names that nobody has because several
             plugins claim them, and what is to be said of them.
         packages: Those that models run with, of the registered ones and of what users name.
@@ -89,6 +97,8 @@ class Registry:
         self.weight_formats: dict[str, Entry[WeightFormatRecord]] = {}
         self.tokenizers: dict[str, Entry[TokenizerRecord]] = {}
         self.op_packages: dict[str, Entry[OpPackageRecord]] = {}
+        self.commands: dict[str, Entry[CommandRecord]] = {}
+        self.samplers: dict[str, Entry[SamplerRecord]] = {}
         self.disabled: dict[str, dict[str, str]] = {}
         self.plugins: list[Plugin] = []
         self.left_out: list[FoundPlugin] = []
@@ -137,15 +147,6 @@ class Registry:
         registry._settle(entries)
         return registry
 
-    def drop_pipeline(self, name: str, reason: str) -> None:
-        """Leaves a pipeline out after all.
-
-        Raises:
-            PluginError: When strict.
-        """
-        plugin = self.pipelines.pop(name).plugin
-        self._refuse(f"pipeline '{name}' of {plugin} was skipped: {reason}")
-
     def load_pipeline(self, name: str, task: str | None = None) -> Any:
         """The pipeline `name`, which is what its task takes: a `TextPipeline` for ``generate``.
 
@@ -167,6 +168,35 @@ class Registry:
         bystanders.take_part(str(entry.plugin))
         with self._answering(entry):
             return function(entry.record.load, entry)()
+
+    def load_command(self, name: str) -> Any:
+        """What a command that is no pipeline's does, see `CommandRecord.command`.
+
+        Raises:
+            UsageError: No command has that name.
+            PluginError: It cannot be loaded.
+        """
+        entry = lookup("command", name, self.commands, self.disabled["command"])
+        bystanders.take_part(str(entry.plugin))
+        with self._answering(entry):
+            return function(entry.record.command, entry)
+
+    def load_sampler(self, name: str) -> tuple[Make, Mapping[str, float]]:
+        """What makes the sampler `name`, and its settings with their values by default.
+
+        Raises:
+            UsageError: No sampler has that name.
+            PluginError: It cannot be loaded.
+        """
+        entry = lookup("sampler", name, self.samplers, self.disabled["sampler"])
+        bystanders.take_part(str(entry.plugin))
+        load = function(entry.record.load, entry)
+
+        def make(setup: Setup) -> Sampler | None:
+            with self._answering(entry):
+                return load(setup)
+
+        return make, entry.record.settings
 
     def command(self, name: str) -> Any:
         """The command of a pipeline, as its task makes it.
@@ -387,16 +417,13 @@ class Registry:
         Raises:
             PluginError: Two plugins that are equally near claim one name, when strict.
         """
-        entries = list(entries)
-        kinds: tuple[tuple[str, type[Record], dict[str, Any]], ...] = (
-            ("pipeline", PipelineRecord, self.pipelines),
-            ("task", TaskRecord, self.tasks),
-            ("target", TargetRecord, self.targets),
-            ("weight format", WeightFormatRecord, self.weight_formats),
-            ("tokenizer", TokenizerRecord, self.tokenizers),
-            ("op package", OpPackageRecord, self.op_packages),
-        )
-        for name, kind, into in kinds:
+        entries, drivers = without_drivers_commands(entries)
+        for entry in drivers:
+            self._drop("command", entry, "that is a command of the driver; rename it")
+        for hook, kind in _HOOKS.items():
+            plural = hook.removeprefix("register_")
+            name = plural.removesuffix("s").replace("_", " ")
+            into: dict[str, Any] = getattr(self, plural)
             settled = settle(name, [e for e in entries if isinstance(e.record, kind)])
             for clash in settled.clashes:
                 self._refuse(clash)
@@ -409,7 +436,16 @@ class Registry:
             if (task := entry.record.task) not in self.tasks:
                 why = str(unknown_name("task", task, self.tasks))
                 self.disabled["pipeline"][name] = f"pipeline '{name}' of {entry.plugin}: {why}"
-                self.drop_pipeline(name, why)
+                self._drop("pipeline", self.pipelines.pop(name), why)
+        for name in self.pipelines.keys() & self.commands.keys():
+            if self.commands[name].plugin.built_in:
+                why = "that is a command of the driver; rename it"
+                self._drop("pipeline", self.pipelines.pop(name), why)
+            else:
+                self._drop("command", self.commands.pop(name), "that is a pipeline; rename it")
+
+    def _drop(self, kind: str, entry: Entry[Any], reason: str) -> None:
+        self._refuse(f"{kind} '{entry.record.name}' of {entry.plugin} was skipped: {reason}")
 
     def _refuse(self, problem: str) -> None:
         if self._strict:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from pipelines.common.engine.sampling import RANDOM_SEED, SamplingParams
-from pipelines.common.errors import ParameterError
+from pipelines.common.engine.sampling.order import stages
+from pipelines.common.errors import ParameterError, PluginError, UsageError
 from pipelines.common.requests.text import Defaults, TextRequest
-from pipelines.common.requests.vocabulary import INTEGERS, LIMITS, NOT_OFFERED, NUMBERS
+from pipelines.common.requests.vocabulary import INTEGERS, LIMITS, NOT_OFFERED, NUMBERS, OTHERS
 
 _MAX_SHOWN: Final = 60
 _MAX_DEPTH: Final = 100
 # Python's own limit is 4300 digits of input and of output, and can be set from outside.
 _MAX_DIGITS: Final = 1000
+
+_TOKEN: Final = re.compile("[0-9]{1,18}")
 
 _TOO_DEEP: Final = f"objects and lists are nested more than {_MAX_DEPTH} deep; expected fewer"
 
@@ -123,6 +127,7 @@ def _sampling(fields: Mapping[str, Any], defaults: Defaults, index: int) -> Samp
     """
     given: dict[str, Any] = {name: _number(fields, name) for name in NUMBERS}
     given |= {name: _integer(fields, name) for name in INTEGERS}
+    given |= _others(fields, defaults)
     if given["seed"] == RANDOM_SEED:  # which is what it has without one
         given["seed"] = None
     given = {name: value for name, value in given.items() if value is not None}
@@ -132,6 +137,53 @@ def _sampling(fields: Mapping[str, Any], defaults: Defaults, index: int) -> Samp
         raise RequestError(
             f"{error.name} is {shown(error.value)}; expected {error.expected}"
         ) from error
+
+
+def _others(fields: Mapping[str, Any], defaults: Defaults) -> dict[str, Any]:
+    """Settings of sampling that are no numbers; None for what is not given.
+
+    Raises:
+        RequestError: One is of the wrong type, or names what there is not.
+    """
+    given: dict[str, Any] = {name: fields.get(name) for name in OTHERS}
+    if not isinstance(ignore := given["ignore_eos"], bool | None):
+        raise RequestError(f"ignore_eos is {shown(ignore)}; expected true or false")
+    if (breakers := given["dry_sequence_breakers"]) is not None:
+        if not isinstance(breakers, list) or not all(isinstance(each, str) for each in breakers):
+            raise RequestError(
+                f"dry_sequence_breakers is {shown(breakers)}; expected a list of strings"
+            )
+        given["dry_sequence_breakers"] = tuple(breakers)
+    if (biases := given["logit_bias"]) is not None:
+        given["logit_bias"] = _biases(biases)
+    if (order := given["samplers"]) is not None:
+        text = ";".join(map(str, order)) if isinstance(order, list) else order
+        if not isinstance(text, str):
+            raise RequestError(f"samplers is {shown(order)}; expected a list of names")
+        try:
+            given["samplers"] = stages(text, defaults.find_sampler)
+        except ParameterError as error:
+            raise RequestError(
+                f"samplers is {shown(error.value)}; expected {error.expected}"
+            ) from error
+        except (UsageError, PluginError) as error:
+            raise RequestError(str(error)) from error
+    return given
+
+
+def _biases(value: Any) -> tuple[tuple[int, float], ...]:
+    """What is added to the logits of tokens.
+
+    Raises:
+        RequestError: It is no object of ids and numbers.
+    """
+    if not isinstance(value, dict) or not all(
+        _TOKEN.fullmatch(name) and isinstance(bias, int | float) for name, bias in value.items()
+    ):
+        raise RequestError(
+            f'logit_bias is {shown(value)}; expected an object of token ids, {{"50256": -100}}'
+        )
+    return tuple((int(name), bias) for name, bias in value.items())
 
 
 def _check_offered(fields: Mapping[str, Any]) -> None:

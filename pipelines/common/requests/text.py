@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipelines.common.engine.request import Request
 from pipelines.common.engine.sampling import SamplingParams
+from pipelines.common.engine.sampling.chain import Chain
+from pipelines.common.engine.sampling.order import Find, shipped
 from pipelines.common.engine.sequence import FinishReason, Timings
 from pipelines.common.errors import PromptError
 from pipelines.common.text.length import least_tokens
@@ -21,11 +23,13 @@ class Defaults:
             next one, so that those with one prompt differ.
         max_new_tokens: Most tokens of output.
         stops: Strings that end the text.
+        find_sampler: What the names of samplers stand for that a request asks for.
     """
 
     sampling: SamplingParams
     max_new_tokens: int
     stops: tuple[str, ...] = ()
+    find_sampler: Find = field(default=shipped, compare=False)
 
     def request(self, prompt: str, index: int = 0) -> TextRequest:
         """The request that says nothing but its prompt, after `index` others."""
@@ -59,7 +63,8 @@ class TextRequest:
 
         Raises:
             PromptError: The prompt is no valid Unicode, or leaves no room for output.
-            UsageError: A stop string is empty.
+            UsageError: A stop string is empty, or a setting of sampling does not fit.
+            PluginError: A plugin's sampler cannot be made.
         """
         if (least := least_tokens(tokenizer, self.prompt)) >= max_length:
             raise _too_long(f"at least {least}", max_length)
@@ -67,6 +72,7 @@ class TextRequest:
         if len(tokens) >= max_length:
             raise _too_long(f"{len(tokens)}", max_length)
         limit = min(max_length, len(tokens) + self.max_new_tokens)
+        Chain(self.sampling, tokenizer)  # to see whether it can be
         return Request(tokens, limit, self.sampling, self.stops)
 
 

@@ -9,23 +9,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-INTEGERS: Final = ("top_k", "seed")
-NUMBERS: Final = ("temperature", "top_p", "min_p", "repetition_penalty")
+INTEGERS: Final = ("top_k", "seed", "repeat_last_n", "dry_allowed_length", "dry_penalty_last_n")
+NUMBERS: Final = (
+    "temperature",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "top_n_sigma",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "xtc_probability",
+    "xtc_threshold",
+    "dry_multiplier",
+    "dry_base",
+)
+OTHERS: Final = ("dry_sequence_breakers", "ignore_eos", "logit_bias", "samplers")
+"""Settings of sampling that are neither; llama.cpp's names where OpenAI and vLLM have none."""
 LIMITS: Final = ("max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names of the most tokens of output."""
 
-TAKEN: Final = frozenset({"prompt", "stop", *LIMITS, *NUMBERS, *INTEGERS})
+TAKEN: Final = frozenset({"prompt", "stop", *LIMITS, *NUMBERS, *INTEGERS, *OTHERS})
 """Fields that are honoured."""
 
 NOT_OFFERED: Final[Mapping[str, tuple[Any, ...]]] = {
     # of OpenAI's completions
     "best_of": (1,),
     "echo": (False,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
     "logprobs": (False,),
     "n": (1,),
-    "presence_penalty": (0,),
     "stream": (False,),
     "suffix": ("",),
     # of OpenAI's chat
@@ -50,7 +62,6 @@ NOT_OFFERED: Final[Mapping[str, tuple[Any, ...]]] = {
     "guided_grammar": (),
     "guided_json": (),
     "guided_regex": (),
-    "ignore_eos": (False,),
     "include_stop_str_in_output": (False,),
     "length_penalty": (1,),
     "logits_processors": ([],),

@@ -16,7 +16,7 @@ from pipelines.common.errors import UsageError
 from pipelines.common.export.staging import new_folder
 from pipelines.common.files import exists
 
-KINDS: Final = ("pipeline", "op", "target")
+KINDS: Final = ("pipeline", "op", "target", "task")
 """What can be begun, each from the templates in a folder of that name."""
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -30,7 +30,7 @@ class Start:
 
     Attributes:
         kind: One of `KINDS`.
-        name: What the pipeline, op package or target is called.
+        name: What the pipeline, op package, target or task is called.
         into: The folder that its own is made in.
         package: Whether it is a distribution that can be installed, and not just a folder.
     """
