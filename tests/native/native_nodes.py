@@ -145,7 +145,15 @@ def embedding(encoding: str, *, rows: int = 20, columns: int = 256) -> Node:
     return Node("Embedding", inputs, attributes, constants=("table",))
 
 
-def experts(encoding: str, *, tokens: int = 3, count: int = 4, routing: int = 0) -> Node:
+def experts(
+    encoding: str,
+    *,
+    tokens: int = 3,
+    count: int = 4,
+    routing: int = 0,
+    biased: bool = False,
+    limit: float = 0.0,
+) -> Node:
     generator = np.random.default_rng(tokens)
     columns, inner = 256, 512
     inputs: dict[str, NDArray[Any] | None] = {
@@ -155,6 +163,12 @@ def experts(encoding: str, *, tokens: int = 3, count: int = 4, routing: int = 0)
         "up": stored(generator, encoding, count * inner, columns),
         "down": stored(generator, encoding, count * columns, inner),
     }
+    if biased:
+        inputs |= {
+            "gate_bias": normal(generator, count, inner),
+            "up_bias": normal(generator, count, inner),
+            "down_bias": normal(generator, count, columns),
+        }
     attributes = {
         "columns": columns,
         "inner": inner,
@@ -163,9 +177,13 @@ def experts(encoding: str, *, tokens: int = 3, count: int = 4, routing: int = 0)
         "routing": routing,
         "normalize": 1,
         "scale": 1.0,
+        "biased": int(biased),
+        "alpha": 1.702 if biased else 1.0,
+        "limit": limit,
+        "offset": 1.0 if biased else 0.0,
         **{f"encoding_{i}": ENCODINGS[encoding].ggml_type for i in range(3)},
     }
-    return Node("Experts", inputs, attributes, constants=("gate", "up", "down"))
+    return Node("Experts", inputs, attributes, constants=tuple(inputs)[2:])
 
 
 def attention(
