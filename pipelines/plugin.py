@@ -17,6 +17,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pipelines.common.checkpoints.huggingface.model import HuggingFaceModel
 from pipelines.common.errors import ModelFileError, PipelineError, PluginError, UsageError
 from pipelines.common.registry.hookspecs import (
     API_VERSION,
@@ -24,6 +25,7 @@ from pipelines.common.registry.hookspecs import (
     PipelineRecord,
     TargetRecord,
     TaskRecord,
+    Translation,
     WeightFormatRecord,
     hookimpl,
 )
@@ -63,6 +65,7 @@ __all__ = [
     "DecoderPipeline",
     "EncoderConfig",
     "EncoderPipeline",
+    "HuggingFaceModel",
     "MixtureConfig",
     "ModelFileError",
     "OpPackage",
@@ -103,6 +106,7 @@ def decoder(
     network: str,
     ignored: tuple[str, ...] = (),
     bundled: Path | None = None,
+    translations: tuple[Translation, ...] = (),
 ) -> PipelineRecord:
     """The record of a pipeline for a family of decoders.
 
@@ -116,6 +120,7 @@ def decoder(
             `key`.
         ignored: Metadata keys, without the architecture, that change nothing and are not told of.
         bundled: The model file that runs when the user names none.
+        translations: How other formats than GGUF say the same, as `HuggingFaceModel`.
     """
 
     def load() -> DecoderPipeline:
@@ -123,7 +128,7 @@ def decoder(
 
         return DecoderPipeline(name, architectures, network, ignored, bundled)
 
-    return PipelineRecord(name, summary, load, architectures)
+    return PipelineRecord(name, summary, load, architectures, translations=translations)
 
 
 def encoder(
@@ -133,6 +138,7 @@ def encoder(
     architectures: tuple[str, ...],
     network: str,
     ignored: tuple[str, ...] = (),
+    translations: tuple[Translation, ...] = (),
 ) -> PipelineRecord:
     """The record of a pipeline for a family of encoders, which make vectors of texts.
 
@@ -143,6 +149,7 @@ def encoder(
         network: ``"package.module:function"``: the function makes the network of an
             `EncoderConfig`.
         ignored: Likewise.
+        translations: Likewise.
     """
 
     def load() -> EncoderPipeline:
@@ -150,4 +157,6 @@ def encoder(
 
         return EncoderPipeline(name, architectures, network, ignored)
 
-    return PipelineRecord(name, summary, load, architectures, task="embed")
+    return PipelineRecord(
+        name, summary, load, architectures, task="embed", translations=translations
+    )

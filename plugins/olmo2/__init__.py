@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import PipelineRecord, decoder, hookimpl
+from pipelines.plugin import HuggingFaceModel, PipelineRecord, decoder, hookimpl
 
 
 @hookimpl
@@ -14,5 +14,6 @@ def register_pipelines() -> list[PipelineRecord]:
             "OLMo 2 from GGUF files.",
             architectures=("olmo2",),
             network=f"{__name__}.model:build",
+            translations=(HuggingFaceModel("olmo2", "olmo2"),),
         )
     ]

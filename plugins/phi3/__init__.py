@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import PipelineRecord, decoder, hookimpl
+from pipelines.plugin import HuggingFaceModel, PipelineRecord, decoder, hookimpl
 
 
 @hookimpl
@@ -14,5 +14,6 @@ def register_pipelines() -> list[PipelineRecord]:
             "Phi-3 and Phi-4 from GGUF files.",
             architectures=("phi3",),
             network=f"{__name__}.model:build",
+            translations=(HuggingFaceModel("phi3", "phi3"),),
         )
     ]

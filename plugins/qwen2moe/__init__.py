@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import PipelineRecord, decoder, hookimpl
+from pipelines.plugin import HuggingFaceModel, PipelineRecord, decoder, hookimpl
 
 
 @hookimpl
@@ -14,5 +14,8 @@ def register_pipelines() -> list[PipelineRecord]:
             "Qwen 1.5 and 2 with experts from GGUF files.",
             architectures=("qwen2moe",),
             network=f"{__name__}.model:build",
+            translations=(
+                HuggingFaceModel("qwen2_moe", "qwen2moe", defaults={"use_sliding_window": False}),
+            ),
         )
     ]

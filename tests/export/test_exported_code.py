@@ -132,7 +132,10 @@ def test_what_a_folder_refers_to_is_a_file_by_its_whole_path(
     path = Path(name) if name[0] in "/m" else tmp_path / f"{name}.gguf"
     rename_origin(reference, path)
     notices = Notices()
-    with pytest.raises(ModelFileError, match=r"which is no model file; expected the whole path"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"which is no model file; expected the whole path|is a folder without a model",
+    ):
         tiny_models.open_model(reference, progress=notices)
     assert notices.messages == []
 
@@ -264,3 +267,9 @@ def test_a_graph_whose_names_are_no_text_is_one_line(folder):
     replace_graph(folder, content.replace(b"GatherBlockQuantized", b"\xff" * 20))
     with pytest.raises(ModelFileError, match="ONNX Runtime refuses the graph"):
         tiny_models.open_model(folder).start(slots=1, max_length=8)
+
+
+def test_a_folder_that_is_referred_to_has_to_be_a_models(reference, tmp_path):
+    rename_origin(reference, tmp_path)
+    with pytest.raises(ModelFileError, match="is a folder without a model"):
+        tiny_models.open_model(reference)

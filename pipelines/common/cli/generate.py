@@ -22,7 +22,6 @@ from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import ModelChoice, path_of
 from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.errors import ModelFileError, UsageError, quoted
-from pipelines.common.files import is_folder
 from pipelines.common.registry.hookspecs import PipelineRecord
 
 if TYPE_CHECKING:
@@ -82,9 +81,9 @@ def _pipeline_for(path: Path, registry: Registry) -> str:
         ModelFileError: There is none, or the model cannot be read.
         UsageError: There are several.
     """
-    from pipelines.common.export.manifest import read_manifest
+    from pipelines.common.export.manifest import is_exported, read_manifest
 
-    if is_folder(path):
+    if is_exported(path):
         return read_manifest(path).pipeline
     architecture = registry.opener(path)(path).metadata.string("general.architecture")
     names = registry.pipelines_for(architecture)

@@ -20,7 +20,6 @@ from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.cli.wording import worded
 from pipelines.common.errors import PipelineError
 from pipelines.common.escapes import printable
-from pipelines.common.files import is_folder
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
@@ -34,13 +33,17 @@ def inspect(
     model: Annotated[
         Path,
         typer.Argument(
-            parser=path_of("MODEL"), metavar="MODEL", help="Model file or exported folder."
+            parser=path_of("MODEL"),
+            metavar="MODEL",
+            help="Model file, its folder, or an exported one.",
         ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show a model file's metadata, tensors and tokenizer; check an exported folder's digests."""
-    if is_folder(model):
+    """Show a model's metadata, tensors and tokenizer; check an exported folder's digests."""
+    from pipelines.common.export.manifest import is_exported
+
+    if is_exported(model):
         _inspect_folder(model, as_json)
         return
     record = _describe(registry_of(ctx).opener(model)(model))

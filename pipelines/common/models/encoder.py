@@ -12,7 +12,7 @@ from pipelines.common.decoder.keys import check_keys
 from pipelines.common.encoder.config import EncoderConfig, encoder_config
 from pipelines.common.encoder.word_pieces import WordPieces
 from pipelines.common.errors import ModelFileError, TargetError, UsageError
-from pipelines.common.files import is_folder
+from pipelines.common.export.manifest import is_exported
 from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.model import OpenedModel
 from pipelines.common.program.encoder import EncoderTarget, TextEncoder
@@ -69,9 +69,11 @@ class EncoderPipeline(NetworkFamily):
         path = options.model_path
         if path is None:
             raise UsageError(f"{self.name} comes with no model; name a file with `model_path`")
-        if is_folder(path):
-            raise UsageError(f"{path} is a folder; {self.name} runs model files")
-        file = registry.opener(path)(path)
+        if is_exported(path):
+            raise UsageError(
+                f"{path} is an exported folder; {self.name} runs models as they are published"
+            )
+        file = registry.opener(path, options.weights)(path)
         architecture = self.architecture_of(file, registry)
         config = encoder_config(file, architecture)
         check_keys(file, architecture, config, progress.notice, self.ignored)

@@ -14,7 +14,7 @@ from pipelines.common.decoder.keys import check_keys, check_kind
 from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.rope import TENSORS
 from pipelines.common.errors import PluginError, UsageError
-from pipelines.common.files import is_folder
+from pipelines.common.export.manifest import is_exported
 from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.folder import open_folder, reopened
 from pipelines.common.models.model import Model
@@ -39,7 +39,7 @@ class DecoderPipeline(NetworkFamily):
     bundled: Path | None = None
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> Model:
-        """Opens and validates the model file, or exported folder, and its tokenizer.
+        """Opens and validates the model, or exported folder, and its tokenizer.
 
         Raises:
             UsageError: No model is given and none comes with the pipeline, or the target is
@@ -57,14 +57,14 @@ class DecoderPipeline(NetworkFamily):
                     f"running the small bundled model {path.name}; for another one add"
                     " `model_path` Meta-Llama-3-8B.Q4_0.gguf"
                 )
-            if is_folder(path):
+            if is_exported(path):
                 if options.random is not None:
                     raise UsageError(
                         f"{path} is an exported folder, which runs on the weights that it has; name"
                         " a model file, or leave out `random`"
                     )
                 return open_folder(path, self, options, registry, progress)
-            file = registry.opener(path)(path)
+            file = registry.opener(path, options.weights)(path)
             if options.random is not None:
                 file = random_in_place_of(file, options.random)
         if options.random is not None:
@@ -137,10 +137,10 @@ class DecoderPipeline(NetworkFamily):
             TokenizerError: Its tokenizer cannot be built.
         """
         path = self._path(options)
-        if is_folder(path):
+        if is_exported(path):
             return self.open(options, registry, progress).tokenizer
-        cache = options.cache(progress.notice)
-        return self._tokenizer(registry.opener(path)(path), cache, options, progress)
+        file, cache = registry.opener(path)(path), options.cache(progress.notice)
+        return self._tokenizer(file, cache, options, progress)
 
     def _path(self, options: ModelOptions) -> Path:
         path = options.model_path or self.bundled

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from pipelines.common.checkpoints.checkpoint import Checkpoint
-from pipelines.common.checkpoints.random import RandomCheckpoint, RandomWeights, metadata_of
+from pipelines.common.checkpoints.checkpoint import Checkpoint, metadata_of
+from pipelines.common.checkpoints.random import RandomCheckpoint, RandomWeights
 from pipelines.common.checkpoints.table import tensor_shapes
 from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.rope import TENSORS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines.common.checkpoints.huggingface.model import HuggingFaceModel
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.registry.hookspecs import (
     OpPackageRecord,
@@ -23,6 +24,14 @@ def register_pipelines() -> list[PipelineRecord]:
             summary="Llama 3, 3.1 and 3.2; a small model is bundled.",
             load="pipelines.llama3.pipeline:load",
             architectures=("llama",),
+            translations=tuple(
+                HuggingFaceModel(kind, "llama", defaults=defaults)
+                for kind, defaults in {
+                    "llama": {},
+                    "mistral": {},
+                    "mixtral": {"rope_theta": 1e6},
+                }.items()
+            ),
         ),
         PipelineRecord(
             name="echo",
@@ -84,7 +93,7 @@ def register_targets() -> list[TargetRecord]:
 
 @hookimpl
 def register_weight_formats() -> list[WeightFormatRecord]:
-    """GGUF."""
+    """GGUF, and folders of Hugging Face's hub."""
     return [
         WeightFormatRecord(
             name="gguf",
@@ -92,6 +101,13 @@ def register_weight_formats() -> list[WeightFormatRecord]:
             suffixes=(".gguf",),
             open="pipelines.common.checkpoints.gguf.reader:open_gguf",
             magic=(b"GGUF",),
+        ),
+        WeightFormatRecord(
+            name="huggingface",
+            summary="Folders of Hugging Face's hub: config.json and safetensors.",
+            suffixes=(".safetensors",),
+            open="pipelines.common.checkpoints.huggingface.folder:open_folder",
+            files=("config.json", "model.safetensors.index.json"),
         ),
     ]
 
