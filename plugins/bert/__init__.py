@@ -20,6 +20,7 @@ def register_pipelines() -> list[PipelineRecord]:
                     "bert",
                     expected={"hidden_act": ("gelu",), "type_vocab_size": (2,)},
                     ignored=("pooler.", "bert.pooler.", "cls."),
+                    prefix="bert.",
                 ),
             ),
         )

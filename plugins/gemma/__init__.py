@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pipelines.plugin import HuggingFaceModel, PipelineRecord, decoder, hookimpl
@@ -18,9 +19,9 @@ def register_pipelines() -> list[PipelineRecord]:
             f"Gemma {name[-1]} (text) from GGUF files and Hugging Face's folders.",
             architectures=(name,),
             network=f"{__name__}.model:build_{name}",
-            translations=(translation,),
+            translations=translations,
         )
-        for name, translation in (("gemma2", GEMMA2), ("gemma3", GEMMA3))
+        for name, translations in (("gemma2", (GEMMA2,)), ("gemma3", (GEMMA3, GEMMA3_TEXT_OF_ALL)))
     ]
 
 
@@ -97,4 +98,11 @@ GEMMA3 = HuggingFaceModel(
     defaults={**_BOTH, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "rope_theta": 1e6},
     numbers=gemma3_numbers,
     norm_offset=1.0,
+)
+GEMMA3_TEXT_OF_ALL = replace(
+    GEMMA3,
+    model_type="gemma3",
+    part="text_config",
+    prefix="language_model.",
+    ignored=("vision_tower.", "multi_modal_projector."),
 )

@@ -93,7 +93,7 @@ def register_targets() -> list[TargetRecord]:
 
 @hookimpl
 def register_weight_formats() -> list[WeightFormatRecord]:
-    """GGUF, and folders of Hugging Face's hub."""
+    """GGUF, and folders of Hugging Face's hub and of Meta's."""
     return [
         WeightFormatRecord(
             name="gguf",
@@ -108,6 +108,13 @@ def register_weight_formats() -> list[WeightFormatRecord]:
             suffixes=(".safetensors",),
             open="pipelines.common.checkpoints.huggingface.folder:open_folder",
             files=("config.json", "model.safetensors.index.json"),
+        ),
+        WeightFormatRecord(
+            name="meta",
+            summary="Meta's folders: params.json and consolidated.*.pth, read by PyTorch.",
+            suffixes=(".pth",),
+            open="pipelines.common.checkpoints.meta.folder:open_folder",
+            files=("params.json",),
         ),
     ]
 

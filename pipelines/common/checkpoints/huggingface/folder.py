@@ -17,11 +17,9 @@ from pipelines.common.checkpoints.huggingface.model import HuggingFaceModel
 from pipelines.common.checkpoints.huggingface.shards import open_shards
 from pipelines.common.checkpoints.huggingface.tensors import Said, Source, Stored, gguf_tensors
 from pipelines.common.checkpoints.huggingface.vocabulary import (
-    CONFIG as TOKENIZER_CONFIG,
-)
-from pipelines.common.checkpoints.huggingface.vocabulary import (
     TEMPLATE,
     TOKENIZER,
+    TOKENIZER_CONFIG,
     pooling,
     vocabulary_metadata,
 )
@@ -30,10 +28,13 @@ from pipelines.common.checkpoints.model_file import ModelFile
 from pipelines.common.checkpoints.opening import MAPPED, Opening
 from pipelines.common.errors import ModelFileError, TokenizerError, quoted
 from pipelines.common.files import exists, is_folder
-from pipelines.common.text import json_tokenizer
+from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import Tokenizer
 
 CONFIG: Final = "config.json"
+
+TOKENIZERS: Final = (TOKENIZER, "tokenizer.model")
+"""Files that a tokenizer is read from."""
 
 _MAX_CONFIG_BYTES: Final = 4 << 20
 _BESIDE: Final = (
@@ -41,8 +42,8 @@ _BESIDE: Final = (
     "generation_config.json",
     "special_tokens_map.json",
     TEMPLATE,
-    TOKENIZER,
     TOKENIZER_CONFIG,
+    *TOKENIZERS,
 )
 """What results depend on beside the tensors."""
 
@@ -83,13 +84,16 @@ class HuggingFaceFolder:
     @property
     def has_tokenizer(self) -> bool:
         """See `Checkpoint.has_tokenizer`."""
-        return exists(self.path / TOKENIZER)
+        return any(exists(self.path / name) for name in TOKENIZERS)
 
     def tokenizer(self, cache: Cache, notice: Callable[[str], None]) -> Tokenizer:  # noqa: ARG002
         """See `Checkpoint.tokenizer`."""
         if not self.has_tokenizer:
-            raise TokenizerError(f"{self.path}: has no {TOKENIZER}; give one with `tokenizer_path`")
-        return json_tokenizer.load(self.path, notice)
+            raise TokenizerError(
+                f"{self.path}: has no tokenizer, expected {' or '.join(TOKENIZERS)}; give one with"
+                " `tokenizer_path`"
+            )
+        return tokenizer_of_folder(self.path, notice)
 
     def fingerprint(self, digests: Digests) -> str:
         """See `Checkpoint.fingerprint`; a digest of all files that results depend on."""
@@ -140,6 +144,8 @@ def open_folder(path: Path, opening: Opening = MAPPED) -> HuggingFaceFolder:
         sources = {n: Stored(shard.file, i) for shard in shards for n, i in shard.tensors.items()}
     else:
         architecture = model.architecture
+        if model.part:
+            config = _part(folder / CONFIG, config, model.part)
         numbers, factors = architecture_numbers(config, model, folder / CONFIG)
         sources = gguf_tensors(folder, shards, model, config)
         sources.update((name, Said(name, values)) for name, values in factors.items())
@@ -156,6 +162,18 @@ def open_folder(path: Path, opening: Opening = MAPPED) -> HuggingFaceFolder:
         [shard.file for shard in shards],
         interleaved=model is not None and model.interleaved,
     )
+
+
+def _part(path: Path, config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object of a config.
+
+    Raises:
+        ModelFileError: There is none of that name.
+    """
+    part = config.get(name)
+    if not isinstance(part, dict):
+        raise ModelFileError(f"{path}: has no {name}, expected the config of the part that is run")
+    return part
 
 
 def _check_not_quantized(path: Path, config: Mapping[str, Any]) -> None:

@@ -28,6 +28,8 @@ class HuggingFaceModel:
         norm_offset: What GGUF files have added to the weights of norms: 1 for norms of ``1 + w``.
         interleaved: Whether rotations pair neighbouring rows of a head, and not halves.
         ignored: Beginnings of the names of tensors that results do not depend on.
+        prefix: What the names of tensors may begin with, beside what they do in other models.
+        part: The object of ``config.json`` that is the config; empty where that is the whole.
     """
 
     format: ClassVar[str] = "huggingface"
@@ -41,3 +43,5 @@ class HuggingFaceModel:
     norm_offset: float = 0.0
     interleaved: bool = False
     ignored: tuple[str, ...] = ()
+    prefix: str = ""
+    part: str = ""

@@ -164,6 +164,7 @@ def gguf_tensors(
     for name, source in stored.items():
         if name.endswith(_BUFFERS) or name.startswith(model.ignored):
             continue
+        name = name.removeprefix(model.prefix)
         if expert := _EXPERT.fullmatch(name):
             gguf_name = _gguf_name(names, expert[1] + expert[3])
             experts.setdefault(gguf_name, {})[int(expert[2])] = source

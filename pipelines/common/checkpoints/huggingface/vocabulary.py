@@ -14,7 +14,7 @@ from pipelines.common.errors import ModelFileError
 from pipelines.common.files import exists, read_document
 
 TOKENIZER: Final = "tokenizer.json"
-CONFIG: Final = "tokenizer_config.json"
+TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 TEMPLATE: Final = "chat_template.jinja"
 POOLING: Final = Path("1_Pooling", "config.json")
 
@@ -41,7 +41,8 @@ def vocabulary_metadata(folder: Path) -> dict[str, Any]:
         ModelFileError: A file is damaged, or the tokenizer works otherwise than BERT's.
     """
     found: dict[str, Any] = {}
-    config = read_object(folder / CONFIG, _MAX_CONFIG_BYTES) if exists(folder / CONFIG) else {}
+    settings = folder / TOKENIZER_CONFIG
+    config = read_object(settings, _MAX_CONFIG_BYTES) if exists(settings) else {}
     template = config.get("chat_template")
     if exists(folder / TEMPLATE):
         try:
