@@ -11,7 +11,7 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "qwen2",
-            "Qwen 2 and 2.5 (dense) from GGUF files.",
+            "Qwen 2 and 2.5 (dense).",
             architectures=("qwen2",),
             network="pipelines.llama3.model:build",
             translations=(

@@ -11,7 +11,7 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "commandr",
-            "Command-R from GGUF files.",
+            "Command-R.",
             architectures=("command-r",),
             network=f"{__name__}.model:build",
             translations=(

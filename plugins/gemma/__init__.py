@@ -16,7 +16,7 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             name,
-            f"Gemma {name[-1]} (text) from GGUF files and Hugging Face's folders.",
+            f"Gemma {name[-1]} (text).",
             architectures=(name,),
             network=f"{__name__}.model:build_{name}",
             translations=translations,

@@ -11,7 +11,7 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "granite",
-            "Granite 3 (dense) from GGUF files.",
+            "Granite 3 (dense).",
             architectures=("granite",),
             network=f"{__name__}.model:build",
             translations=(

@@ -11,7 +11,7 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "olmo2",
-            "OLMo 2 from GGUF files.",
+            "OLMo 2.",
             architectures=("olmo2",),
             network=f"{__name__}.model:build",
             translations=(HuggingFaceModel("olmo2", "olmo2"),),

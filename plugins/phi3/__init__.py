@@ -11,7 +11,7 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "phi3",
-            "Phi-3 and Phi-4 from GGUF files.",
+            "Phi-3 and Phi-4.",
             architectures=("phi3",),
             network=f"{__name__}.model:build",
             translations=(HuggingFaceModel("phi3", "phi3"),),

@@ -11,7 +11,7 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "qwen2moe",
-            "Qwen 1.5 and 2 with experts from GGUF files.",
+            "Qwen 1.5 and 2 with experts.",
             architectures=("qwen2moe",),
             network=f"{__name__}.model:build",
             translations=(

@@ -16,14 +16,14 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "qwen3",
-            "Qwen 3 (dense) from GGUF files.",
+            "Qwen 3 (dense).",
             architectures=("qwen3",),
             network=network,
             translations=(HuggingFaceModel("qwen3", "qwen3", defaults=defaults),),
         ),
         decoder(
             "qwen3moe",
-            "Qwen 3 with experts from GGUF files.",
+            "Qwen 3 with experts.",
             architectures=("qwen3moe",),
             network=network,
             translations=(
