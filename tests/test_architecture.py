@@ -22,6 +22,7 @@ ORDER = (
     "progress",
     "opened",
     "files",
+    "hub",
     "utf8",
     "importing",
     "bystanders",

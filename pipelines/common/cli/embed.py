@@ -14,6 +14,7 @@ from pipelines.common.cli.command import Command, pipeline_command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.grouping import Without, grouped_options
+from pipelines.common.cli.models import with_model
 from pipelines.common.cli.options import AsJson, ModelChoice, Quiet, Verbose, path_of
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.errors import PromptError, UsageError
@@ -98,7 +99,9 @@ def _embed(
     asked = _asked(texts.text or (), texts.texts_file)
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=texts.quiet, verbose=texts.verbose)
-    chosen = replace(model, quantization_encoding=quantization_encoding)
+    chosen = replace(
+        with_model(model, registry, progress), quantization_encoding=quantization_encoding
+    )
     options = chosen.options(choose(registry, model.target, model.device_id, progress))
     opened: EncoderModel = registry.load_pipeline(ctx.info_name).open(options, registry, progress)
     embeddings = Embeddings(opened.start(), texts.pooling or opened.pooling, texts.normalize)

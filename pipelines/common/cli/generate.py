@@ -18,6 +18,7 @@ from pipelines.common.cli.generate_options import (
     TextOptions,
 )
 from pipelines.common.cli.grouping import Without, grouped_options
+from pipelines.common.cli.models import found, with_model
 from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import ModelChoice, path_of
 from pipelines.common.cli.random_weights import check_takes_random
@@ -56,7 +57,7 @@ def generate(
     path: Annotated[
         Path,
         typer.Argument(
-            parser=path_of("MODEL"), metavar="MODEL", help="Model file or exported folder."
+            parser=path_of("MODEL"), metavar="MODEL", help="Model file, folder or name."
         ),
     ],
     prompts: PromptOptions,
@@ -70,6 +71,8 @@ def generate(
     A file says what its architecture is, and a folder which pipeline has exported it.
     """
     registry = registry_of(ctx)
+    progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
+    path = found(path, registry, progress, offline=model.offline)
     chosen = replace(model, model_path=path)
     _generate(registry, _pipeline_for(path, registry), prompts, batch, chosen, text, report)
 
@@ -125,6 +128,7 @@ def _generate(
     texts = prompts.read()
     defaults = text.defaults()
     progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
+    model = with_model(model, registry, progress)
     target = target_for(model.model_path, model.target, registry.targets)
     options = model.options(choose(registry, target, model.device_id, progress))
     pipeline = registry.load_pipeline(name)

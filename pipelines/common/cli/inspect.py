@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.common.cache import Cache
-from pipelines.common.cli.console import say
+from pipelines.common.cli.console import ConsoleProgress, say
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_count, human_size
+from pipelines.common.cli.models import found
 from pipelines.common.cli.options import AsJson, path_of
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.cli.wording import worded
@@ -43,10 +44,12 @@ def inspect(
     """Show a model's metadata, tensors and tokenizer; check an exported folder's digests."""
     from pipelines.common.export.manifest import is_exported
 
+    registry = registry_of(ctx)
+    model = found(model, registry, ConsoleProgress())
     if is_exported(model):
         _inspect_folder(model, as_json)
         return
-    record = _describe(registry_of(ctx).opener(model)(model))
+    record = _describe(registry.opener(model)(model))
     if as_json:
         print_json(record)
     else:

@@ -52,7 +52,8 @@ ModelPath = Annotated[
     typer.Option(
         parser=path_of("--model-path"),
         metavar="PATH",
-        help="Model file, its folder, or an exported one; by default the pipeline's own model.",
+        help="Model file, its folder, a name of Hugging Face's hub (owner/name), or an exported"
+        " folder; by default the pipeline's own model.",
     ),
 ]
 TokenizerPath = Annotated[

@@ -32,6 +32,16 @@ def register_pipelines() -> list[PipelineRecord]:
                     "mixtral": {"rope_theta": 1e6},
                 }.items()
             ),
+            short_names={
+                "llama3-8b": "meta-llama/Meta-Llama-3-8B",
+                "llama3-8b-instruct": "meta-llama/Meta-Llama-3-8B-Instruct",
+                "llama3.1-8b": "meta-llama/Llama-3.1-8B",
+                "llama3.1-8b-instruct": "meta-llama/Llama-3.1-8B-Instruct",
+                "llama3.2-1b": "meta-llama/Llama-3.2-1B",
+                "llama3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
+                "llama3.2-3b": "meta-llama/Llama-3.2-3B",
+                "llama3.2-3b-instruct": "meta-llama/Llama-3.2-3B-Instruct",
+            },
         ),
         PipelineRecord(
             name="echo",

@@ -9,8 +9,8 @@ the project are registered through these same hooks, in `pipelines.common.regist
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -62,6 +62,8 @@ class PipelineRecord:
         task: Name of the task that it is for, which is what its command does.
         translations: What formats that have names of their own need to know of the family to say
             what its GGUF files do, as `HuggingFaceModel`; each has the name of its `format`.
+        short_names: Models of Hugging Face's hub, by what users may call them for short:
+            ``{"model-1b": "owner/Model-1B"}``.
     """
 
     name: str
@@ -70,6 +72,7 @@ class PipelineRecord:
     architectures: tuple[str, ...] = ()
     task: str = "generate"
     translations: tuple[Translation, ...] = ()
+    short_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

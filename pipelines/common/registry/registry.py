@@ -260,6 +260,12 @@ class Registry:
         opens: Callable[..., Checkpoint] = function(entry.record.open, entry)
         return partial(opens, opening=Opening(weights, of_families))
 
+    @property
+    def short_names(self) -> dict[str, str]:
+        """What users may call models of the hub for short; of pipelines alike, the first's."""
+        records = [entry.record for entry in self.pipelines.values()]
+        return {n: m for record in reversed(records) for n, m in record.short_names.items()}
+
     def pipelines_for(self, architecture: str) -> list[str]:
         """Names of the pipelines that run model files of an architecture."""
         return [
