@@ -54,7 +54,7 @@ def open_shards(folder: Path, named: str, opening: Opening) -> list[Shard]:
         return _open_all(folder, index, _weight_map(index), opening)
     pickled = next((name for name in _PICKLED if exists(folder / name)), None)
     advice = (
-        f"; its weights are in {pickled}, which is not read: save it again with `transformers`,"
+        f"; its weights are in {pickled}, which is not read: save it again with transformers,"
         " which writes safetensors"
         if pickled
         else ""
