@@ -18,13 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.common.checkpoints.huggingface.model import HuggingFaceModel
-from pipelines.common.errors import ModelFileError, PipelineError, PluginError, UsageError
+from pipelines.common.errors import (
+    ModelFileError,
+    PipelineError,
+    PluginError,
+    TokenizerError,
+    UsageError,
+)
 from pipelines.common.registry.hookspecs import (
     API_VERSION,
     OpPackageRecord,
     PipelineRecord,
     TargetRecord,
     TaskRecord,
+    TokenizerRecord,
     Translation,
     WeightFormatRecord,
     hookimpl,
@@ -32,6 +39,7 @@ from pipelines.common.registry.hookspecs import (
 
 if TYPE_CHECKING:
     from pipelines.common import nn, ops
+    from pipelines.common.checkpoints.tokenizer_source import TokenizerSource
     from pipelines.common.decoder.config import DecoderConfig
     from pipelines.common.decoder.mixture import MixtureConfig
     from pipelines.common.decoder.numbers import key
@@ -42,6 +50,7 @@ if TYPE_CHECKING:
     from pipelines.common.models.pipeline import DecoderPipeline
     from pipelines.common.ops import Spec, neutral_operator
     from pipelines.common.program.package import OpPackage
+    from pipelines.common.text.tokenizer import Tokenizer
 
 _LAZY: Final = {
     "nn": "pipelines.common.nn",
@@ -55,6 +64,8 @@ _LAZY: Final = {
     "OpPackage": "pipelines.common.program.package:OpPackage",
     "Rule": "pipelines.common.graph.rules:Rule",
     "Spec": "pipelines.common.ops:Spec",
+    "Tokenizer": "pipelines.common.text.tokenizer:Tokenizer",
+    "TokenizerSource": "pipelines.common.checkpoints.tokenizer_source:TokenizerSource",
     "key": "pipelines.common.decoder.numbers:key",
     "neutral_operator": "pipelines.common.ops:neutral_operator",
 }
@@ -77,6 +88,10 @@ __all__ = [
     "Spec",
     "TargetRecord",
     "TaskRecord",
+    "Tokenizer",
+    "TokenizerError",
+    "TokenizerRecord",
+    "TokenizerSource",
     "UsageError",
     "WeightFormatRecord",
     "decoder",

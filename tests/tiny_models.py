@@ -23,7 +23,7 @@ from pipelines.common.nn.network import Network
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
 from pipelines.common.targets.torch import TorchRunner
-from pipelines.common.text.tokenizer import byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
 from pipelines.common.text_generation import ModelOptions
 
 VOCABULARY = 320

@@ -359,12 +359,13 @@ struct VariadicInput : std::false_type {};
 template <class Kernel>
 struct VariadicInput<Kernel, std::void_t<decltype(Kernel::variadic_input)>>
     : std::bool_constant<Kernel::variadic_input> {};
-// One whose last input may be left out says so with `optional_input`; a kernel asks `Info::inputs` for their number.
+// How many of the last inputs may be left out it says with `static constexpr size_t optional_inputs`; a kernel asks
+// `Info::inputs` for their number.
 template <class Kernel, class = void>
-struct OptionalInput : std::false_type {};
+struct OptionalInputs : std::integral_constant<size_t, 0> {};
 template <class Kernel>
-struct OptionalInput<Kernel, std::void_t<decltype(Kernel::optional_input)>>
-    : std::bool_constant<Kernel::optional_input> {};
+struct OptionalInputs<Kernel, std::void_t<decltype(Kernel::optional_inputs)>>
+    : std::integral_constant<size_t, Kernel::optional_inputs> {};
 template <class Kernel, class = void>
 struct VariadicOutput : std::false_type {};
 template <class Kernel>
@@ -385,7 +386,7 @@ struct Operator : OrtCustomOp {
     GetOutputTypeCount = [](const OrtCustomOp*) { return kOutputs; };
     GetOutputType = [](const OrtCustomOp*, size_t i) { return element(Kernel::outputs[i]); };
     GetInputCharacteristic = [](const OrtCustomOp*, size_t i) {
-      if (OptionalInput<Kernel>::value && i + 1 == kInputs) return optional();
+      if (i + OptionalInputs<Kernel>::value >= kInputs) return optional();
       return characteristic(VariadicInput<Kernel>::value && i + 1 == kInputs);
     };
     GetOutputCharacteristic = [](const OrtCustomOp*, size_t i) {

@@ -212,11 +212,13 @@ def _emit_attention(op: Emitter, inputs: AttentionInputs, rotation: Rotation | N
 
 def _emit_experts(op: Emitter, logits: Any, inputs: ExpertsInputs) -> Any:
     stacks = (inputs.gate, inputs.up, inputs.down)
+    biases = (inputs.gate_bias, inputs.up_bias, inputs.down_bias)
     count = op.width(logits)
     return op.Experts(
         inputs.x,
         logits,
         *(_stored(op, stack) for stack in stacks),
+        *(op.weight(b, "float32", (count, op.width(b))) for b in biases if b is not None),
         columns=op.shape(inputs.gate)[1],
         inner=op.shape(inputs.down)[1],
         experts=count,
@@ -224,6 +226,10 @@ def _emit_experts(op: Emitter, logits: Any, inputs: ExpertsInputs) -> Any:
         routing=_ROUTINGS.index(inputs.routing.as_string()),
         normalize=inputs.normalize.as_int(),
         scale=inputs.scale.as_float(),
+        biased=int(inputs.gate_bias is not None),
+        alpha=inputs.alpha.as_float(),
+        limit=inputs.limit.as_float(),
+        offset=inputs.offset.as_float(),
         **{f"encoding_{i}": _number(op, stack) for i, stack in enumerate(stacks)},
         _domain=DOMAIN,
     )

@@ -11,6 +11,7 @@ from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.opening import STRATEGIES, Strategy
 from pipelines.common.checkpoints.random import RandomWeights
+from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerSource
 from pipelines.common.errors import ParameterError, UsageError
 from pipelines.common.files import typed_path
 from pipelines.common.op_packages.find import FoundPackage
@@ -28,7 +29,8 @@ class ModelOptions:
 
     Attributes:
         model_path: The model, a file or a folder; None for the one that ships with the pipeline.
-        tokenizer_path: A `tokenizer.json` to use in place of the model file's own tokenizer.
+        tokenizer_path: A tokenizer to use in place of the model's own: a ``tokenizer.json``, a
+            ``tokenizer.model``, or a folder that has one.
         encoding: ``q4_0``, ``q8_0``, ``float32`` or ``auto``: what the big matrices run in.
         target: Name of the target to run on.
         device: Which of its devices.
@@ -155,6 +157,9 @@ class Lookup(Protocol):
 
     def opener(self, path: Path, weights: Strategy = "mmap") -> Callable[[Path], Checkpoint]:
         """What opens a model, see `Registry.opener`."""
+
+    def tokenizer(self, source: TokenizerSource) -> AnyTokenizer:
+        """The tokenizer of a checkpoint, see `Registry.tokenizer`."""
 
     def pipelines_for(self, architecture: str) -> list[str]:
         """The pipelines that run an architecture, see `Registry.pipelines_for`."""

@@ -19,7 +19,8 @@ from pipelines.common.errors import UsageError
 from pipelines.common.program.runner import Row
 from pipelines.common.program.slot_runner import SlotRunner
 from pipelines.common.progress import Progress
-from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
+from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.text_generation import Lookup, ModelOptions
 
 END_OF_TEXT = 256

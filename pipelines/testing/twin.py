@@ -27,6 +27,10 @@ one after the other; or None if the file does not have it."""
 Values: TypeAlias = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
 """The values of a parameter, given its name in a GGUF file and what stands there."""
 
+Join: TypeAlias = Callable[[str, Sequence[NDArray[np.float32]]], NDArray[np.float32]]
+"""The values of a model's parameter, given its name there and those of each of its parts."""
+
+_STACK = re.compile(r"(?P<stem>.*experts\.)(?P<part>gate_up|down)_proj(?P<bias>_bias)?")
 _ROTATED = re.compile(r"blk\.\d+\.attn_([qk])\.(weight|bias)")
 
 
@@ -36,6 +40,7 @@ def check_twin(
     names: Names | None = None,
     values: Values | None = None,
     *,
+    join: Join | None = None,
     allowed: float = 1e-4,
 ) -> str:
     """Makes sure that the network computes what a twin with its weights does.
@@ -46,6 +51,8 @@ def check_twin(
         names: What its parameters are called in a GGUF file; by default as the `gguf` package has
             them for the architecture.
         values: What the twin's values are, where they are not those of the file.
+        join: What it makes of the parts of a parameter, where that is not the rows of one after the
+            other's.
         allowed: The largest error, relative to the largest logit.
 
     Returns:
@@ -56,7 +63,7 @@ def check_twin(
     """
     import torch
 
-    load_twin(subject, model, names, values)
+    load_twin(subject, model, names, values, join=join)
     with torch.no_grad():
         logits: NDArray[np.float32] = model(torch.tensor([subject.tokens])).logits[0].numpy()
     return near(subject.reference, logits, allowed)
@@ -67,6 +74,8 @@ def load_twin(
     model: PreTrainedModel,
     names: Names | None = None,
     values: Values | None = None,
+    *,
+    join: Join | None = None,
 ) -> None:
     """Gives a twin the weights of a pipeline.
 
@@ -75,6 +84,7 @@ def load_twin(
         model: The twin.
         names: See `check_twin`.
         values: See `check_twin`.
+        join: See `check_twin`.
 
     Raises:
         CheckFailedError: One of them has a parameter that the other lacks, or of another shape.
@@ -101,7 +111,7 @@ def load_twin(
         stored = [_in_order_of_halves(checkpoint, config, name) for name in parts]
         if values is not None:
             stored = [values(name, part) for name, part in zip(parts, stored, strict=True)]
-        rows = stored[0] if len(stored) == 1 else np.concatenate(stored, axis=-2)
+        rows = (join or _one_after_the_other)(parameter, stored)
         require(
             rows.shape == tuple(tensor.shape),
             f"{' and '.join(parts)} is {[*rows.shape]}, and the twin's {parameter}"
@@ -162,12 +172,20 @@ def gguf_names(architecture: str, layers: int) -> Names:
 
     def name(parameter: str) -> str | Sequence[str]:
         # `transformers` has the matrices of experts in stacks, gate and up in one.
-        stem, _, part = parameter.rpartition(".")
-        if part == "gate_up_proj" and stem.endswith("experts"):
-            return [one(f"{stem}.{half}.weight") for half in ("gate_proj", "up_proj")]
-        return one(f"{parameter}.weight" if part == "down_proj" else parameter)
+        if stack := _STACK.fullmatch(parameter):
+            kind = "bias" if stack["bias"] else "weight"
+            halves = ("gate_proj", "up_proj") if stack["part"] == "gate_up" else ("down_proj",)
+            return [one(f"{stack['stem']}{half}.{kind}") for half in halves]
+        found = one(parameter)
+        return found if found.endswith((".weight", ".bias")) else f"{found}.weight"
 
     return name
+
+
+def _one_after_the_other(
+    _parameter: str, parts: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
 
 
 def _in_order_of_halves(

@@ -173,7 +173,7 @@ def test_what_cannot_be_asked_for() -> None:
 
 def test_the_tokenizer_spells_every_text(tmp_path: Any) -> None:
     made, _ = odd(vocabulary=1000)
-    tokenizer = made.tokenizer(Cache(tmp_path), pytest.fail)
+    tokenizer = made.tokenizer(Cache(tmp_path), pytest.fail, Registry.discover().tokenizer)
     text = "Grüße, 世界\n\t\x00 [UNUSED_3]"
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.encode("<|eot_id|>") == [259]

@@ -139,7 +139,7 @@ def test_a_batch_larger_than_memory_names_the_largest_that_fits(cli, monkeypatch
 
 def test_another_tokenizer_does_not_go_on_with_an_output(cli, tmp_path):
     tokenizer, output = tmp_path / "tokenizer.json", tmp_path / "answers.jsonl"
-    open_model(None).tokenizer.backend.save(str(tokenizer))
+    open_model(None).tokenizer.vocabulary.backend.save(str(tokenizer))
     prompts = ["--prompt", STORY, "--prompt", "A", "--max-new-tokens", "2"]
     args = [*prompts, "--output", output, "--quiet"]
     assert cli("llama3", *args).code == 0

@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import pytest
 
-from pipelines.common.text.tokenizer import byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
 
 
 @pytest.fixture

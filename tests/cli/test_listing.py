@@ -18,7 +18,14 @@ def test_list_tells_where_everything_came_from(cli, make_plugin):
     path = make_plugin("quantum", PLUGIN.replace("None", "object"))
     lines = cli("--plugin-path", path, "list").out.splitlines()
     headings = [line for line in lines if not line.startswith(" ")]
-    assert headings == ["Pipelines", "Tasks", "Targets", "Weight formats", "Op packages"]
+    assert headings == [
+        "Pipelines",
+        "Tasks",
+        "Targets",
+        "Weight formats",
+        "Tokenizers",
+        "Op packages",
+    ]
     rows = {line.split()[0]: line for line in lines if line.startswith(" ")}
     assert "[built-in" in rows["llama3"]
     assert "[built-in" in rows["gguf"]

@@ -4,7 +4,9 @@ import json
 
 import gguf
 
-from pipelines.common.text.tokenizer import byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
+from pipelines.common.text.sentence_piece_file import written
+from pipelines.common.text.sentence_pieces import Pieces
 
 ECHO = ("tokenize", "--pipeline", "echo")
 
@@ -81,3 +83,22 @@ def vocabulary_only(path, architecture="llama", missing=b""):
     writer.write_kv_data_to_file()
     writer.close()
     return path
+
+
+def test_a_sentencepiece_model_in_the_place_of_the_models_own(cli, tmp_path):
+    words = ["\u2581", "a", "b", "\u2581a", "ab", "\u2581ab"]
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    types = [2, 3, 3, *[6] * 256, *[1] * len(words)]
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(written(Pieces(pieces, [-float(id) for id in range(len(pieces))], types)))
+    for given in (path, tmp_path):
+        record = json.loads(
+            cli("tokenize", "--tokenizer-path", given, "--text", "ab\u00e9</s>a", "--json").out
+        )
+        found = ["<s>", " ab", "\\xc3", "\\xa9", "</s>", " a"]
+        assert record["pieces"] == found
+    path.write_bytes(path.read_bytes()[:-3])
+    outcome = cli("tokenize", "--tokenizer-path", path, "--text", "a")
+    assert outcome.code == 1
+    assert "tokenizer.model: is not a SentencePiece model that can be read: " in outcome.err
+    assert outcome.err.count("\n") == 1

@@ -11,7 +11,6 @@ import pytest
 from berts import PIECES, tiny, vectors, write
 from transformers import BertTokenizerFast
 
-from pipelines.common.encoder.word_pieces import WordPieces
 from pipelines.common.errors import (
     ModelFileError,
     PromptError,
@@ -22,6 +21,7 @@ from pipelines.common.errors import (
 from pipelines.common.models.encoder import Embeddings, EncoderModel
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
+from pipelines.common.text.word_pieces import WordPieces
 from pipelines.common.text_generation import ModelOptions
 
 TEXTS = [

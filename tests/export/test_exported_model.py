@@ -26,7 +26,9 @@ from pipelines.common.export.write import export
 from pipelines.common.program.target import Deployment
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
-from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
+from pipelines.common.text.sentence_pieces import Pieces, SentencePieces
+from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.text_generation import ModelOptions
 
 PROMPT = tiny_models.random_tokens(20)
@@ -402,3 +404,27 @@ def test_a_folder_ends_where_its_model_file_does(gguf_file, tmp_path):
     found = tiny_models.open_model(tmp_path / "out").tokenizer
     assert found.end_ids == tokenizer.end_ids == {5, 256, 257}
     assert found.decode([256, 257]) == tokenizer.decode([256, 257]) == ""
+
+
+def test_a_folder_has_sentencepiece_in_its_own_format(gguf_file, tmp_path):
+    words = ["\u2581", "a", "b", "\u2581a", "ab", "\u2581ab", "<end_of_turn>", "a\u2581b"]
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    types = [2, 3, 3, *[6] * 256, *[1] * (len(words) - 1), 4]
+    tokenizer = Tokenizer(
+        SentencePieces(Pieces(pieces, [-float(id) for id in range(len(pieces))], types), "odd"),
+        vocab_size=len(pieces),
+        bos_id=1,
+        end_ids=[2],
+        adds_bos=True,
+        source="odd",
+    )
+    model = tiny_models.open_model(gguf_file, encoding="auto")
+    model = dataclasses.replace(model, tokenizer=tokenizer)
+    export(model, "cpu", tmp_path / "out", reference_weights=True)
+    assert (tmp_path / "out" / "tokenizer.model").exists()
+    assert not (tmp_path / "out" / "tokenizer.json").exists()
+    found = tiny_models.open_model(tmp_path / "out").tokenizer
+    for text in ("", "ab a b\n\u00e9", "ab<end_of_turn>a b</s>a", " <s>  "):
+        assert found.encode(text) == tokenizer.encode(text)
+        assert found.encode(text, special=False) == tokenizer.encode(text, special=False)
+    assert found.describe() | {"source": ""} == tokenizer.describe() | {"source": ""}

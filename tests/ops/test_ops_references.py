@@ -196,6 +196,7 @@ def test_of_equal_logits_the_first_are_chosen() -> None:
         ({"routing": "random"}, "no routing is called 'random'; expected softmax_topk, "),
         ({"logits": Spec((2, 3, 5))}, "vectors of 8 and 5 logits do not go with experts"),
         ({"down": Spec((4, 5, 8))}, "do not go with experts"),
+        ({"up_bias": Spec((4, 6))}, "biases of None, .* expected none, or"),
     ],
 )
 def test_experts_that_do_not_go_together(change: dict[str, Any], message: str) -> None:

@@ -18,20 +18,29 @@ from pipelines.common.op_check.examples import EXAMPLES
 from pipelines.common.ort import experts
 from pipelines.common.program.package import LoadedPackage, OpPackage
 
-ROUTED, PLAIN = experts.RULES
+ROUTED, BIASED, PLAIN = experts.RULES
 
 
 def _routed(generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
     for example in EXAMPLES[patterns.experts](generator):
         logits = example["logits"]
-        router = generator.normal(size=(logits.shape[-1], example["x"].shape[-1]))
+        width = example["x"].shape[-1]
+        router = generator.normal(0, width**-0.5, (logits.shape[-1], width))
         yield {name: value for name, value in example.items() if name != "logits"} | {
             "router": router.astype(np.float32)
         }
 
 
+def _biased(generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+    for example in _routed(generator):
+        bias = generator.normal(size=len(example["router"]))
+        yield {**example, "bias": bias.astype(np.float32)}
+
+
 @pytest.mark.parametrize(
-    "rule", [PLAIN, replace(ROUTED, examples=_routed)], ids=["plain", "routed"]
+    "rule",
+    [PLAIN, replace(ROUTED, examples=_routed), replace(BIASED, examples=_biased)],
+    ids=["plain", "routed", "biased"],
 )
 def test_each_encoding_against_the_reference(rule: Rule) -> None:
     """Of equal logits, which examples have, the first are chosen."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from pipelines.testing import RandomWeights, Subject, twin_numbers
+from pipelines.testing.twin import Join
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Family:
         numbers: What stands for both in the judge's config, where that is not the same.
         norm_offset: What a converter adds to the weights of norms.
         in_pairs: Whether the judge rotates neighbours, as the file has them, and not halves.
+        join: What the judge makes of the parts of a parameter, where that is not the usual.
     """
 
     pipeline: str
@@ -38,6 +40,7 @@ class Family:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     norm_offset: float = 0.0
     in_pairs: bool = False
+    join: Join | None = None
 
     @cached_property
     def subject(self) -> Subject:
@@ -61,6 +64,16 @@ class Family:
     def named(self, pipeline: str, subject: Subject) -> Subject:
         """What another pipeline of the family is checked with."""
         return replace(subject, pipeline=pipeline, random=self.subject.random)
+
+
+def _as_gpt_oss_has(parameter: str, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Gates and what they multiply row by row, and the matrices of experts turned."""
+    rows = (
+        parts[0]
+        if len(parts) == 1
+        else np.stack(parts, 2).reshape(len(parts[0]), -1, *parts[0].shape[2:])
+    )
+    return rows.swapaxes(1, 2) if parameter.endswith("_proj") else rows
 
 
 FAMILIES = (
@@ -171,5 +184,42 @@ FAMILIES = (
             "moe_intermediate_size": 32,
             "shared_expert_intermediate_size": 64,
         },
+    ),
+    Family(
+        "gptoss",
+        transformers.GptOssForCausalLM,
+        transformers.GptOssConfig,
+        {
+            "head_dim": 32,
+            "rope_base": 150000.0,
+            "experts": 6,
+            "experts_used": 2,
+            "window": 7,
+            "biases": (
+                *("attn_q", "attn_k", "attn_v", "attn_output"),
+                *("ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"),
+            ),
+        },
+        {
+            "gpt-oss.rope.scaling.type": "yarn",
+            "gpt-oss.rope.scaling.factor": 32.0,
+            "gpt-oss.rope.scaling.original_context_length": 4096,
+        },
+        {
+            "num_local_experts": 6,
+            "num_experts_per_tok": 2,
+            "sliding_window": 7,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 150000.0,
+                "factor": 32.0,
+                "beta_fast": 32.0,
+                "beta_slow": 1.0,
+                "original_max_position_embeddings": 4096,
+                "truncate": False,
+            },
+        },
+        join=_as_gpt_oss_has,
     ),
 )

@@ -31,7 +31,9 @@ def family(request: pytest.FixtureRequest) -> Family:
 
 
 def test_logits_are_those_of_transformers(family: Family) -> None:
-    check_twin(family.subject, family.twin(), values=family.as_twin_has, allowed=1e-5)
+    check_twin(
+        family.subject, family.twin(), values=family.as_twin_has, join=family.join, allowed=1e-5
+    )
 
 
 def test_another_pipeline_names_the_one_for_the_file(family: Family, tmp_path: Path) -> None:

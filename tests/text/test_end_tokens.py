@@ -7,7 +7,7 @@ import gguf
 import pytest
 from vocabularies import Vocabulary, load_gguf, write_gguf
 
-from pipelines.common.text import json_tokenizer
+from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import Tokenizer
 
 # Those that llama.cpp's `llama_vocab_is_eog` tells of a file that has them all (version 0c1e570).
@@ -49,7 +49,7 @@ def _json(vocabulary: Vocabulary, special: bool | None, folder: Path) -> Tokeniz
     document["added_tokens"] = added
     (folder / "tokenizer.json").write_text(json.dumps(document))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids["a"]}))
-    return json_tokenizer.load(folder, pytest.fail)
+    return tokenizer_of_folder(folder, pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_names_end_a_text_whatever_a_file_has_them_as(
     read: object, kind: object, stated: str, llama3: Vocabulary, tmp_path: Path
 ) -> None:
     tokenizer: Tokenizer = read(llama3, kind, tmp_path)
-    ids = {name: tokenizer.backend.token_to_id(name) for name in (*NAMES, stated)}
+    ids = {name: tokenizer.vocabulary.id_of(name) for name in (*NAMES, stated)}
     assert tokenizer.end_ids == set(ids.values())
     for name in NAMES:
         assert tokenizer.encode(name, bos=False) == [ids[name]]
@@ -77,8 +77,9 @@ def test_names_end_a_text_whatever_a_file_has_them_as(
         assert ids[name] not in tokenizer.encode(name, bos=False, special=False)
     # And so they are for whoever reads what is exported.
     (tmp_path / "again").mkdir()
-    (tmp_path / "again" / "tokenizer.json").write_text(tokenizer.backend.to_str())
-    again = json_tokenizer.load(tmp_path / "again", pytest.fail)
+    for name, content in tokenizer.vocabulary.files().items():
+        (tmp_path / "again" / name).write_bytes(content)
+    again = tokenizer_of_folder(tmp_path / "again", pytest.fail)
     assert again.end_ids == tokenizer.end_ids - {ids[stated]}
 
 

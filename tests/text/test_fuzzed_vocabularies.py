@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sentence_models import metadata_of, pieces_of, trained
 from vocabularies import Vocabulary, load_gguf, write_gguf
 
 from pipelines.common.cache import Cache
 from pipelines.common.errors import PipelineError
-from pipelines.common.text import json_tokenizer
+from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import Tokenizer
 
 TEXTS = [
@@ -43,18 +45,26 @@ def test_tokenizer_json(seed: int, llama3: Vocabulary, tmp_path: Path) -> None:
         for _ in range(generator.choice((1, 1, 2, 4))):
             _change(generator, *generator.choice(list(_places(generator, changed))))
         (tmp_path / "tokenizer.json").write_text(json.dumps(changed))
-        outcomes.add(_uses(partial(json_tokenizer.load, tmp_path, _check_line)))
+        outcomes.add(_uses(partial(tokenizer_of_folder, tmp_path, _check_line)))
     assert outcomes == {True, False}
 
 
+@pytest.fixture(scope="module")
+def vocabularies(llama3: Vocabulary) -> dict[str, dict[str, Any]]:
+    return {"gpt2": llama3.metadata(), "llama": metadata_of(pieces_of(trained()))}
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @pytest.mark.parametrize("seed", range(4))
-def test_gguf(seed: int, llama3: Vocabulary, tmp_path: Path) -> None:
+def test_gguf(
+    seed: int, kind: str, vocabularies: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
     generator = random.Random(seed)
     (tmp_path / "file").write_text("")
     no_cache = Cache(tmp_path / "file")
     outcomes = set()
     for number in range(25):
-        changed: dict[str, Any] = copy.deepcopy(llama3.metadata())
+        changed: dict[str, Any] = copy.deepcopy(vocabularies[kind])
         for _ in range(generator.choice((1, 1, 2, 4))):
             _change_key(generator, changed)
         path = tmp_path / f"{number}.gguf"
@@ -130,6 +140,8 @@ def _change_key(generator: random.Random, metadata: dict[str, Any]) -> None:
                     value[index], value[other] = value[other], value[index]
                 case 2 if isinstance(value[index], str):
                     value[index] = generator.choice([t for t in TEXT_VALUES if t != "\ud800"])
+                case 2 if isinstance(value[index], float):
+                    value[index] = generator.choice((0.0, -1.5, math.nan, math.inf, 3e38))
                 case 2:
                     value[index] = generator.choice((-1, 0, 1, 3, 4, 6, 99))
                 case _:

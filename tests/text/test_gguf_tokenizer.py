@@ -13,11 +13,10 @@ from vocabularies import HARD_TEXTS, Vocabulary, load_gguf, train, write_gguf
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Metadata
-from pipelines.common.checkpoints.gguf import tokenizer as gguf_tokenizer
-from pipelines.common.checkpoints.gguf.reader import open_gguf
 from pipelines.common.errors import ModelFileError, PipelineError, TokenizerError
 from pipelines.common.text import bounds
-from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
+from pipelines.common.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -217,15 +216,8 @@ def test_a_merge_that_looks_like_the_stored_files_heading(
 
 def test_without_a_cache_there_is_a_notice(llama3_gguf: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    file = open_gguf(llama3_gguf)
     notices: list[str] = []
-    tokenizer = gguf_tokenizer.load(
-        file.metadata,
-        Cache(tmp_path / "file"),
-        file.metadata_digest,
-        source="m.gguf",
-        notice=notices.append,
-    )
+    tokenizer = load_gguf(llama3_gguf, Cache(tmp_path / "file"), notices.append)
     assert len(notices) == 1
     assert "RUN_PIPELINE_CACHE" in notices[0]
     for text in HARD_TEXTS:
@@ -253,14 +245,6 @@ def _map(key: str, change_list: Callable[[list[Any]], list[Any]]) -> Callable[..
     return change
 
 
-def _without_pre_and(token: str) -> Callable[[dict[str, Any]], None]:
-    def change(metadata: dict[str, Any]) -> None:
-        del metadata["pre"]
-        metadata["tokens"] = [f"x{name}" if name == token else name for name in metadata["tokens"]]
-
-    return change
-
-
 def _many_control_tokens(metadata: dict[str, Any]) -> None:
     metadata["tokens"] = [*metadata["tokens"], *(f"{i:010000}" for i in range(500))]
     metadata["token_type"] = [*metadata["token_type"], *[gguf.TokenType.CONTROL] * 500]
@@ -269,10 +253,9 @@ def _many_control_tokens(metadata: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_with("model", "llama"), "kind 'llama'.*`tokenizer_path`"),
+        (_with("model", "rwkv"), "kind 'rwkv', known are .*'gpt2', 'llama'; .*`tokenizer_path`"),
         (_with("model", "bert\nrt"), "kind 'bert.*`tokenizer_path`"),
         (_with("pre", "bloom"), "pre is 'bloom', a pre-tokenizer.*not supported.*`tokenizer_path`"),
-        (_without_pre_and("<|eot_id|>"), "tokenizer.ggml.pre is missing.*`tokenizer_path`"),
         (_map("token_type", lambda types: types[:-1]), r"\d+ tokens but \d+ token types"),
         (_map("tokens", lambda tokens: [*tokens[:-1], tokens[3]]), "twice, as 3 and "),
         (
@@ -334,6 +317,23 @@ def test_what_llama_cpp_overlooks_is_told(
         assert re.match(rf"odd\.gguf: .*{message}", notices[0])
         for text in HARD_TEXTS:
             assert tokenizer.encode(text) == llama3_tokenizer.encode(text), text
+
+
+@pytest.mark.parametrize("pre", [None, ""])
+def test_without_the_name_of_a_pre_tokenizer(
+    pre: str | None, llama3: Vocabulary, tmp_path: Path
+) -> None:
+    tokens = [{"<|eot_id|>": "<|other|>"}.get(token, token) for token in llama3.tokens]
+    metadata = llama3.metadata() | {"tokens": tokens, "pre": pre}
+    unnamed = {key: value for key, value in metadata.items() if value is not None}
+    path = write_gguf(tmp_path / "m.gguf", unnamed | {"add_bos_token": False})
+    notices: list[str] = []
+    tokenizer = load_gguf(path, notice=notices.append)
+    (notice,) = notices
+    assert "pre is missing; it is taken to be 'default'" in notice
+    named = write_gguf(tmp_path / "named.gguf", metadata | {"pre": "default"})
+    for text in HARD_TEXTS:
+        assert tokenizer.encode(text) == load_gguf(named).encode(text, bos=False)
 
 
 def test_a_token_without_text(llama3: Vocabulary, tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import tokenizers
+from sentence_models import nasty_texts, pieces_of, trained
 from tokenizers import decoders, models, normalizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 from vocabularies import HARD_TEXTS, TRAINING_TEXT, Vocabulary
 
 from pipelines.common.errors import TokenizerError
-from pipelines.common.text import json_tokenizer
 from pipelines.common.text.detokenizer import Detokenizer
+from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import Tokenizer
 
 
@@ -32,7 +33,7 @@ def folder(llama3: Vocabulary, tmp_path: Path) -> Path:
 
 def load(path: Path, notice: Callable[[str], None] = pytest.fail) -> Tokenizer:
     """Reads a tokenizer; a notice is a failure where none is expected."""
-    return json_tokenizer.load(path, notice)
+    return tokenizer_of_folder(path, notice)
 
 
 def change(file: Path, **values: object) -> None:
@@ -105,12 +106,16 @@ def test_limits_in_the_file_cut_and_pad_nothing(folder: Path) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_sentencepiece_with_byte_fallback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", [False, True])
+def test_sentencepiece_with_byte_fallback(prefix: bool, tmp_path: Path) -> None:
     backend = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
-    backend.normalizer = normalizers.Replace(" ", "▁")
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
+    spaces = normalizers.Replace(" ", "▁")
+    undone = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if prefix:  # as Llama 2 has it
+        spaces = normalizers.Sequence([normalizers.Prepend("▁"), spaces])
+        undone += [decoders.Strip(" ", 1, 0)]
+    backend.normalizer = spaces
+    backend.decoder = decoders.Sequence(undone)
     all_bytes = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(
         vocab_size=700, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
@@ -125,9 +130,32 @@ def test_sentencepiece_with_byte_fallback(tmp_path: Path) -> None:
     assert tokenizer.end_ids == {vocabulary["</s>"]}
     for text in HARD_TEXTS:
         ids = tokenizer.encode(text)
-        assert tokenizer.decode(ids) == text == tokenizer.backend.decode(ids)
+        assert tokenizer.decode(ids) == text == tokenizer.vocabulary.backend.decode(ids)
         detokenizer = Detokenizer(tokenizer)
-        assert "".join(map(detokenizer.push, ids)) + detokenizer.flush() == text
+        streamed = "".join(map(detokenizer.push, ids)) + detokenizer.flush()
+        assert streamed == (f" {text}" if prefix and text else text)
+
+
+@pytest.mark.parametrize("kind", [LlamaTokenizer, GemmaTokenizer])
+def test_folders_of_sentencepiece_are_read_as_transformers_does(kind: Any, tmp_path: Path) -> None:
+    pieces = pieces_of(trained())
+    ids = {piece: id for id, piece in enumerate(pieces.pieces)}
+    merged = sorted(range(len(ids)), key=lambda id: -pieces.scores[id])
+    merges = [
+        (piece[:cut], piece[cut:])
+        for piece in (pieces.pieces[id] for id in merged if pieces.types[id] == 1)
+        for cut in range(1, len(piece))
+        if piece[:cut] in ids and piece[cut:] in ids
+    ]
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
+    outside = kind(vocab=ids, merges=merges, mask_token="<unk>", **special)
+    outside.save_pretrained(tmp_path)
+    tokenizer = load(tmp_path)
+    assert tokenizer.end_ids == {ids["</s>"]}
+    for text in nasty_texts(pieces, 400):
+        found = tokenizer.encode(text, bos=False)
+        assert found == outside.encode(text, add_special_tokens=False), text
+        assert tokenizer.decode(found) == outside.decode(found, skip_special_tokens=True)
 
 
 def _one_line_error(path: Path, message: str) -> None:

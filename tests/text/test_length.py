@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from pipelines.common.text import length
+from pipelines.common.text.byte_alphabet import byte_alphabet
 from pipelines.common.text.length import least_tokens
-from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
+from pipelines.common.text.tokenizer import Tokenizer
 
 
 def made(pre_tokenizer=None, *, without=b"", normalizer=None, added=()):

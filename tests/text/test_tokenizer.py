@@ -11,7 +11,8 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from vocabularies import Vocabulary
 
 from pipelines.common.errors import TokenizerError
-from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet, check_matches
+from pipelines.common.text.byte_alphabet import byte_alphabet
+from pipelines.common.text.tokenizer import Tokenizer, check_matches
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 words = st.sampled_from(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from pipelines.common.cache import Cache
-from pipelines.common.checkpoints.gguf import tokenizer as gguf_tokenizer
 from pipelines.common.checkpoints.gguf.reader import open_gguf
+from pipelines.common.checkpoints.tokenizer_source import TokenizerSource
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text.tokenizer import Tokenizer
 
 # The expressions of the models' own tokenizer.json files.
@@ -184,10 +186,13 @@ def load_gguf(
 ) -> Tokenizer:
     """Reads a GGUF's tokenizer; a notice is a failure where none is expected."""
     file = open_gguf(path)
-    return gguf_tokenizer.load(
-        file.metadata,
-        cache or Cache(path.parent / "cache"),
-        file.metadata_digest,
-        source=path.name,
-        notice=notice,
-    )
+    cache = cache or Cache(path.parent / "cache")
+    source = TokenizerSource(file.metadata, cache, file.metadata_digest, path.name, notice)
+    made = _registry().tokenizer(source)
+    assert isinstance(made, Tokenizer)
+    return made
+
+
+@lru_cache
+def _registry() -> Registry:
+    return Registry.discover()

@@ -117,16 +117,20 @@ struct Mixture::Chosen {
   std::vector<Run> runs;        // of the experts that have any, in ascending order
   std::vector<int64_t> tokens;  // of each row
   std::vector<int64_t> rows;    // of each token, [tokens][used], in the order of its experts
-  std::vector<float> weights;   // like rows
+  std::vector<int32_t> experts;  // like rows
+  std::vector<float> weights;    // likewise
 };
 
-Mixture::Mixture(Matrix gate, Matrix up, Matrix down, int64_t experts, const Routing& routing)
+Mixture::Mixture(Matrix gate, Matrix up, Matrix down, int64_t experts, const Routing& routing, const Bounds& bounds,
+                 Biases biases)
     : gate_(std::move(gate)),
       up_(std::move(up)),
       down_(std::move(down)),
       experts_(experts),
       routing_(routing),
-      gated_(gate_.packed() && gate_.encoding() == up_.encoding()) {}
+      bounds_(bounds),
+      biases_(std::move(biases)),
+      gated_(gate_.packed() && gate_.encoding() == up_.encoding() && bounds_.plain() && biases_.gate.empty()) {}
 
 Mixture::Chosen Mixture::choose_all(const ParallelFor& parallel_for, const float* logits, int64_t tokens) const {
   const int64_t used = routing_.used;
@@ -134,7 +138,8 @@ Mixture::Chosen Mixture::choose_all(const ParallelFor& parallel_for, const float
   all.tokens.resize(tokens * used);
   all.rows.resize(tokens * used);
   all.weights.resize(tokens * used);
-  std::vector<int32_t> experts(tokens * used);
+  std::vector<int32_t>& experts = all.experts;
+  experts.resize(tokens * used);
   parallel_for(panels_of(tokens), [&](size_t i) {
     const int64_t first = i * kMaxTokens, last = std::min<int64_t>(tokens, first + kMaxTokens);
     for (int64_t t = first; t < last; ++t)
@@ -238,7 +243,11 @@ void Mixture::compute(const Kernels& kernel, int64_t ahead, const ParallelFor& p
       call.multiply(task, up_, panels, outer, ups);
       for (int64_t row = task.run->first; row < task.run->first + task.run->count; ++row) {
         const int64_t place = row * inner + task.first;
-        kernel.gate_multiply(Gate::silu, gates + place, ups + place, task.last - task.first);
+        const int64_t count = task.last - task.first;
+        if (bounds_.plain() && biases_.gate.empty())
+          kernel.gate_multiply(Gate::silu, gates + place, ups + place, count);
+        else
+          gate_rows(task.run->expert, task.first, count, gates + place, ups + place);
       }
     });
   }
@@ -252,6 +261,20 @@ void Mixture::compute(const Kernels& kernel, int64_t ahead, const ParallelFor& p
   add_up(parallel_for, chosen, outer, tokens, y);
 }
 
+void Mixture::gate_rows(int64_t expert, int64_t first, int64_t count, float* gates, const float* ups) const {
+  const auto [alpha, limit, offset] = bounds_;
+  const bool biased = !biases_.gate.empty();
+  const int64_t place = expert * gate_.rows() + first;
+  for (int64_t i = 0; i < count; ++i) {
+    float g = gates[i] + (biased ? biases_.gate[place + i] : 0.0f), u = ups[i] + (biased ? biases_.up[place + i] : 0.0f);
+    if (limit != 0.0f) {  // of what is not a number these make none either
+      g = g > limit ? limit : g;
+      u = u > limit ? limit : u < -limit ? -limit : u;
+    }
+    gates[i] = g / (1.0f + exponential(-alpha * g)) * (u + offset);
+  }
+}
+
 void Mixture::add_up(const ParallelFor& parallel_for, const Chosen& chosen, const float* made, int64_t tokens,
                      float* y) const {
   const int64_t columns = down_.rows(), used = routing_.used;
@@ -260,8 +283,9 @@ void Mixture::add_up(const ParallelFor& parallel_for, const Chosen& chosen, cons
     std::fill(y + begin * columns, y + end * columns, 0.0f);
     for (int64_t i = begin * used; i < end * used; ++i) {
       const float* row = made + chosen.rows[i] * columns;
+      const float* bias = biases_.down.empty() ? nullptr : biases_.down.data() + chosen.experts[i] * columns;
       float* sums = y + i / used * columns;
-      for (int64_t c = 0; c < columns; ++c) sums[c] += chosen.weights[i] * row[c];
+      for (int64_t c = 0; c < columns; ++c) sums[c] += chosen.weights[i] * (bias ? row[c] + bias[c] : row[c]);
     }
   });
 }

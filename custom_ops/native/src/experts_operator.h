@@ -11,19 +11,26 @@
 namespace native {
 
 // A mixture of experts. Inputs: x [..., K], the router's logits [..., experts], and the bytes of the file of three
-// stacks of matrices: gate and up [experts * inner, row_bytes] of K columns, down [experts * K, row_bytes] of `inner`.
+// stacks of matrices: gate and up [experts * inner, row_bytes] of K columns, down [experts * K, row_bytes] of `inner`;
+// if `biased`, also what is added to their products, [experts, inner] twice and [experts, K].
 class Experts {
  public:
   static constexpr const char* name = "Experts";
-  static constexpr Type inputs[] = {Type::float32, Type::float32, Type::uint8, Type::uint8, Type::uint8};
+  static constexpr Type inputs[] = {Type::float32, Type::float32, Type::uint8,   Type::uint8,
+                                    Type::uint8,   Type::float32, Type::float32, Type::float32};
+  static constexpr size_t optional_inputs = 3;  // the biases
   static constexpr Type outputs[] = {Type::float32};
 
   explicit Experts(const Info& info)
       : columns_(columns_attribute(info)),
         inner_(info.integer("inner", 1, kMostColumns)),
         experts_(info.integer("experts", 1, kMostExperts)),
-        mixture_((expect_count(info.inputs(), std::size(inputs), "inputs"), stack(info, 0, inner_, columns_)),
-                 stack(info, 1, inner_, columns_), stack(info, 2, columns_, inner_), experts_, routing(info)) {
+        biased_(info.flag("biased")),
+        mixture_((expect_count(info.inputs(), std::size(inputs) - (biased_ ? 0 : optional_inputs), "inputs"),
+                  stack(info, 0, inner_, columns_)),
+                 stack(info, 1, inner_, columns_), stack(info, 2, columns_, inner_), experts_, routing(info),
+                 {info.number("alpha"), info.number("limit"), info.number("offset")},
+                 {bias(info, 0, inner_), bias(info, 1, inner_), bias(info, 2, columns_)}) {
     expect_count(info.outputs(), std::size(outputs), "outputs");
   }
 
@@ -55,12 +62,23 @@ class Experts {
     return Matrix(encoding, stored.data<uint8_t>(), rows, stored.shape[1], columns, experts_);
   }
 
+  std::vector<float> bias(const Info& info, size_t index, int64_t rows) const {
+    if (!biased_) return {};
+    const Tensor given = info.constant(std::size(inputs) - optional_inputs + index);
+    if (given.shape != std::vector<int64_t>{experts_, rows})
+      throw InvalidArgument("the biases " + text(given.shape) + " are not those of " + std::to_string(experts_) +
+                            " experts with " + std::to_string(rows) + " rows");
+    const float* values = given.data<float>();
+    return {values, values + experts_ * rows};
+  }
+
   Routing routing(const Info& info) const {
     return {info.integer("used", 1, experts_), static_cast<Routing::Weights>(info.integer("routing", 0, 2)),
             info.flag("normalize"), info.number("scale")};
   }
 
   int64_t columns_, inner_, experts_;
+  bool biased_;
   Mixture mixture_;
 };
 

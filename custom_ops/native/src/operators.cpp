@@ -222,7 +222,7 @@ class Attention : public AttentionInputs<half ? Type::float16 : Type::float32, r
   static constexpr const char* name = half ? (rotates ? "RotaryAttention" : "Attention")
                                            : (rotates ? "RotaryAttentionFloat32" : "AttentionFloat32");
   static constexpr Type outputs[] = {Type::float32, state, state};
-  static constexpr bool optional_input = true;
+  static constexpr size_t optional_inputs = 1;  // sinks
 
   explicit Attention(const Info& info)
       : head_dim_(info.integer("head_dim", 2, kMostHeadDim)),

@@ -853,7 +853,13 @@ Result check_mixture(const Kernels& kernels, Random& random) {
   Stack down(random, down_encoding, experts, columns, inner);
   const std::vector<float> x = random_floats(random, tokens * columns, Kind::plain);
   const std::vector<float> logits = random_floats(random, tokens * experts, Kind::plain);
-  const Mixture mixture(std::move(gate.all), std::move(up.all), std::move(down.all), experts, routing);
+  Bounds bounds;
+  Biases biases;
+  if (random.chance(0.3)) bounds = {1.702f, random.chance(0.5) ? 0.5f : 0.0f, 1.0f};
+  if (random.chance(0.3))
+    biases = {random_floats(random, experts * inner, Kind::plain), random_floats(random, experts * inner, Kind::plain),
+              random_floats(random, experts * columns, Kind::plain)};
+  const Mixture mixture(std::move(gate.all), std::move(up.all), std::move(down.all), experts, routing, bounds, biases);
   const ParallelFor one_by_one = [](size_t total, const std::function<void(size_t)>& work) {
     for (size_t i = total; i-- > 0;) work(i);
   };
@@ -866,9 +872,24 @@ Result check_mixture(const Kernels& kernels, Random& random) {
     choose(routing, logits.data() + t * experts, experts, chosen.data(), weights.data());
     for (int64_t i = 0; i < routing.used; ++i) {
       std::vector<float> gates = product_of_token(kernels, gate.single[chosen[i]], token);
-      const std::vector<float> ups = product_of_token(kernels, up.single[chosen[i]], token);
-      kernels.gate_multiply(Gate::silu, gates.data(), ups.data(), inner);
-      const std::vector<float> made = product_of_token(kernels, down.single[chosen[i]], gates);
+      std::vector<float> ups = product_of_token(kernels, up.single[chosen[i]], token);
+      if (biases.gate.empty() && bounds.plain()) {
+        kernels.gate_multiply(Gate::silu, gates.data(), ups.data(), inner);
+      } else {
+        const std::vector<float> before = gates;
+        mixture.gate_rows(chosen[i], 0, inner, gates.data(), ups.data());
+        for (int64_t r = 0; r < inner; ++r) {
+          const bool biased = !biases.gate.empty();
+          double g = before[r], u = ups[r];
+          if (biased) g += biases.gate[chosen[i] * inner + r], u += biases.up[chosen[i] * inner + r];
+          if (bounds.limit != 0) g = std::min<double>(g, bounds.limit), u = std::clamp<double>(u, -bounds.limit, bounds.limit);
+          const double made = g / (1 + std::exp(-bounds.alpha * g)) * (u + bounds.offset);
+          expect_near(gates[r], made, 1e-5 * std::fabs(made) + 1e-6, "row ", r, " of a gate");
+        }
+      }
+      std::vector<float> made = product_of_token(kernels, down.single[chosen[i]], gates);
+      if (!biases.down.empty())
+        for (int64_t c = 0; c < columns; ++c) made[c] += biases.down[chosen[i] * columns + c];
       for (int64_t c = 0; c < columns; ++c) sums[c] += weights[i] * made[c];
     }
     for (int64_t c = 0; c < columns; ++c)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pipelines.common.cache import Cache
     from pipelines.common.cache.digests import Digests
-    from pipelines.common.text.tokenizer import Tokenizer
+    from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerMaker
 
 T = TypeVar("T")
 Scalar: TypeAlias = bool | int | float | str
@@ -220,12 +220,16 @@ class Checkpoint(Protocol):
     def has_tokenizer(self) -> bool:
         """Whether there is a tokenizer, usable or not."""
 
-    def tokenizer(self, cache: Cache, notice: Callable[[str], None]) -> Tokenizer:
+    def tokenizer(
+        self, cache: Cache, notice: Callable[[str], None], make: TokenizerMaker
+    ) -> AnyTokenizer:
         """Makes its tokenizer, or takes what has been made of it before.
 
         Args:
             cache: Where that is kept.
             notice: Told, in one line each, what is wrong and does not keep it from being used.
+            make: Makes one of metadata; a format that brings its tokenizers in files of their own
+                need not ask it.
 
         Raises:
             ModelFileError: A key is missing or of the wrong type.

@@ -20,13 +20,17 @@ from pipelines.common.checkpoints.checkpoint import (
     Metadata,
     TensorInfo,
 )
-from pipelines.common.checkpoints.gguf import tokenizer
 from pipelines.common.checkpoints.gguf.rotation import INTERLEAVED
+from pipelines.common.checkpoints.tokenizer_source import (
+    MODEL,
+    AnyTokenizer,
+    TokenizerMaker,
+    TokenizerSource,
+)
 from pipelines.common.encodings import F32, Encoding
 from pipelines.common.encodings.convert import encoded
 from pipelines.common.errors import ParameterError
 from pipelines.common.parallel import for_row_chunks
-from pipelines.common.text.tokenizer import Tokenizer
 
 _FORMAT: Final = "random weights v1"
 """Counts how values are made: with another number they are others."""
@@ -122,15 +126,16 @@ class RandomCheckpoint:
     @property
     def has_tokenizer(self) -> bool:
         """See `Checkpoint.has_tokenizer`."""
-        return self._like.has_tokenizer if self._like else tokenizer.MODEL in self.metadata
+        return self._like.has_tokenizer if self._like else MODEL in self.metadata
 
-    def tokenizer(self, cache: Cache, notice: Callable[[str], None]) -> Tokenizer:
+    def tokenizer(
+        self, cache: Cache, notice: Callable[[str], None], make: TokenizerMaker
+    ) -> AnyTokenizer:
         """See `Checkpoint.tokenizer`."""
         if self._like is not None:
-            return self._like.tokenizer(cache, notice)
-        return tokenizer.load(
-            self.metadata, cache, self._metadata_digest, source=str(self.path), notice=notice
-        )
+            return self._like.tokenizer(cache, notice, make)
+        digest = self._metadata_digest
+        return make(TokenizerSource(self.metadata, cache, digest, str(self.path), notice))
 
     def fingerprint(self, digests: Digests) -> str:  # noqa: ARG002 - there is no file to be read
         """See `Checkpoint.fingerprint`."""

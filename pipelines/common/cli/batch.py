@@ -206,7 +206,7 @@ def _settings(model: TextModel, request: BatchRequest, prompts: Prompts) -> dict
         "pipeline": request.pipeline,
         "model": Path(str(told.get("model"))).name,  # it may have moved
         **{name: told.get(name) for name in names},
-        "tokenizer": digest(model.tokenizer.backend.to_str()),
+        "tokenizer": digest(*model.tokenizer.vocabulary.files().values()),
         "special_tokens": request.special_tokens,
         **asdict(request.defaults.sampling),
         "max_new_tokens": request.defaults.max_new_tokens,

@@ -24,6 +24,7 @@ from pipelines.common.escapes import printable
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
+    from pipelines.common.checkpoints.tokenizer_source import TokenizerMaker
 
 _SHOWN_ELEMENTS = 4
 _SHOWN_CHARACTERS = 160
@@ -49,7 +50,7 @@ def inspect(
     if is_exported(model):
         _inspect_folder(model, as_json)
         return
-    record = _describe(registry.opener(model)(model))
+    record = _describe(registry.opener(model)(model), registry.tokenizer)
     if as_json:
         print_json(record)
     else:
@@ -83,7 +84,7 @@ def _inspect_folder(folder: Path, as_json: bool) -> None:
     print_lines(*lines)
 
 
-def _describe(file: Checkpoint) -> dict[str, Any]:
+def _describe(file: Checkpoint, make: TokenizerMaker) -> dict[str, Any]:
     """Everything that is shown, as JSON values; long arrays are cut short."""
     elements: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
@@ -105,7 +106,7 @@ def _describe(file: Checkpoint) -> dict[str, Any]:
         "path": str(file.path),
         "format": file.format,
         "metadata": {key: _abbreviated(file.metadata[key]) for key in file.metadata},
-        "tokenizer": _tokenizer(file),
+        "tokenizer": _tokenizer(file, make),
         "tensors": tensors,
         "totals": {
             "tensors": len(tensors),
@@ -119,12 +120,12 @@ def _describe(file: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _tokenizer(file: Checkpoint) -> dict[str, Any] | None:
+def _tokenizer(file: Checkpoint, make: TokenizerMaker) -> dict[str, Any] | None:
     """The tokenizer in short, or why it cannot be used; None when there is none."""
     if not file.has_tokenizer:
         return None
     try:
-        return file.tokenizer(Cache.default(notice=say), say).describe()
+        return file.tokenizer(Cache.default(notice=say), say, make).describe()
     except PipelineError as error:
         return {"unusable": worded(str(error))}
 

@@ -1,4 +1,4 @@
-"""``list``: pipelines, targets, weight formats and op packages, and where each came from."""
+"""``list``: all that plugins have registered, and where each came from."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ def list_all(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List pipelines, targets, weight formats and op packages, and where each came from."""
+    """List pipelines, targets, formats, tokenizers, op packages, and where each came from."""
     registry = registry_of(ctx)
     sections: dict[str, Mapping[str, Entry[Any]]] = {
         "pipelines": registry.pipelines,
         "tasks": registry.tasks,
         "targets": registry.targets,
         "weight_formats": registry.weight_formats,
+        "tokenizers": registry.tokenizers,
         "op_packages": registry.op_packages,
     }
     rows: dict[str, list[dict[str, Any]]] = {

@@ -61,7 +61,7 @@ TokenizerPath = Annotated[
     typer.Option(
         parser=path_of("--tokenizer-path"),
         metavar="PATH",
-        help="A tokenizer.json to use instead of the model's tokenizer.",
+        help="A tokenizer.json or tokenizer.model to use instead of the model's own.",
     ),
 ]
 RandomConfig = Annotated[

@@ -21,6 +21,7 @@ from pipelines.common.nn.interface import Interface
 from pipelines.common.program.external import ALIGNMENT, Place
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.weights import REQUESTS
+from pipelines.common.text.folder import TOKENIZER_FILES
 
 C = TypeVar("C", bound=DecoderConfig)
 
@@ -31,7 +32,7 @@ MANIFEST: Final = "manifest.json"
 GRAPH: Final = "graph.onnx"
 MODEL: Final = "model.onnx"
 WEIGHTS: Final = "weights.bin"
-TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+TOKENIZER_SETTINGS: Final = ("tokenizer_config.json", "generation_config.json")
 
 _LARGEST_MANIFEST: Final = 64 << 20
 _ELEMENT_TYPES: Final = frozenset(
@@ -295,7 +296,9 @@ def _unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
 
 def _problems_of_files(manifest: Manifest) -> Iterator[str]:
     # Known names only: no path leads anywhere else.
-    needed = {GRAPH, *TOKENIZER} | ({MODEL, WEIGHTS} if manifest.places else set())
+    vocabulary = next((n for n in TOKENIZER_FILES if n in manifest.files), TOKENIZER_FILES[0])
+    needed = {GRAPH, vocabulary, *TOKENIZER_SETTINGS}
+    needed |= {MODEL, WEIGHTS} if manifest.places else set()
     for name in manifest.files.keys() ^ needed:
         state = "missing" if name in needed else "not one of an exported folder's"
         yield f"files: {quoted(name)} is {state}"

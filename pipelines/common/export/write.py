@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pipelines
 from pipelines.common.errors import ExportError, PipelineError, UsageError
@@ -17,7 +18,7 @@ from pipelines.common.export.manifest import (
     FORMAT,
     GRAPH,
     MODEL,
-    TOKENIZER,
+    TOKENIZER_SETTINGS,
     WEIGHTS,
     Manifest,
     describe_file,
@@ -159,15 +160,17 @@ def _write_weights(
 
 
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """Writes it as model repositories carry it, see `pipelines.common.text.json_tokenizer`."""
-    bos = None if tokenizer.bos_id is None else tokenizer.backend.id_to_token(tokenizer.bos_id)
-    documents = (
-        tokenizer.backend.to_str(),
-        json.dumps({"bos_token": bos, "add_bos_token": tokenizer.adds_bos}, indent=1),
-        json.dumps({"eos_token_id": sorted(tokenizer.end_ids)}, indent=1),
+    """Writes it as model repositories carry it, see `tokenizer_of_folder`."""
+    vocabulary, bos_id = tokenizer.vocabulary, tokenizer.bos_id
+    bos = None if bos_id is None else vocabulary.token_of(bos_id)
+    settings: tuple[dict[str, Any], ...] = (
+        {"bos_token": bos, "add_bos_token": tokenizer.adds_bos},
+        {"eos_token_id": sorted(tokenizer.end_ids)},
     )
-    for name, document in zip(TOKENIZER, documents, strict=True):
-        (folder / name).write_text(document, encoding="utf-8")
+    for name, content in vocabulary.files().items():
+        (folder / name).write_bytes(content)
+    for name, setting in zip(TOKENIZER_SETTINGS, settings, strict=True):
+        (folder / name).write_text(json.dumps(setting, indent=1), encoding="utf-8")
 
 
 def _packages(deployment: Deployment, graph: LoweredGraph) -> dict[str, str]:

@@ -79,6 +79,12 @@ class ExpertsInputs:
         routing: How weights are made, an attribute.
         normalize: Whether they are divided by their sum, an attribute.
         scale: Factor on them, an attribute.
+        gate_bias: ``[experts, inner]``; None for none, of all three.
+        up_bias: Likewise.
+        down_bias: ``[experts, hidden]``.
+        alpha: Factor inside of the gate's sigmoid, an attribute.
+        limit: Bound of what goes into the gate, an attribute; 0 for no such.
+        offset: What is added to what the gate multiplies, an attribute.
     """
 
     x: Any
@@ -89,6 +95,12 @@ class ExpertsInputs:
     routing: Any
     normalize: Any
     scale: Any
+    gate_bias: Any = None
+    up_bias: Any = None
+    down_bias: Any = None
+    alpha: Any = None
+    limit: Any = None
+    offset: Any = None
 
 
 def linear(op: Any, x: Any, weight: Any) -> Any:
@@ -146,16 +158,27 @@ def experts(op: Any, logits: Any, inputs: ExpertsInputs) -> Any:
         inputs.gate,
         inputs.up,
         inputs.down,
+        inputs.gate_bias,
+        inputs.up_bias,
+        inputs.down_bias,
         used=inputs.used,
         routing=inputs.routing,
         normalize=inputs.normalize,
         scale=inputs.scale,
+        alpha=inputs.alpha,
+        limit=inputs.limit,
+        offset=inputs.offset,
     )
 
 
 def routed_experts(op: Any, router: Any, inputs: ExpertsInputs) -> Any:
     """`Experts` that are chosen by a product with the router's matrix."""
     return experts(op, op.Linear(inputs.x, router), inputs)
+
+
+def biased_experts(op: Any, router: Any, bias: Any, inputs: ExpertsInputs) -> Any:
+    """The same of a router with a bias."""
+    return experts(op, op.Add(op.Linear(inputs.x, router), bias), inputs)
 
 
 def self_attention(op: Any, query: Any, key: Any, value: Any, head_dim: Any, scale: Any) -> Any:

@@ -8,15 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.checkpoints.tokenizer_source import MODEL
 from pipelines.common.decoder.keys import check_keys
 from pipelines.common.encoder.config import EncoderConfig, encoder_config
-from pipelines.common.encoder.word_pieces import WordPieces
-from pipelines.common.errors import ModelFileError, TargetError, UsageError
+from pipelines.common.errors import (
+    ModelFileError,
+    TargetError,
+    TokenizerError,
+    UsageError,
+    quoted,
+)
 from pipelines.common.export.manifest import is_exported
 from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.model import OpenedModel
 from pipelines.common.program.encoder import EncoderTarget, TextEncoder
 from pipelines.common.progress import Progress
+from pipelines.common.text.word_pieces import WordPieces
 from pipelines.common.text_generation import Lookup, ModelOptions
 
 POOLINGS = {"mean": 1, "cls": 2, "last": 3}
@@ -79,7 +86,12 @@ class EncoderPipeline(NetworkFamily):
         check_keys(file, architecture, config, progress.notice, self.ignored)
         cache = options.cache(progress.notice)
         program = self.program(file, config, options, cache, registry, progress)
-        tokenizer = WordPieces.read(file.metadata, str(path))
+        tokenizer = file.tokenizer(cache, progress.notice, registry.tokenizer)
+        if not isinstance(tokenizer, WordPieces):
+            kind = file.metadata.string(MODEL)
+            raise TokenizerError(
+                f"{path}: the tokenizer is of the kind {quoted(kind)}; encoders have 'bert'"
+            )
         if tokenizer.vocab_size > config.vocabulary:
             raise ModelFileError(
                 f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding"

@@ -19,7 +19,6 @@ from pipelines.common.errors import ModelFileError
 from pipelines.common.export.manifest import (
     GRAPH,
     MANIFEST,
-    TOKENIZER,
     WEIGHTS,
     Manifest,
     StoredFile,
@@ -40,7 +39,7 @@ from pipelines.common.program.target import Check, Deployment
 from pipelines.common.program.tensors import Made, make_tensors
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
-from pipelines.common.text import json_tokenizer
+from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import check_matches
 from pipelines.common.text_generation import Lookup, ModelOptions
 
@@ -101,9 +100,7 @@ def open_folder(
     table = network.weights()
     _check_interface(folder, manifest, network.interface, config.context_length)
     _check_weights(folder, manifest, table)
-    tokenizer = json_tokenizer.load(
-        options.tokenizer_path or folder / TOKENIZER[0], progress.notice
-    )
+    tokenizer = tokenizer_of_folder(options.tokenizer_path or folder, progress.notice)
     check_matches(tokenizer, config.vocabulary)
     if options.encoding not in (manifest.origin.encoding, "auto"):
         progress.notice(

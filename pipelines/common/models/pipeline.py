@@ -9,18 +9,19 @@ from pathlib import Path
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.random import RandomWeights
+from pipelines.common.checkpoints.tokenizer_source import REMEDY
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.keys import check_keys, check_kind
 from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.rope import TENSORS
-from pipelines.common.errors import PluginError, UsageError
+from pipelines.common.errors import PluginError, TokenizerError, UsageError
 from pipelines.common.export.manifest import is_exported
 from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.folder import open_folder, reopened
 from pipelines.common.models.model import Model
 from pipelines.common.models.random import random_checkpoint, random_in_place_of
 from pipelines.common.progress import Progress
-from pipelines.common.text import json_tokenizer
+from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import Tokenizer, check_matches
 from pipelines.common.text_generation import Lookup, ModelOptions
 
@@ -75,7 +76,7 @@ class DecoderPipeline(NetworkFamily):
         check_keys(file, architecture, config, progress.notice, self.ignored)
         cache = options.cache(progress.notice)
         program = self.program(file, config, options, cache, registry, progress, beside=TENSORS)
-        tokenizer = self._tokenizer(file, cache, options, progress)
+        tokenizer = self._tokenizer(file, cache, options, registry, progress)
         check_matches(tokenizer, config.vocabulary)
         if program.weights.notice:
             progress.notice(program.weights.notice)
@@ -140,7 +141,7 @@ class DecoderPipeline(NetworkFamily):
         if is_exported(path):
             return self.open(options, registry, progress).tokenizer
         file, cache = registry.opener(path)(path), options.cache(progress.notice)
-        return self._tokenizer(file, cache, options, progress)
+        return self._tokenizer(file, cache, options, registry, progress)
 
     def _path(self, options: ModelOptions) -> Path:
         path = options.model_path or self.bundled
@@ -149,9 +150,20 @@ class DecoderPipeline(NetworkFamily):
         return path
 
     def _tokenizer(
-        self, file: Checkpoint, cache: Cache, options: ModelOptions, progress: Progress
+        self,
+        file: Checkpoint,
+        cache: Cache,
+        options: ModelOptions,
+        registry: Lookup,
+        progress: Progress,
     ) -> Tokenizer:
         """The one that the user named, or the file's own."""
         if options.tokenizer_path is not None:
-            return json_tokenizer.load(options.tokenizer_path, progress.notice)
-        return file.tokenizer(cache, progress.notice)
+            return tokenizer_of_folder(options.tokenizer_path, progress.notice)
+        tokenizer = file.tokenizer(cache, progress.notice, registry.tokenizer)
+        if not isinstance(tokenizer, Tokenizer):
+            raise TokenizerError(
+                f"{file.path}: the tokenizer is of a kind for encoders, which cannot write text;"
+                f" {REMEDY}"
+            )
+        return tokenizer

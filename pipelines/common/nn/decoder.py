@@ -25,6 +25,8 @@ class Block(Module):
         config: The decoder's dimensions.
         attention: ``(x, step) -> x``; `Attention` if there is no other.
         feed_forward: ``x -> x``; `SwiGLU` if there is no other.
+        feed_forward_norm: Name of the tensor of the normalization before that, without
+            ``.weight``.
     """
 
     def __init__(
@@ -32,10 +34,11 @@ class Block(Module):
         config: DecoderConfig,
         attention: Module | None = None,
         feed_forward: Module | None = None,
+        feed_forward_norm: str = "ffn_norm",
     ) -> None:
         self.attention_norm = RMSNorm(config.hidden_size, config.norm_epsilon, "attn_norm")
         self.attention = attention or Attention(config)
-        self.feed_forward_norm = RMSNorm(config.hidden_size, config.norm_epsilon, "ffn_norm")
+        self.feed_forward_norm = RMSNorm(config.hidden_size, config.norm_epsilon, feed_forward_norm)
         self.feed_forward = feed_forward or SwiGLU(config)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:

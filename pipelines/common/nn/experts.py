@@ -18,22 +18,53 @@ _ROUTINGS: Final[dict[int, Routing]] = {1: "softmax_topk", 2: "sigmoid", 3: "top
 """By `MixtureConfig.expert_gating`."""
 
 
+class Stack(Module):
+    """A matrix for each expert, with a bias for each if the checkpoint has them.
+
+    Args:
+        config: The decoder's dimensions.
+        tensor: Name of its tensors without ``.weight`` and ``.bias``.
+        inputs: Width of what goes into one.
+        outputs: Width of what comes out.
+    """
+
+    def __init__(self, config: MixtureConfig, tensor: str, inputs: int, outputs: int) -> None:
+        shape = (config.experts, outputs)
+        self.weight = parameter(*shape, inputs, tensor=f"{tensor}.weight", kind="experts")
+        self.bias = parameter(*shape, tensor=f"{tensor}.bias") if tensor in config.biases else None
+
+
 class Experts(Module):
     """A mixture of gated feed-forward networks, see `pipelines.common.ops.experts`.
 
     Args:
         config: The decoder's dimensions.
         shared: What every token is given to besides, ``x -> x``.
+        alpha: Factor inside of the gate's sigmoid.
+        limit: What the gate's input is at most, and what it multiplies in either direction; 0 for
+            no such.
+        offset: What is added to what the gate multiplies.
     """
 
-    def __init__(self, config: MixtureConfig, shared: Module | None = None) -> None:
-        count, width = config.experts, config.hidden_size
+    def __init__(
+        self,
+        config: MixtureConfig,
+        shared: Module | None = None,
+        *,
+        alpha: float = 1.0,
+        limit: float = 0.0,
+        offset: float = 0.0,
+    ) -> None:
+        router, width = "ffn_gate_inp", config.hidden_size
         inner = config.expert_width or config.intermediate_size
-        self.router = Linear(width, count, "ffn_gate_inp", kind="router")
-        self.gate = parameter(count, inner, width, tensor="ffn_gate_exps.weight", kind="experts")
-        self.up = parameter(count, inner, width, tensor="ffn_up_exps.weight", kind="experts")
-        self.down = parameter(count, width, inner, tensor="ffn_down_exps.weight", kind="experts")
+        self.router = Linear(
+            width, config.experts, router, bias=router in config.biases, kind="router"
+        )
+        self.gate = Stack(config, "ffn_gate_exps", width, inner)
+        self.up = Stack(config, "ffn_up_exps", width, inner)
+        self.down = Stack(config, "ffn_down_exps", inner, width)
         self.shared = shared
+        self.alpha, self.limit, self.offset = alpha, limit, offset
         self.used = config.experts_used
         self.routing = _ROUTINGS.get(config.expert_gating, "softmax_topk")
         self.normalize = int(config.expert_normalize)
@@ -44,11 +75,17 @@ class Experts(Module):
         mixed = ops.experts(
             x,
             self.router(x),
-            *(self.gate, self.up, self.down),
+            *(self.gate.weight, self.up.weight, self.down.weight),
             used=self.used,
             routing=self.routing,
             normalize=self.normalize,
             scale=self.scale,
+            gate_bias=self.gate.bias,
+            up_bias=self.up.bias,
+            down_bias=self.down.bias,
+            alpha=self.alpha,
+            limit=self.limit,
+            offset=self.offset,
         )
         return mixed if self.shared is None else mixed + self.shared(x)
 

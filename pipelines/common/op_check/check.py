@@ -132,8 +132,8 @@ def _combinations(rule: Rule, pattern: Traced) -> list[dict[str, Encoding]]:
 
 
 def _vectors(pattern: Traced) -> set[str]:
-    """The weights of a pattern that are vectors, which always run in float32."""
-    places = {"RMSNorm": (1,), "LayerNorm": (1, 2), "Attention": (7,)}
+    """The weights of a pattern that are vectors, or stacks of such, which run in float32."""
+    places = {"RMSNorm": (1,), "LayerNorm": (1, 2), "Attention": (7,), "Experts": (5, 6, 7)}
     return {
         node.inputs[place].name
         for node in pattern.nodes
@@ -145,7 +145,7 @@ def _vectors(pattern: Traced) -> set[str]:
 def _stacks(pattern: Traced) -> set[str]:
     """The weights of a pattern that are stacks of matrices."""
     experts = (node for node in pattern.nodes if node.operator == "Experts")
-    return {weight.name for node in experts for weight in node.inputs[2:]}
+    return {weight.name for node in experts for weight in node.inputs[2:5]}
 
 
 class _Trial:

@@ -195,6 +195,14 @@ def _experts(generator: np.random.Generator) -> Iterator[Bindings]:
             used = min(i + 1, experts)
             yield {**layer, "used": used, "routing": routing, "normalize": 1, "scale": 2.5}
             yield {**layer, "used": used, "routing": routing, "normalize": 0, "scale": 1.0}
+        biases = {
+            f"{name}_bias": _normal(generator, experts, rows, scale=0.5)
+            for name, (rows, _) in stacks.items()
+        }
+        numbers = {"used": min(2, experts), "routing": "topk_softmax", "normalize": 0, "scale": 1.0}
+        gate = {"alpha": 1.7, "limit": 1.0, "offset": 1.0}
+        yield {**layer, **numbers, **biases, **gate}
+        yield {**layer, **numbers, **gate}
 
 
 EXAMPLES: Mapping[Callable[..., Any], Examples] = {

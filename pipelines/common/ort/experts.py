@@ -6,6 +6,7 @@ encoding, since each product is a `Linear` that the target's later rules lower, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,29 @@ from pipelines.common.ort.emit import FLOAT, ONNX_TYPES
 _STEEP = 2.0**100
 """Makes a whole one, or more, of any difference that counts between two float32s."""
 
+_LEAST = -65504.0
+"""What float16 goes down to: nothing below it passes a gate."""
+
 _NEVER = -1e30
 """What is added to a logit that has no say: softmax makes it 0."""
 
 
 def routed_experts(op: Emitter, router: Any, inputs: ExpertsInputs) -> Any:
     """`Experts` whose router is computed in float32, that the same ones be chosen everywhere."""
-    shape = op.shape(router)
-    matrix = op.weight(router, "float32", shape, constant=False)
-    turned = op.Transpose(matrix, perm=[1, 0])
-    return experts(op, op.MatMul(_wide(op, inputs.x), turned), inputs, count=shape[0])
+    return experts(op, _logits(op, inputs.x, router), inputs, count=op.shape(router)[0])
+
+
+def biased_experts(op: Emitter, router: Any, bias: Any, inputs: ExpertsInputs) -> Any:
+    """The same of a router with a bias."""
+    count = op.shape(router)[0]
+    added = op.weight(bias, "float32", (count,), constant=False)
+    logits = op.Add(_logits(op, inputs.x, router), added, _domain=TYPED)
+    return experts(op, logits, inputs, count=count)
+
+
+def _logits(op: Emitter, x: Any, router: Any) -> Any:
+    matrix = op.weight(router, "float32", op.shape(router), constant=False)
+    return op.MatMul(_wide(op, x), op.Transpose(matrix, perm=[1, 0]))
 
 
 def experts(op: Emitter, logits: Any, inputs: ExpertsInputs, count: int | None = None) -> Any:
@@ -50,19 +64,51 @@ def experts(op: Emitter, logits: Any, inputs: ExpertsInputs, count: int | None =
         op.Split(op.Cast(chosen, to=kind), axis=-1, num_outputs=count, _outputs=count),
         op.Split(op.Cast(weights, to=kind), axis=-1, num_outputs=count, _outputs=count),
         *(op.matrices(stack) for stack in (inputs.gate, inputs.up, inputs.down)),
+        *(_rows(op, bias, count) for bias in (inputs.gate_bias, inputs.up_bias, inputs.down_bias)),
         strict=True,
     )
     total = None
-    for given, weight, gate, up, down in of_each:
+    for given, weight, gate, up, down, gate_bias, up_bias, down_bias in of_each:
         x = op.Mul(inputs.x, given)
-        inner = op.Mul(op.SiLU(_product(op, x, gate), _domain=DOMAIN), _product(op, x, up))
-        made = op.Mul(_product(op, inner, down), weight)
+        inner = _gated(op, _product(op, x, gate, gate_bias), _product(op, x, up, up_bias), inputs)
+        made = op.Mul(_product(op, inner, down, down_bias), weight)
         total = made if total is None else op.Add(total, made)
     return total
 
 
-def _product(op: Emitter, x: Any, weight: Any) -> Any:
-    return op.Linear(x, weight, _domain=DOMAIN)
+def _rows(op: Emitter, bias: Any, count: int) -> Sequence[Any]:
+    """What of a stack of biases is each expert's, ``[1, rows]``; None each where there is none."""
+    if bias is None:
+        return [None] * count
+    kind = op.activations
+    stack = op.weight(bias, kind.name, (count, op.width(bias)), kind, constant=False)
+    rows: Sequence[Any] = op.Split(stack, axis=0, num_outputs=count, _outputs=count)
+    return rows
+
+
+def _product(op: Emitter, x: Any, weight: Any, bias: Any) -> Any:
+    made = op.Linear(x, weight, _domain=DOMAIN)
+    return made if bias is None else op.Add(made, bias)
+
+
+def _gated(op: Emitter, gate: Any, up: Any, inputs: ExpertsInputs) -> Any:
+    """What goes into the last product of an expert."""
+    alpha, limit, offset = (
+        number.as_float() for number in (inputs.alpha, inputs.limit, inputs.offset)
+    )
+
+    def within(x: Any, least: float) -> Any:
+        bounds = (op.Constant(value_float=bound) for bound in (least, limit))
+        return op.Clip(x, *bounds)
+
+    if limit:
+        gate, up = within(gate, _LEAST), within(up, -limit)
+    if offset:
+        up = op.Add(up, op.Constant(value_float=offset))
+    if alpha == 1:
+        return op.Mul(op.SiLU(gate, _domain=DOMAIN), up)
+    passed = op.Sigmoid(op.Mul(gate, op.Constant(value_float=alpha)))
+    return op.Mul(op.Mul(gate, passed), up)
 
 
 def _weights(op: Emitter, logits: Any, inputs: ExpertsInputs, count: int) -> tuple[Any, Any]:
@@ -124,6 +170,12 @@ RULES: tuple[Rule, ...] = (
         patterns.routed_experts,
         routed_experts,
         {"router": ("f32",), **_STACKS},
+    ),
+    Rule(
+        "experts one by one, routed in float32 with a bias",
+        patterns.biased_experts,
+        biased_experts,
+        {"router": ("f32",), "bias": ("f32",), **_STACKS},
     ),
     Rule("experts one by one", patterns.experts, experts, _STACKS),
 )

@@ -9,6 +9,7 @@ from pipelines.common.registry.hookspecs import (
     PipelineRecord,
     TargetRecord,
     TaskRecord,
+    TokenizerRecord,
     WeightFormatRecord,
     hookimpl,
 )
@@ -125,6 +126,28 @@ def register_weight_formats() -> list[WeightFormatRecord]:
             suffixes=(".pth",),
             open="pipelines.common.checkpoints.meta.folder:open_folder",
             files=("params.json",),
+        ),
+    ]
+
+
+@hookimpl
+def register_tokenizers() -> list[TokenizerRecord]:
+    """Those of decoders, and that of BERT."""
+    return [
+        TokenizerRecord(
+            name="gpt2",
+            summary="Byte-level BPE, with merges.",
+            load="pipelines.common.checkpoints.gguf.byte_pairs:load",
+        ),
+        TokenizerRecord(
+            name="llama",
+            summary="SentencePiece's BPE, with scores.",
+            load="pipelines.common.checkpoints.gguf.sentence_pieces:load",
+        ),
+        TokenizerRecord(
+            name="bert",
+            summary="Word pieces, for encoders.",
+            load="pipelines.common.checkpoints.gguf.word_pieces:load",
         ),
     ]
 

@@ -3,8 +3,9 @@
 A plugin is a module whose functions carry `hookimpl` and are named like the hooks below. Each hook
 returns small frozen records: a name, a summary, and how to get the real thing. The registry
 collects the records at every start and gets the real thing when it is used, so a plugin's module
-imports nothing heavy itself. The pipelines, targets, weight formats and op packages that ship with
-the project are registered through these same hooks, in `pipelines.common.registry.builtins`.
+imports nothing heavy itself. The pipelines, targets, weight formats, tokenizers and op packages
+that ship with the project are registered through these same hooks, in
+`pipelines.common.registry.builtins`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
+    from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerSource
     from pipelines.common.program.target import Target
 
 PROJECT = "run_pipeline"
@@ -143,6 +145,22 @@ class WeightFormatRecord:
 
 
 @dataclass(frozen=True)
+class TokenizerRecord:
+    """A kind of tokenizer that model files carry the vocabulary of.
+
+    Attributes:
+        name: What files call it, in ``tokenizer.ggml.model``; unique among tokenizers.
+        summary: One line for ``list``.
+        load: Makes the tokenizer of a checkpoint: a `Tokenizer`, or `WordPieces` for encoders.
+            Raises `TokenizerError` for a vocabulary that it does not accept.
+    """
+
+    name: str
+    summary: str
+    load: Lazy[Callable[[TokenizerSource], AnyTokenizer]]
+
+
+@dataclass(frozen=True)
 class OpPackageRecord:
     """A custom op package that models of the same plugin's pipelines run with.
 
@@ -163,7 +181,12 @@ class OpPackageRecord:
 
 
 Record: TypeAlias = (
-    PipelineRecord | TargetRecord | WeightFormatRecord | OpPackageRecord | TaskRecord
+    PipelineRecord
+    | TargetRecord
+    | WeightFormatRecord
+    | TokenizerRecord
+    | OpPackageRecord
+    | TaskRecord
 )
 
 
@@ -188,6 +211,12 @@ def register_targets() -> Sequence[TargetRecord]:
 @hookspec
 def register_weight_formats() -> Sequence[WeightFormatRecord]:
     """The weight formats that this plugin brings."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_tokenizers() -> Sequence[TokenizerRecord]:
+    """The kinds of tokenizers that this plugin brings."""
     raise NotImplementedError
 
 

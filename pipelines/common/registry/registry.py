@@ -17,8 +17,10 @@ from pipelines.common.errors import (
     PipelineError,
     PluginError,
     TargetError,
+    TokenizerError,
     UsageError,
     one_line,
+    quoted,
 )
 from pipelines.common.registry import hookspecs
 from pipelines.common.registry.entries import Entry, function, lookup, unknown_name
@@ -29,6 +31,7 @@ from pipelines.common.registry.hookspecs import (
     Record,
     TargetRecord,
     TaskRecord,
+    TokenizerRecord,
     WeightFormatRecord,
 )
 from pipelines.common.registry.interface import (
@@ -45,6 +48,7 @@ from pipelines.common.registry.records import check_record
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
     from pipelines.common.checkpoints.opening import Strategy
+    from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerSource
     from pipelines.common.program.target import Availability, Target
 
 
@@ -53,6 +57,7 @@ _HOOKS: dict[str, type[Record]] = {
     "register_tasks": TaskRecord,
     "register_targets": TargetRecord,
     "register_weight_formats": WeightFormatRecord,
+    "register_tokenizers": TokenizerRecord,
     "register_op_packages": OpPackageRecord,
 }
 
@@ -65,6 +70,7 @@ class Registry:
         tasks: Tasks, likewise.
         targets: Targets, likewise.
         weight_formats: Weight formats, likewise.
+        tokenizers: Kinds of tokenizers, likewise.
         op_packages: Custom op packages, likewise.
         disabled: For each kind, as messages call it, the names that nobody has because several
             plugins claim them, and what is to be said of them.
@@ -80,6 +86,7 @@ class Registry:
         self.tasks: dict[str, Entry[TaskRecord]] = {}
         self.targets: dict[str, Entry[TargetRecord]] = {}
         self.weight_formats: dict[str, Entry[WeightFormatRecord]] = {}
+        self.tokenizers: dict[str, Entry[TokenizerRecord]] = {}
         self.op_packages: dict[str, Entry[OpPackageRecord]] = {}
         self.disabled: dict[str, dict[str, str]] = {}
         self.plugins: list[Plugin] = []
@@ -266,6 +273,32 @@ class Registry:
         records = [entry.record for entry in self.pipelines.values()]
         return {n: m for record in reversed(records) for n, m in record.short_names.items()}
 
+    def tokenizer(self, source: TokenizerSource) -> AnyTokenizer:
+        """The tokenizer of a checkpoint, made by what is registered for its kind.
+
+        Raises:
+            ModelFileError: A key is missing or of the wrong type.
+            TokenizerError: It is of an unknown kind, damaged or contradictory.
+            PluginError: Its kind cannot be loaded, or several plugins claim it.
+            OfflineError: It is not in a cache that has to hold it.
+        """
+        from pipelines.common.checkpoints.tokenizer_source import REMEDY, AnyTokenizer
+
+        kind = source.kind
+        if kind not in self.tokenizers and kind not in self.disabled["tokenizer"]:
+            known = ", ".join(map(repr, sorted(self.tokenizers)))
+            raise TokenizerError(
+                f"{source.name}: the tokenizer is of the kind {quoted(kind)}, known are {known};"
+                f" {REMEDY}"
+            )
+        entry = lookup("tokenizer", kind, self.tokenizers, self.disabled["tokenizer"])
+        bystanders.take_part(str(entry.plugin))
+        with self._answering(entry):
+            made = function(entry.record.load, entry)(source)
+            if not isinstance(made, AnyTokenizer):
+                raise TypeError(f"it made {made!r}; expected a Tokenizer or WordPieces")
+            return made
+
     def pipelines_for(self, architecture: str) -> list[str]:
         """Names of the pipelines that run model files of an architecture."""
         return [
@@ -366,6 +399,7 @@ class Registry:
             ("task", TaskRecord, self.tasks),
             ("target", TargetRecord, self.targets),
             ("weight format", WeightFormatRecord, self.weight_formats),
+            ("tokenizer", TokenizerRecord, self.tokenizers),
             ("op package", OpPackageRecord, self.op_packages),
         )
         for name, kind, into in kinds:

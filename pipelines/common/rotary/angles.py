@@ -98,6 +98,8 @@ def _kept_by_yarn(scaling: RopeScaling, pairs: int, base: float) -> NDArray[np.f
         """Of the frequency that turns that often in the original context."""
         return pairs * math.log(scaling.original / (2 * math.pi * turns)) / math.log(base)
 
-    first = max(math.floor(place(scaling.high)), 0)
-    last = min(math.ceil(place(scaling.low)), 2 * pairs - 1)
+    first, last = place(scaling.high), place(scaling.low)
+    if scaling.rounded:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, 2 * pairs - 1)
     return 1.0 - np.clip((np.arange(pairs) - first) / max(last - first, 0.001), 0.0, 1.0)

@@ -21,6 +21,8 @@ class RopeScaling:
         low: What turns less often than that in the original context is divided by `factor`.
         high: What turns more often is kept.
         magnitude: What rotated queries and keys are multiplied by.
+        rounded: Whether YaRN's blend begins and ends at whole places among the frequencies; files
+            do not say it.
     """
 
     kind: Kind = "none"
@@ -29,6 +31,7 @@ class RopeScaling:
     low: float = 1.0
     high: float = 4.0
     magnitude: float = 1.0
+    rounded: bool = True
 
     def problems(self) -> Iterator[str]:
         """What no scaling can have."""

@@ -6,7 +6,7 @@ token takes 70 bytes of memory for each of its own, so that a single one could c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from pipelines.common.errors import TokenizerError
@@ -21,6 +21,10 @@ MAX_TOKEN_BYTES: Final = 1 << 14
 
 MAX_ADDED_BYTES: Final = 4 << 20
 """Of all tokens together that are found in a text before it is cut into words."""
+
+
+_CHARACTER_BYTES: Final = 4
+"""The most that one takes in UTF-8."""
 
 
 def check_count(count: int, most: int, what: str, source: str) -> None:
@@ -49,12 +53,14 @@ def check_ids(ids: Iterable[object], source: str) -> None:
         )
 
 
-def check_tokens(tokens: Iterable[str], source: str) -> None:
+def check_tokens(tokens: Collection[str], source: str) -> None:
     """Checks how long tokens are.
 
     Raises:
         TokenizerError: One is too long.
     """
+    if max(map(len, tokens), default=0) * _CHARACTER_BYTES <= MAX_TOKEN_BYTES:
+        return
     longest = max((len(token.encode(errors="surrogatepass")) for token in tokens), default=0)
     if longest > MAX_TOKEN_BYTES:
         raise TokenizerError(

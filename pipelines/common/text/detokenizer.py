@@ -12,7 +12,7 @@ class Detokenizer:
 
     A token may end in the middle of a character: its bytes are held back until they are a whole
     one. Bytes that can no longer become one come out as U+FFFD. The pieces together are exactly the
-    text of the whole sequence.
+    text of the whole sequence, as one that goes on: a space that begins it stays.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:

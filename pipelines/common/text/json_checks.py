@@ -90,17 +90,13 @@ def _check_bpe(model: Mapping[str, Any], source: str) -> None:
         raise TokenizerError(
             f"{source}: unk_token is {quoted(unknown)}, which the vocabulary does not have"
         )
-    for rank, merge in enumerate(_items(model.get("merges"))):
+    for rank, merge in enumerate(_items(model.get("merges"))):  # of which there are half a million
         pair = merge.split(" ") if isinstance(merge, str) else merge
-        if not (
-            isinstance(pair, list)
-            and len(pair) == 2
-            and all(isinstance(token, str) for token in pair)
-            and "".join(pair) in vocabulary
-        ):
-            raise TokenizerError(
-                f"{source}: merge {rank} does not name two tokens that make a third"
-            )
+        if isinstance(pair, list) and len(pair) == 2:
+            left, right = pair
+            if isinstance(left, str) and isinstance(right, str) and left + right in vocabulary:
+                continue
+        raise TokenizerError(f"{source}: merge {rank} does not name two tokens that make a third")
 
 
 def _check_unigram(model: Mapping[str, Any], source: str) -> None:

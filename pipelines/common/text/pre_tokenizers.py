@@ -32,21 +32,77 @@ class PreTokenizer:
 def _words(digits: str) -> str:
     """The split that came with OpenAI's cl100k, which models vary by how they cut numbers."""
     return (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+        _CONTRACTIONS
+        + r"|[^\r\n\p{L}\p{N}]?\p{L}+|"
         + digits
         + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
 
 
+def _cased_words(ending: str, digits: str) -> str:
+    """The split that came with OpenAI's o200k, where a capital begins a new word.
+
+    Args:
+        ending: What may end a word beside letters.
+        digits: How numbers are cut.
+    """
+    before = r"[^\r\n\p{L}\p{N}]?"
+    upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    return (
+        f"{before}{upper}*{lower}+{ending}|{before}{upper}+{lower}*{ending}|{digits}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+
+
+_CONTRACTIONS: Final = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _GPT2_WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _GPT2: Final = PreTokenizer((_GPT2_WORDS,))
 _DIGITS_AND_GPT2: Final = PreTokenizer((r"\p{N}", _GPT2_WORDS))
-_DEFAULT: Final = PreTokenizer((r"[\p{P}$+<=>^~|]+", _GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]"))
+DEFAULT: Final = PreTokenizer((r"[\p{P}$+<=>^~|]+", _GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]"))
 _CL100K: Final = PreTokenizer((_words(r"\p{N}{1,3}"),))
 _GLM4: Final = replace(_CL100K, ignore_merges=True)
 LLAMA3: Final = replace(_GLM4, adds_bos=True)
 _CL100K_BY_DIGIT: Final = PreTokenizer((_words(r"\p{N}"),))
 _QWEN2: Final = replace(_CL100K_BY_DIGIT, composes=True)
+_QWEN35: Final = PreTokenizer(
+    (
+        _CONTRACTIONS
+        + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+        + r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+    composes=True,
+)
+_O200K: Final = PreTokenizer((_cased_words(f"{_CONTRACTIONS}?", r"\p{N}{1,3}"),))
+_TEKKEN: Final = PreTokenizer((_cased_words("", r"\p{N}"),), ignore_merges=True, adds_bos=True)
+_DEEPSEEK_CODER: Final = PreTokenizer(
+    (
+        r"[\r\n]",
+        r"\s?\p{L}+",
+        r"\s?\p{P}+",
+        "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+",
+        r"\p{N}",
+    )
+)
+_DEEPSEEK3: Final = PreTokenizer(
+    (
+        r"\p{N}{1,3}",
+        "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+        r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+        r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    )
+)
+_SEED_CODER: Final = PreTokenizer(
+    (
+        _CONTRACTIONS
+        + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+",
+    )
+)
+_BAILING: Final = PreTokenizer(
+    (
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+        r"|\s*[\r\n]|\s+(?!\S)|\s+",
+    )
+)
 
 _NAMES: Final = (
     (
@@ -66,7 +122,14 @@ _NAMES: Final = (
         _DIGITS_AND_GPT2,
         "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2",
     ),
-    (_DEFAULT, "default"),
+    (_QWEN35, "qwen35"),
+    (_O200K, "gpt-4o llama4 kanana2"),
+    (_TEKKEN, "tekken"),
+    (_DEEPSEEK_CODER, "deepseek-coder"),
+    (_DEEPSEEK3, "deepseek-v3 hunyuan-dense joyai-llm"),
+    (_SEED_CODER, "seed-coder"),
+    (_BAILING, "bailingmoe bailingmoe2 llada-moe"),
+    (DEFAULT, "default"),
 )
 
 PRE_TOKENIZERS: Final[Mapping[str, PreTokenizer]] = {

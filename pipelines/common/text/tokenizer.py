@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken
 
-from pipelines.common.errors import PromptError, TokenizerError, quoted
+from pipelines.common.errors import PromptError, TokenizerError
 from pipelines.common.text.end_tokens import named_end_tokens
-
-_NEVER_IN_TEXT: Final = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
-"""Bytes that no UTF-8 has (RFC 3629)."""
+from pipelines.common.text.library import LibraryVocabulary
+from pipelines.common.text.vocabulary import Vocabulary
 
 
 class Tokenizer:
-    """A vocabulary of the `tokenizers` library, with what a text generator needs to know of it.
+    """A vocabulary, with what a text generator needs to know of it.
 
     A control token (``<|eot_id|>``) steers a model and stands for no text. Every other token stands
     for bytes, which need not be whole characters.
 
     Attributes:
-        backend: The library's tokenizer. Its template for special tokens is not used.
+        vocabulary: The tokens, and how text is cut into them.
         vocab_size: One more than the largest id.
         bos_id: The token that begins a text, if there is one.
         end_ids: The tokens that end a generation.
@@ -35,7 +30,7 @@ class Tokenizer:
 
     def __init__(
         self,
-        backend: tokenizers.Tokenizer,
+        vocabulary: Vocabulary | tokenizers.Tokenizer,
         *,
         vocab_size: int,
         bos_id: int | None,
@@ -43,24 +38,23 @@ class Tokenizer:
         adds_bos: bool,
         source: str,
     ) -> None:
-        """Wraps `backend`; tokens that end a text by their names join `end_ids`.
+        """Takes a vocabulary; tokens that end a text by their names join `end_ids`.
 
-        Those are control tokens from then on, whatever the vocabulary has them as.
+        Those are control tokens from then on, whatever the vocabulary has them as. Of a tokenizer
+        of the library the template for special tokens is not used.
 
         Raises:
             TokenizerError: Its tokens do not stand for bytes, or it lacks a token it should add.
         """
+        if isinstance(vocabulary, tokenizers.Tokenizer):
+            vocabulary = LibraryVocabulary(vocabulary, source)
         if adds_bos and bos_id is None:
             raise TokenizerError(
                 f"{source}: a beginning-of-text token is to be added, but none is named"
             )
-        named_ends = named_end_tokens(backend.token_to_id)
-        backend.add_special_tokens([AddedToken(name, normalized=False) for name in named_ends])
-        added = backend.get_added_tokens_decoder()
-        self._control = {id: token.content for id, token in added.items() if token.special}
-        self._verbatim = {id: token.content for id, token in added.items() if not token.special}
-        self._spelled_bytes = _spelled_bytes(backend, source)
-        self.backend = backend
+        named_ends = named_end_tokens(vocabulary.id_of)
+        vocabulary.make_control(named_ends)
+        self.vocabulary = vocabulary
         self.vocab_size = vocab_size
         self.bos_id = bos_id
         self.end_ids = frozenset(end_ids) | frozenset(named_ends.values())
@@ -82,9 +76,7 @@ class Tokenizer:
             TokenizerError: `bos` is asked for where there is none, or the library fails.
         """
         check_unicode(text)
-        self.backend.encode_special_tokens = not special
-        with told_panics(self.source):
-            ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        ids = self.vocabulary.encode(text, special=special)
         if not (self.adds_bos if bos is None else bos):
             return ids
         if self.bos_id is None:
@@ -92,15 +84,22 @@ class Tokenizer:
         return ids if ids[:1] == [self.bos_id] else [self.bos_id, *ids]
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
-        """The text of `ids`, with U+FFFD for bytes that are no UTF-8.
+        """The text of `ids`, a whole one, with U+FFFD for bytes that are no UTF-8.
+
+        A space that the vocabulary puts in front of every text is not part of it.
 
         Args:
             ids: Token ids.
             special: Whether control tokens are spelled out.
         """
-        return b"".join(self.token_bytes(id, special=special) for id in ids).decode(
-            "utf-8", errors="replace"
-        )
+        parts: list[bytes] = []
+        begun = not self.vocabulary.drops_first_space
+        for id in ids:
+            part = self.token_bytes(id, special=special)
+            if not begun and id not in self.vocabulary.control:
+                part, begun = part.removeprefix(b" "), True
+            parts.append(part)
+        return b"".join(parts).decode("utf-8", errors="replace")
 
     def token_bytes(self, id: int, *, special: bool = False) -> bytes:
         """The bytes that a token stands for; none for ids beyond the vocabulary.
@@ -109,12 +108,10 @@ class Tokenizer:
             id: A token id. Models pad their vocabulary, so larger ones than `vocab_size` occur.
             special: Whether a control token is spelled out.
         """
-        if id in self._control:
-            return self._control[id].encode() if special else b""
-        if id in self._verbatim:
-            return self._verbatim[id].encode()
-        spelling = self.backend.id_to_token(id)
-        return b"" if spelling is None else self._spelled_bytes(spelling)
+        control = self.vocabulary.control.get(id)
+        if control is not None:
+            return control.encode() if special else b""
+        return self.vocabulary.bytes_of(id)
 
     def piece(self, id: int) -> str:
         """A token in print: its text, with escapes for what is not printable or not a character."""
@@ -128,13 +125,7 @@ class Tokenizer:
 
         They vanish from a prompt, with llama.cpp and `transformers` as well.
         """
-        if self._spelled_bytes is not _byte_level:
-            return None  # what has no token is spelled byte by byte
-        missing = sorted(
-            byte
-            for char, byte in _ALPHABET.items()
-            if byte not in _NEVER_IN_TEXT and self.backend.token_to_id(char) is None
-        )
+        missing = sorted(self.vocabulary.missing_bytes())
         if not missing:
             return None
         shown = [f"0x{byte:02X}" for byte in missing[:8]] + ["..."] * (len(missing) > 8)
@@ -148,7 +139,7 @@ class Tokenizer:
         return {
             "source": self.source,
             "vocab_size": self.vocab_size,
-            "special_tokens": len(self._control),
+            "special_tokens": len(self.vocabulary.control),
             "adds_bos": self.adds_bos,
             "bos": None if self.bos_id is None else self._named(self.bos_id),
             "end": [self._named(id) for id in sorted(self.end_ids)],
@@ -172,24 +163,6 @@ def check_unicode(text: str) -> None:
         ) from error
 
 
-@contextmanager
-def told_panics(source: str) -> Iterator[None]:
-    """Makes an error of a panic of the library, as at a regular expression that takes too long.
-
-    Raises:
-        TokenizerError: The library has panicked.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # a class that cannot be imported
-            raise
-        raise TokenizerError(
-            f"{source}: the tokenizer fails: {quoted(str(error))}; give another one with"
-            " `tokenizer_path`"
-        ) from error
-
-
 def check_matches(tokenizer: Tokenizer, vocab_size: int) -> None:
     """Checks that a tokenizer can belong to a model with `vocab_size` rows of embeddings.
 
@@ -208,46 +181,3 @@ def check_matches(tokenizer: Tokenizer, vocab_size: int) -> None:
             f"{tokenizer.source}: the tokenizer has {tokenizer.vocab_size:,} tokens but the model "
             f"{vocab_size:,}, more than padding explains; it belongs to another model"
         )
-
-
-def byte_alphabet() -> dict[str, int]:
-    """The character that stands for each byte in a byte-level vocabulary.
-
-    Bytes that are printable in Latin-1 stand for themselves, the others for the code points from
-    256 on (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", and the code
-    released with it).
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = sorted(set(range(256)) - set(printable))
-    return {chr(byte): byte for byte in printable} | {
-        chr(256 + index): byte for index, byte in enumerate(others)
-    }
-
-
-def _spelled_bytes(backend: tokenizers.Tokenizer, source: str) -> Callable[[str], bytes]:
-    """How the vocabulary spells bytes, told by the decoder that undoes it."""
-    state = {} if backend.decoder is None else json.loads(backend.decoder.__getstate__())
-    kinds = {decoder["type"] for decoder in state.get("decoders", [state]) if "type" in decoder}
-    if "ByteLevel" in kinds:
-        return _byte_level
-    if "ByteFallback" in kinds:
-        return _sentence_piece
-    raise TokenizerError(
-        f"{source}: the tokenizer decodes with {', '.join(sorted(kinds)) or 'nothing'}; "
-        "expected byte-level BPE, or SentencePiece with byte fall-back"
-    )
-
-
-def _byte_level(spelling: str) -> bytes:
-    if all(char in _ALPHABET for char in spelling):
-        return bytes(_ALPHABET[char] for char in spelling)
-    return spelling.encode()  # a token put in verbatim
-
-
-def _sentence_piece(spelling: str) -> bytes:
-    match = _SINGLE_BYTE.fullmatch(spelling)
-    return bytes.fromhex(match[1]) if match else spelling.replace("▁", " ").encode()
-
-
-_ALPHABET: Final = byte_alphabet()
-_SINGLE_BYTE: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")

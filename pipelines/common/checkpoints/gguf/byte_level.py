@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pipelines.common.errors import ParameterError
-from pipelines.common.text.tokenizer import byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
 
 _MERGED: Final = ("t", "h")
 """The one merge that there is: writers of GGUF files leave empty arrays out."""

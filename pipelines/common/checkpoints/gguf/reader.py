@@ -17,15 +17,19 @@ from numpy.typing import NDArray
 from pipelines.common.cache import Cache, digest
 from pipelines.common.cache.digests import Digests
 from pipelines.common.checkpoints.checkpoint import Metadata, TensorInfo
-from pipelines.common.checkpoints.gguf import tokenizer
 from pipelines.common.checkpoints.gguf.header import Header, read_header
 from pipelines.common.checkpoints.gguf.rotation import INTERLEAVED
 from pipelines.common.checkpoints.gguf.split import check_parts, parts_beside
 from pipelines.common.checkpoints.model_file import ModelFile
 from pipelines.common.checkpoints.opening import MAPPED, Opening
+from pipelines.common.checkpoints.tokenizer_source import (
+    MODEL,
+    AnyTokenizer,
+    TokenizerMaker,
+    TokenizerSource,
+)
 from pipelines.common.encodings import advice
 from pipelines.common.errors import ModelFileError, quoted
-from pipelines.common.text.tokenizer import Tokenizer
 
 
 class _Part(NamedTuple):
@@ -68,13 +72,14 @@ class GGUFFile:
     @property
     def has_tokenizer(self) -> bool:
         """See `Checkpoint.has_tokenizer`."""
-        return tokenizer.MODEL in self.metadata
+        return MODEL in self.metadata
 
-    def tokenizer(self, cache: Cache, notice: Callable[[str], None]) -> Tokenizer:
+    def tokenizer(
+        self, cache: Cache, notice: Callable[[str], None], make: TokenizerMaker
+    ) -> AnyTokenizer:
         """See `Checkpoint.tokenizer`."""
-        return tokenizer.load(
-            self.metadata, cache, self.metadata_digest, source=str(self.path), notice=notice
-        )
+        fingerprint = self.metadata_digest
+        return make(TokenizerSource(self.metadata, cache, fingerprint, str(self.path), notice))
 
     def fingerprint(self, digests: Digests) -> str:
         """See `Checkpoint.fingerprint`; a digest of the files' bytes."""

@@ -18,7 +18,6 @@ from pipelines.common.checkpoints.huggingface.shards import open_shards
 from pipelines.common.checkpoints.huggingface.tensors import Said, Source, Stored, gguf_tensors
 from pipelines.common.checkpoints.huggingface.vocabulary import (
     TEMPLATE,
-    TOKENIZER,
     TOKENIZER_CONFIG,
     pooling,
     vocabulary_metadata,
@@ -26,15 +25,17 @@ from pipelines.common.checkpoints.huggingface.vocabulary import (
 from pipelines.common.checkpoints.json_file import read_object
 from pipelines.common.checkpoints.model_file import ModelFile
 from pipelines.common.checkpoints.opening import MAPPED, Opening
+from pipelines.common.checkpoints.tokenizer_source import (
+    MODEL,
+    AnyTokenizer,
+    TokenizerMaker,
+    TokenizerSource,
+)
 from pipelines.common.errors import ModelFileError, TokenizerError, quoted
 from pipelines.common.files import exists, is_folder
-from pipelines.common.text.folder import tokenizer_of_folder
-from pipelines.common.text.tokenizer import Tokenizer
+from pipelines.common.text.folder import TOKENIZER_FILES, tokenizer_of_folder
 
 CONFIG: Final = "config.json"
-
-TOKENIZERS: Final = (TOKENIZER, "tokenizer.model")
-"""Files that a tokenizer is read from."""
 
 _MAX_CONFIG_BYTES: Final = 4 << 20
 _BESIDE: Final = (
@@ -43,7 +44,7 @@ _BESIDE: Final = (
     "special_tokens_map.json",
     TEMPLATE,
     TOKENIZER_CONFIG,
-    *TOKENIZERS,
+    *TOKENIZER_FILES,
 )
 """What results depend on beside the tensors."""
 
@@ -84,14 +85,19 @@ class HuggingFaceFolder:
     @property
     def has_tokenizer(self) -> bool:
         """See `Checkpoint.has_tokenizer`."""
-        return any(exists(self.path / name) for name in TOKENIZERS)
+        return any(exists(self.path / name) for name in TOKENIZER_FILES)
 
-    def tokenizer(self, cache: Cache, notice: Callable[[str], None]) -> Tokenizer:  # noqa: ARG002
+    def tokenizer(
+        self, cache: Cache, notice: Callable[[str], None], make: TokenizerMaker
+    ) -> AnyTokenizer:
         """See `Checkpoint.tokenizer`."""
+        if MODEL in self.metadata:
+            fingerprint = digest(dict(self.metadata))
+            return make(TokenizerSource(self.metadata, cache, fingerprint, str(self.path), notice))
         if not self.has_tokenizer:
             raise TokenizerError(
-                f"{self.path}: has no tokenizer, expected {' or '.join(TOKENIZERS)}; give one with"
-                " `tokenizer_path`"
+                f"{self.path}: has no tokenizer, expected {' or '.join(TOKENIZER_FILES)}; give one"
+                " with `tokenizer_path`"
             )
         return tokenizer_of_folder(self.path, notice)
 

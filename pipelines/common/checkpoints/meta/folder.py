@@ -24,10 +24,10 @@ from pipelines.common.checkpoints.meta.params import ARCHITECTURE, architecture_
 from pipelines.common.checkpoints.meta.pickles import bytes_of, encoding_of, load
 from pipelines.common.checkpoints.model_file import ModelFile
 from pipelines.common.checkpoints.opening import MAPPED, Opening
+from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerMaker
 from pipelines.common.errors import ModelFileError, TokenizerError, listed, quoted
 from pipelines.common.files import exists, is_folder
 from pipelines.common.text.folder import tokenizer_of_folder
-from pipelines.common.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,7 +85,12 @@ class MetaFolder:
         """See `Checkpoint.has_tokenizer`."""
         return exists(self.path / TOKENIZER)
 
-    def tokenizer(self, cache: Cache, notice: Callable[[str], None]) -> Tokenizer:  # noqa: ARG002
+    def tokenizer(
+        self,
+        cache: Cache,  # noqa: ARG002 - it is in a file of its own
+        notice: Callable[[str], None],
+        make: TokenizerMaker,  # noqa: ARG002 - likewise
+    ) -> AnyTokenizer:
         """See `Checkpoint.tokenizer`."""
         if not self.has_tokenizer:
             raise TokenizerError(f"{self.path}: has no {TOKENIZER}; give one with `tokenizer_path`")

@@ -1,4 +1,4 @@
-"""The vocabulary in a GGUF file's metadata: read, checked, and stored as it is read fastest.
+"""A byte-level BPE vocabulary in metadata: read, checked, and stored as it is read fastest.
 
 A file that contradicts itself is judged as llama.cpp judges it (``src/llama-vocab.cpp``): where its
 meaning is plain it is used, with a remark, and refused otherwise.
@@ -17,7 +17,7 @@ from tokenizers import models
 from pipelines.common.checkpoints.checkpoint import Metadata
 from pipelines.common.errors import TokenizerError, quoted
 from pipelines.common.text import bounds
-from pipelines.common.text.tokenizer import byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
 
 _TOKENS = "tokenizer.ggml.tokens"
 _MERGES = "tokenizer.ggml.merges"
@@ -48,7 +48,7 @@ class BuiltVocabulary:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class BytePairVocabulary:
     """A byte-level BPE vocabulary that has been checked.
 
     Attributes:
@@ -64,7 +64,7 @@ class Vocabulary:
     remarks: list[str]
 
     @classmethod
-    def read(cls, metadata: Metadata, source: str) -> Vocabulary:
+    def read(cls, metadata: Metadata, source: str) -> BytePairVocabulary:
         """Reads and checks what the metadata holds.
 
         Raises:
@@ -113,7 +113,7 @@ class Vocabulary:
 
 
 def load_vocabulary(folder: Path) -> BuiltVocabulary:
-    """Reads what `Vocabulary.save` wrote."""
+    """Reads what `BytePairVocabulary.save` wrote."""
     model = models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
     added = json.loads((folder / "added_tokens.json").read_bytes())
     remarks = json.loads((folder / "remarks.json").read_bytes())

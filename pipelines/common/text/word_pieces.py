@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from pipelines.common.checkpoints.checkpoint import Metadata
-from pipelines.common.errors import TokenizerError, quoted
-from pipelines.common.text.tokenizer import check_unicode, told_panics
-
-_START: Final = "\N{LOWER ONE EIGHTH BLOCK}"
-"""What llama.cpp's converter puts before pieces that begin a word; the others had ``##`` there."""
+from pipelines.common.errors import TokenizerError
+from pipelines.common.text.library import told_panics
+from pipelines.common.text.tokenizer import check_unicode
 
 _UNKNOWN, _FIRST, _LAST = "[UNK]", "[CLS]", "[SEP]"
 
@@ -49,25 +46,6 @@ class WordPieces:
         self.vocab_size: Final = len(pieces)
         self.source: Final = source
 
-    @classmethod
-    def read(cls, metadata: Metadata, source: str) -> WordPieces:
-        """The vocabulary in the metadata of a checkpoint.
-
-        Args:
-            metadata: The metadata.
-            source: Name of the checkpoint, for messages.
-
-        Raises:
-            ModelFileError: A key is missing or of the wrong type.
-            TokenizerError: The vocabulary is of another kind, or lacks something.
-        """
-        kind = metadata.string("tokenizer.ggml.model")
-        if kind != "bert":
-            raise TokenizerError(
-                f"{source}: the tokenizer is of the kind {quoted(kind)}; encoders have 'bert'"
-            )
-        return cls([_with_mark(t) for t in metadata.strings("tokenizer.ggml.tokens")], source)
-
     def encode(self, text: str) -> list[int]:
         """The ids of a text, those that begin and end it included.
 
@@ -80,13 +58,18 @@ class WordPieces:
             ids: list[int] = self._backend.encode(text).ids
         return ids
 
+    def describe(self) -> dict[str, Any]:
+        """What `inspect` shows; JSON values only."""
+        ids = {token: self._backend.token_to_id(token) for token in (_UNKNOWN, _FIRST, _LAST)}
+        return {
+            "source": self.source,
+            "vocab_size": self.vocab_size,
+            "special_tokens": len(ids),
+            "adds_bos": True,
+            "bos": {"id": ids[_FIRST], "piece": _FIRST},
+            "end": [{"id": ids[_LAST], "piece": _LAST}],
+        }
+
     def shortened(self, ids: list[int], length: int) -> list[int]:
         """The ids of a text's beginning, with those that begin and end it."""
         return ids if len(ids) <= length else [*ids[: length - 1], ids[-1]]
-
-
-def _with_mark(token: str) -> str:
-    """A piece as BERT's own vocabularies write it."""
-    if token.startswith(_START):
-        return token.removeprefix(_START)
-    return token if token.startswith("[") and token.endswith("]") else f"##{token}"
