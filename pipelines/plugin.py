@@ -17,6 +17,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pipelines.common.checkpoints.huggingface.model import HuggingFaceModel
 from pipelines.common.errors import (
     ModelFileError,
     PipelineError,
@@ -33,6 +34,7 @@ from pipelines.common.registry.hookspecs import (
     TargetRecord,
     TaskRecord,
     TokenizerRecord,
+    Translation,
     WeightFormatRecord,
     hookimpl,
 )
@@ -93,6 +95,7 @@ __all__ = [
     "DecoderPipeline",
     "EncoderConfig",
     "EncoderPipeline",
+    "HuggingFaceModel",
     "MixtureConfig",
     "ModelChoice",
     "ModelFileError",
@@ -146,6 +149,7 @@ def decoder(
     network: str,
     ignored: tuple[str, ...] = (),
     bundled: Path | None = None,
+    translations: tuple[Translation, ...] = (),
 ) -> PipelineRecord:
     """The record of a pipeline for a family of decoders.
 
@@ -159,6 +163,7 @@ def decoder(
             `key`.
         ignored: Metadata keys, without the architecture, that change nothing and are not told of.
         bundled: The model file that runs when the user names none.
+        translations: How other formats than GGUF say the same, as `HuggingFaceModel`.
     """
 
     def load() -> DecoderPipeline:
@@ -166,7 +171,7 @@ def decoder(
 
         return DecoderPipeline(name, architectures, network, ignored, bundled)
 
-    return PipelineRecord(name, summary, load, architectures)
+    return PipelineRecord(name, summary, load, architectures, translations=translations)
 
 
 def encoder(
@@ -177,6 +182,7 @@ def encoder(
     network: str,
     ignored: tuple[str, ...] = (),
     bundled: Path | None = None,
+    translations: tuple[Translation, ...] = (),
 ) -> PipelineRecord:
     """The record of a pipeline for a family of encoders, which make vectors of texts.
 
@@ -188,6 +194,7 @@ def encoder(
             `EncoderConfig`, or of one of the family's own that adds fields with `key`.
         ignored: Likewise.
         bundled: Likewise.
+        translations: Likewise.
     """
 
     def load() -> EncoderPipeline:
@@ -195,4 +202,6 @@ def encoder(
 
         return EncoderPipeline(name, architectures, network, ignored, bundled)
 
-    return PipelineRecord(name, summary, load, architectures, task="embed")
+    return PipelineRecord(
+        name, summary, load, architectures, task="embed", translations=translations
+    )

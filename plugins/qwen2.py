@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import PipelineRecord, decoder, hookimpl
+from pipelines.plugin import HuggingFaceModel, PipelineRecord, decoder, hookimpl
 
 
 @hookimpl
@@ -11,8 +11,11 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "qwen2",
-            "Qwen 2 and 2.5 (dense) from GGUF files.",
+            "Qwen 2 and 2.5 (dense).",
             architectures=("qwen2",),
             network="pipelines.llama3.model:build",
+            translations=(
+                HuggingFaceModel("qwen2", "qwen2", defaults={"use_sliding_window": False}),
+            ),
         )
     ]

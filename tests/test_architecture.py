@@ -22,6 +22,7 @@ ORDER = (
     "progress",
     "opened",
     "files",
+    "hub",
     "utf8",
     "importing",
     "bystanders",
@@ -175,7 +176,7 @@ def test_errors_import_nothing():
 
 # Where the two big libraries may be imported at all.
 USERS = {
-    "torch": {"ops", "nn", "graph", "op_check", "targets"},
+    "torch": {"checkpoints", "ops", "nn", "graph", "op_check", "targets"},  # one format is its own
     "onnxruntime": {"ort", "targets"},
 }
 

@@ -48,6 +48,10 @@ class ModelFileError(PipelineError):
     """A model file that is missing, malformed, contradictory or of an unsupported kind."""
 
 
+class HubError(PipelineError):
+    """A model of the hub that is not there, or cannot be fetched."""
+
+
 class TokenizerError(PipelineError):
     """A tokenizer that cannot be built, or does not belong to the model."""
 

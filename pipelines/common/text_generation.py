@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
+from pipelines.common.checkpoints.opening import STRATEGIES, Strategy
 from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerSource
 from pipelines.common.errors import ParameterError, UsageError
@@ -27,7 +28,7 @@ class ModelOptions:
     """What the user asked for about the model itself.
 
     Attributes:
-        model_path: The model file; None for the one that ships with the pipeline.
+        model_path: The model, a file or a folder; None for the one that ships with the pipeline.
         tokenizer_path: A tokenizer to use in place of the model's own: a ``tokenizer.json``, a
             ``tokenizer.model``, or a folder that has one.
         encoding: ``q4_0``, ``q8_0``, ``float32`` or ``auto``: what the big matrices run in.
@@ -38,6 +39,7 @@ class ModelOptions:
         native_ops: Whether the kernels that ship with the project are used where they can be.
         registered_ops: Whether they, and the op packages of plugins, are used without being named.
         offline: Whether whatever can be in the cache has to be there.
+        weights: How tensors come into memory: ``mmap`` or ``heap``, see `Strategy`.
         random: Random weights to run on: of a tiny model, or in the place of the model file's own;
             None for weights as they are.
 
@@ -58,6 +60,7 @@ class ModelOptions:
     native_ops: bool = True
     registered_ops: bool = True
     offline: bool = False
+    weights: Strategy = "mmap"
     random: RandomWeights | None = None
 
     def __post_init__(self) -> None:
@@ -72,6 +75,8 @@ class ModelOptions:
         for name in ("encoding", "target"):
             if not isinstance(getattr(self, name), str):
                 raise ParameterError(name, getattr(self, name), "a name")
+        if self.weights not in STRATEGIES:
+            raise ParameterError("weights", self.weights, " or ".join(STRATEGIES))
         if self.random is not None and not isinstance(self.random, RandomWeights):
             raise ParameterError("random", self.random, "RandomWeights")
         for name, least in (("device", 0), ("threads", 1)):
@@ -150,8 +155,8 @@ class Lookup(Protocol):
     def load_target(self, name: str) -> Target:
         """The target of that name, see `Registry.load_target`."""
 
-    def opener(self, path: Path) -> Callable[[Path], Checkpoint]:
-        """What opens a model file, see `Registry.opener`."""
+    def opener(self, path: Path, weights: Strategy = "mmap") -> Callable[[Path], Checkpoint]:
+        """What opens a model, see `Registry.opener`."""
 
     def tokenizer(self, source: TokenizerSource) -> AnyTokenizer:
         """The tokenizer of a checkpoint, see `Registry.tokenizer`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import PipelineRecord, encoder, hookimpl
+from pipelines.plugin import HuggingFaceModel, PipelineRecord, encoder, hookimpl
 
 
 @hookimpl
@@ -11,8 +11,17 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         encoder(
             "minilm",
-            "MiniLM and other BERTs: vectors of texts, from GGUF files.",
+            "MiniLM and other BERTs: vectors of texts,.",
             architectures=("bert",),
             network=f"{__name__}.model:build",
+            translations=(
+                HuggingFaceModel(
+                    "bert",
+                    "bert",
+                    expected={"hidden_act": ("gelu",), "type_vocab_size": (2,)},
+                    ignored=("pooler.", "bert.pooler.", "cls."),
+                    prefix="bert.",
+                ),
+            ),
         )
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import PipelineRecord, decoder, hookimpl
+from pipelines.plugin import HuggingFaceModel, PipelineRecord, decoder, hookimpl
 
 
 @hookimpl
@@ -11,8 +11,22 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "commandr",
-            "Command-R from GGUF files.",
+            "Command-R.",
             architectures=("command-r",),
             network=f"{__name__}.model:build",
+            translations=(
+                HuggingFaceModel(
+                    "cohere",
+                    "command-r",
+                    keys={"logit_scale": "logit_scale"},
+                    expected={"use_qk_norm": (False,)},
+                    defaults={
+                        "logit_scale": 0.0625,
+                        "rope_theta": 5e5,
+                        "tie_word_embeddings": True,
+                    },
+                    interleaved=True,
+                ),
+            ),
         )
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import PipelineRecord, decoder, hookimpl
+from pipelines.plugin import HuggingFaceModel, PipelineRecord, decoder, hookimpl
 
 
 @hookimpl
@@ -11,8 +11,9 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "olmo2",
-            "OLMo 2 from GGUF files.",
+            "OLMo 2.",
             architectures=("olmo2",),
             network=f"{__name__}.model:build",
+            translations=(HuggingFaceModel("olmo2", "olmo2"),),
         )
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import PipelineRecord, decoder, hookimpl
+from pipelines.plugin import HuggingFaceModel, PipelineRecord, decoder, hookimpl
 
 
 @hookimpl
@@ -11,8 +11,9 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "phi3",
-            "Phi-3 and Phi-4 from GGUF files.",
+            "Phi-3 and Phi-4.",
             architectures=("phi3",),
             network=f"{__name__}.model:build",
+            translations=(HuggingFaceModel("phi3", "phi3"),),
         )
     ]

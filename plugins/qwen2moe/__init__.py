@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.plugin import PipelineRecord, decoder, hookimpl
+from pipelines.plugin import HuggingFaceModel, PipelineRecord, decoder, hookimpl
 
 
 @hookimpl
@@ -11,8 +11,11 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         decoder(
             "qwen2moe",
-            "Qwen 1.5 and 2 with experts from GGUF files.",
+            "Qwen 1.5 and 2 with experts.",
             architectures=("qwen2moe",),
             network=f"{__name__}.model:build",
+            translations=(
+                HuggingFaceModel("qwen2_moe", "qwen2moe", defaults={"use_sliding_window": False}),
+            ),
         )
     ]

@@ -116,7 +116,14 @@ MALFORMED = {
         forge([pair("general.alignment", STRING, text("32"))], [ONE], DATA),
         "'general.alignment' is the string '32', expected an integer",
     ),
-    "shard": (forge([pair("split.count", UINT16, b"\3\0")]), "one of 3 parts of a model"),
+    "part": (
+        forge([pair("split.count", UINT16, b"\3\0"), pair("split.no", UINT16, b"\1\0")]),
+        "is part 2 of 3 of a model, and the others are found by its name; expected NAME-00002-of",
+    ),
+    "part beyond the last": (
+        forge([pair("split.count", UINT16, b"\3\0"), pair("split.no", UINT16, b"\3\0")]),
+        "is part 3 of 3 of a model, counted from 0",
+    ),
     "tensor infos cut": (forge(tensors=[ONE], alignment=1)[:-4], "offset of tensor 'a'"),
     "no dimensions": (forge(tensors=[info("a", ())], data=DATA), "0 dimensions, expected 1 to 4"),
     "five dimensions": (forge(tensors=[info("a", (1,) * 5)], data=DATA), "has 5 dimensions"),

@@ -11,12 +11,8 @@ import pytest
 from notices import Notices
 
 from pipelines.common.cache import Cache
-from pipelines.common.checkpoints.random import (
-    RandomCheckpoint,
-    RandomWeights,
-    metadata_of,
-    random_values,
-)
+from pipelines.common.checkpoints.checkpoint import metadata_of
+from pipelines.common.checkpoints.random import RandomCheckpoint, RandomWeights, random_values
 from pipelines.common.checkpoints.table import check_table, tensor_shapes
 from pipelines.common.decoder.read import decoder_config
 from pipelines.common.encodings import ENCODINGS, F32, Q4_0

@@ -39,7 +39,7 @@ def register_pipelines():
 """
 
 MOMENTS = {
-    "mapped": ("pipelines.common.checkpoints.gguf", "reader", "map_file", "after"),
+    "mapped": ("pipelines.common.checkpoints", "model_file", "map_file", "after"),
     "compiled": ("pipelines.common.targets", "cpu", "compile_graph", "before"),
     "run": ("pipelines.common.targets", "cpu", "CpuRunner", "after"),
 }

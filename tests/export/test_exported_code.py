@@ -121,18 +121,20 @@ def test_the_user_is_told_which_file_a_folder_reads(reference, gguf_file):
     assert f"{reference} takes its weights from {gguf_file}" in notices.messages
 
 
-@pytest.mark.parametrize("name", ["a pipe", "/dev/zero", "a folder", "model.gguf"])
+@pytest.mark.parametrize("name", ["a pipe", "/dev/zero", "model.gguf"])
 def test_what_a_folder_refers_to_is_a_file_by_its_whole_path(
     reference, gguf_file, tmp_path, monkeypatch, name
 ):
     monkeypatch.chdir(tmp_path)
     shutil.copy(gguf_file, "model.gguf")
     os.mkfifo("a pipe.gguf")
-    Path("a folder.gguf").mkdir()
     path = Path(name) if name[0] in "/m" else tmp_path / f"{name}.gguf"
     rename_origin(reference, path)
     notices = Notices()
-    with pytest.raises(ModelFileError, match=r"which is no model file; expected the whole path"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"which is no model file; expected the whole path",
+    ):
         tiny_models.open_model(reference, progress=notices)
     assert notices.messages == []
 
@@ -264,3 +266,9 @@ def test_a_graph_whose_names_are_no_text_is_one_line(folder):
     replace_graph(folder, content.replace(b"GatherBlockQuantized", b"\xff" * 20))
     with pytest.raises(ModelFileError, match="ONNX Runtime refuses the graph"):
         tiny_models.open_model(folder).start(slots=1, max_length=8)
+
+
+def test_a_folder_that_is_referred_to_has_to_be_a_models(reference, tmp_path):
+    rename_origin(reference, tmp_path)
+    with pytest.raises(ModelFileError, match="is a folder without a model"):
+        tiny_models.open_model(reference)

@@ -25,6 +25,7 @@ VALID: dict[str, Node] = {
     "rows": embedding("q4_0"),
     "experts": experts("q4_0"),
     "float experts": experts("f16", routing=2),
+    "biased experts": experts("q8_0", biased=True, limit=1.0),
     **{
         name: attention(name)
         for name in ("RotaryAttention", "Attention", "RotaryAttentionFloat32", "AttentionFloat32")
@@ -78,7 +79,7 @@ def _attributes(node: Node) -> Iterator[tuple[str, Node]]:
             }
             right = ranges.get(name, (value,))
             wrong += [1.5, *(number for number in _INTEGERS if number not in right)]
-        if name == "epsilon":
+        if name in ("epsilon", "limit"):
             wrong.append(-1.0)
         yield f"{name} missing", replace(node, attributes=others)
         for bad in wrong:

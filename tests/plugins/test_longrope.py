@@ -40,10 +40,10 @@ class WithFactors:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._checkpoint, name)
 
-    def raw(self, name: str) -> NDArray[np.uint8]:
+    def raw(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         if name in self._factors:
             return self._factors[name].view(np.uint8)[None]
-        return self._checkpoint.raw(name)
+        return self._checkpoint.raw(name, rows)
 
 
 def phi4(path: Path, factors: dict[str, list[float]] = FACTORS) -> Subject:

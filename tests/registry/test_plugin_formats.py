@@ -27,9 +27,9 @@ def test_a_format_is_told_by_the_first_bytes_or_else_by_the_ending(tmp_path, nam
     model.write_bytes(content)
     link = tmp_path / "link"
     link.symlink_to(model)
-    assert Registry.discover().opener(model) is open_gguf
+    assert Registry.discover().opener(model).func is open_gguf
     if content.startswith(b"GGUF"):
-        assert Registry.discover().opener(link) is open_gguf
+        assert Registry.discover().opener(link).func is open_gguf
 
 
 OTHER_FORMAT = """
@@ -45,7 +45,7 @@ def test_the_first_bytes_win_over_the_ending(make_plugin, tmp_path):
     other = make_plugin(OTHER_FORMAT, function="fspath", magic=b"OTHER")
     model = tmp_path / "model.gguf"
     model.write_bytes(b"OTHER and more")
-    assert Registry.discover([other]).opener(model) is os.fspath
+    assert Registry.discover([other]).opener(model).func is os.fspath
 
 
 def test_what_is_of_no_known_format(tmp_path):
@@ -56,7 +56,9 @@ def test_what_is_of_no_known_format(tmp_path):
         registry.opener(other)
     with pytest.raises(ModelFileError, match="no such model file"):
         registry.opener(tmp_path / "missing.gguf")
-    with pytest.raises(ModelFileError, match="Is a directory; expected a regular file"):
+    with pytest.raises(
+        ModelFileError, match="is a folder without a model: expected one of the files"
+    ):
         registry.opener(tmp_path)
     os.mkfifo(tmp_path / "pipe.gguf")
     with pytest.raises(ModelFileError, match="Is a named pipe; expected a regular file"):

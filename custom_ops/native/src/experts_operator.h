@@ -32,6 +32,7 @@ class Experts {
                  {info.number("alpha"), info.number("limit"), info.number("offset")},
                  {bias(info, 0, inner_), bias(info, 1, inner_), bias(info, 2, columns_)}) {
     expect_count(info.outputs(), std::size(outputs), "outputs");
+    if (info.number("limit") < 0) throw InvalidArgument("attribute 'limit' is negative");
   }
 
   void compute(Context& context) const {

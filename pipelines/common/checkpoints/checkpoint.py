@@ -45,10 +45,10 @@ class TensorInfo:
     """Where a tensor lies in its file, and as what.
 
     Attributes:
-        name: Its name in the file.
+        name: Its name, in the vocabulary of GGUF.
         shape: Dimensions, outermost first; a row is the innermost.
         encoding: How a row is stored; may be one that is not `Encoding.supported`.
-        offset: Bytes from the start of the file.
+        offset: Bytes from the start of its file; 0 where it is made of several tensors.
         nbytes: Bytes that it takes.
     """
 
@@ -247,8 +247,12 @@ class Checkpoint(Protocol):
             ModelFileError: It cannot be read.
         """
 
-    def raw(self, name: str) -> NDArray[np.uint8]:
-        """A tensor's bytes, mapped and read-only, shape ``[rows, row_bytes]``.
+    def raw(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """A tensor's bytes, read-only, shape ``[rows, row_bytes]``; where they can be, mapped.
+
+        Args:
+            name: The tensor.
+            rows: The first of its rows and the one after the last; None for all.
 
         Raises:
             ModelFileError: The tensor's encoding cannot be run.
@@ -256,6 +260,24 @@ class Checkpoint(Protocol):
 
     def release(self, name: str) -> None:
         """Gives back the memory that reading a tensor's bytes took; they can be read again."""
+
+
+def metadata_of(path: Path, pairs: Mapping[str, Any]) -> Metadata:
+    """Metadata of pairs, whose lists become arrays.
+
+    Args:
+        path: What it is of, for messages.
+        pairs: Scalars, and lists of scalars of one type.
+    """
+    return Metadata(path, {key: _stored(value) for key, value in pairs.items()})
+
+
+def _stored(value: Any) -> Scalar | MetadataArray:
+    if not isinstance(value, list | tuple):
+        scalar: Scalar = value
+        return scalar
+    kind = type(value[0]) if value else str
+    return MetadataArray(kind, len(value), lambda _: list(value))
 
 
 def open_file(path: Path) -> BinaryIO:

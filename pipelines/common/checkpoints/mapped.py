@@ -39,7 +39,7 @@ def map_file(path: Path, file: BinaryIO, nbytes: int) -> mmap.mmap:
     try:
         mapped = mmap.mmap(file.fileno(), nbytes, access=mmap.ACCESS_READ)
     except ValueError as error:
-        raise ModelFileError(_told(path)) from error
+        raise ModelFileError(cut_short(path)) from error
     _FILES[mapped] = path
     return mapped
 
@@ -69,7 +69,7 @@ def end_when_cut_short(say: Callable[[str], None]) -> None:
             first.release()
             return
         try:
-            say(f"error: {_told(cut[0])}")
+            say(f"error: {cut_short(cut[0])}")
         finally:
             os._exit(1)
 
@@ -77,5 +77,6 @@ def end_when_cut_short(say: Callable[[str], None]) -> None:
     set_handler(signal.SIGBUS, ctypes.cast(_HANDLERS[-1], ctypes.c_void_p))
 
 
-def _told(path: Path) -> str:
+def cut_short(path: Path) -> str:
+    """What is told of a file that has become shorter."""
     return f"{path} was cut short while it was read; bring it back as it was, and run again"

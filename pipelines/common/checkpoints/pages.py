@@ -20,7 +20,9 @@ def allocate(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     memory = mmap.mmap(-1, max(nbytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux only
         memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
+    array = np.frombuffer(memory, dtype, math.prod(shape))
+    # A row is what its views refer to: who holds one of them holds it.
+    return array if len(shape) == 1 else array.reshape(shape)
 
 
 def release(file: mmap.mmap, start: int, nbytes: int) -> None:

@@ -18,8 +18,6 @@ from pipelines.common.cache.digests import Digests
 from pipelines.common.checkpoints.checkpoint import (
     Checkpoint,
     Metadata,
-    MetadataArray,
-    Scalar,
     TensorInfo,
 )
 from pipelines.common.checkpoints.gguf.rotation import INTERLEAVED
@@ -148,15 +146,15 @@ class RandomCheckpoint:
         ]
         return digest(_FORMAT, {"seed": self._seed, "tensors": tensors}, self._pairs, *kept)
 
-    def raw(self, name: str) -> NDArray[np.uint8]:
+    def raw(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """See `Checkpoint.raw`; made anew at each call."""
         if self._like is not None and name in self._kept:
-            return self._like.raw(name)
+            return self._like.raw(name, rows)
         tensor = self.tensors[name]
         values = random_values(self._seed, name, tensor.shape).reshape(tensor.rows, -1)
         raw = values.view(np.uint8) if tensor.encoding == F32 else encoded(values, tensor.encoding)
         raw.flags.writeable = False
-        return raw
+        return raw if rows is None else raw[slice(*rows)]
 
     def release(self, name: str) -> None:
         """See `Checkpoint.release`; whoever has asked for values is the only one to hold them."""
@@ -203,24 +201,6 @@ def random_values(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.fl
 
     for_row_chunks(len(rows), shape[-1], fill)
     return values
-
-
-def metadata_of(path: Path, pairs: Mapping[str, Any]) -> Metadata:
-    """Metadata of pairs, whose lists become arrays.
-
-    Args:
-        path: What it is of, for messages.
-        pairs: Scalars, and lists of scalars of one type.
-    """
-    return Metadata(path, {key: _stored(value) for key, value in pairs.items()})
-
-
-def _stored(value: Any) -> Scalar | MetadataArray:
-    if not isinstance(value, list | tuple):
-        scalar: Scalar = value
-        return scalar
-    kind = type(value[0]) if value else str
-    return MetadataArray(kind, len(value), lambda _: list(value))
 
 
 def _info(name: str, shape: tuple[int, ...], encoding: Encoding) -> TensorInfo:

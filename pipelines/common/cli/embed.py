@@ -15,6 +15,7 @@ from pipelines.common.cli.command import Command, pipeline_command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.grouping import Without, grouped_options
+from pipelines.common.cli.models import with_model
 from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import AsJson, ModelChoice, Quiet, Verbose, path_of
 from pipelines.common.cli.random_weights import check_takes_random
@@ -126,6 +127,7 @@ def _embed(
     _check(texts, file)
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=texts.quiet, verbose=texts.verbose)
+    model = with_model(model, registry, progress)
     chosen = replace(model, quantization_encoding=quantization_encoding)
     target = target_for(model.model_path, model.target, registry.targets)
     options = chosen.options(choose(registry, target, model.device_id, progress))

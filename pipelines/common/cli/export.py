@@ -12,6 +12,7 @@ from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_size
 from pipelines.common.cli.grouping import Without, grouped_options
+from pipelines.common.cli.models import with_model
 from pipelines.common.cli.options import ModelToBuild, PipelineName, Quiet, Verbose, path_of
 
 
@@ -49,6 +50,7 @@ def export(
 
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet, verbose=verbose)
+    model = with_model(model, registry, progress)
     options = model.options(choose_to_build(registry, model.target, progress))
     options = replace(options, registered_ops=False)
     opened = open_graph_model(registry, pipeline, options, progress, "export")

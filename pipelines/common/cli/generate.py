@@ -18,12 +18,12 @@ from pipelines.common.cli.generate_options import (
     TextOptions,
 )
 from pipelines.common.cli.grouping import Without, grouped_options
+from pipelines.common.cli.models import found, with_model
 from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import ModelChoice, path_of
 from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.cli.sampling_options import SamplingOptions
 from pipelines.common.errors import ModelFileError, UsageError, quoted
-from pipelines.common.files import is_folder
 from pipelines.common.registry.hookspecs import PipelineRecord
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def generate(
     path: Annotated[
         Path,
         typer.Argument(
-            parser=path_of("MODEL"), metavar="MODEL", help="Model file or exported folder."
+            parser=path_of("MODEL"), metavar="MODEL", help="Model file, folder or name."
         ),
     ],
     prompts: PromptOptions,
@@ -74,6 +74,8 @@ def generate(
     A file says what its architecture is, and a folder which pipeline has exported it.
     """
     registry = registry_of(ctx)
+    progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
+    path = found(path, registry, progress, offline=model.offline)
     chosen = replace(model, model_path=path)
     name = _pipeline_for(path, registry)
     _generate(registry, name, prompts, batch, chosen, text, sampling, report)
@@ -86,9 +88,9 @@ def _pipeline_for(path: Path, registry: Registry) -> str:
         ModelFileError: There is none, or the model cannot be read.
         UsageError: There are several.
     """
-    from pipelines.common.export.manifest import read_manifest
+    from pipelines.common.export.manifest import is_exported, read_manifest
 
-    if is_folder(path):
+    if is_exported(path):
         return read_manifest(path).pipeline
     architecture = registry.opener(path)(path).metadata.string("general.architecture")
     names = registry.pipelines_for(architecture)
@@ -137,6 +139,7 @@ def _generate(
         registry.load_sampler,
     )
     progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
+    model = with_model(model, registry, progress)
     target = target_for(model.model_path, model.target, registry.targets)
     options = model.options(choose(registry, target, model.device_id, progress))
     pipeline = registry.load_pipeline(name)

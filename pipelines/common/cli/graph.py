@@ -14,6 +14,7 @@ from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.graph_report import report
 from pipelines.common.cli.grouping import Without, grouped_options
+from pipelines.common.cli.models import with_model
 from pipelines.common.cli.options import AsJson, ModelToBuild, PipelineName, Quiet, path_of
 from pipelines.common.cli.streams import binary_stdout, is_stdout, print_json, print_lines
 from pipelines.common.errors import UsageError
@@ -105,6 +106,7 @@ def show_graph(
 
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet)
+    model = with_model(model, registry, progress)
     target = target_for(model.model_path, model.target, registry.targets)
     options = model.options(choose_to_build(registry, target, progress))
     opened = open_graph_model(registry, pipeline, options, progress, "show")

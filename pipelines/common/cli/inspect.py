@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.common.cache import Cache
-from pipelines.common.cli.console import say
+from pipelines.common.cli.console import ConsoleProgress, say
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_count, human_size
+from pipelines.common.cli.models import found
 from pipelines.common.cli.options import AsJson, path_of
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.cli.wording import worded
 from pipelines.common.errors import PipelineError
 from pipelines.common.escapes import printable
-from pipelines.common.files import is_folder
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
@@ -35,16 +35,21 @@ def inspect(
     model: Annotated[
         Path,
         typer.Argument(
-            parser=path_of("MODEL"), metavar="MODEL", help="Model file or exported folder."
+            parser=path_of("MODEL"),
+            metavar="MODEL",
+            help="Model file, its folder, or an exported one.",
         ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show a model file's metadata, tensors and tokenizer; check an exported folder's digests."""
-    if is_folder(model):
+    """Show a model's metadata, tensors and tokenizer; check an exported folder's digests."""
+    from pipelines.common.export.manifest import is_exported
+
+    registry = registry_of(ctx)
+    model = found(model, registry, ConsoleProgress())
+    if is_exported(model):
         _inspect_folder(model, as_json)
         return
-    registry = registry_of(ctx)
     record = _describe(registry.opener(model)(model), registry.tokenizer)
     if as_json:
         print_json(record)

@@ -53,7 +53,8 @@ ModelPath = Annotated[
     typer.Option(
         parser=path_of("--model-path"),
         metavar="PATH",
-        help="Model file or exported folder; by default the pipeline's own model.",
+        help="Model file, its folder, a name of Hugging Face's hub (owner/name), or an exported"
+        " folder; by default the pipeline's own model.",
     ),
 ]
 TokenizerPath = Annotated[
@@ -94,6 +95,12 @@ class ModelChoice:
         Literal["q4_0", "q8_0", "float32", "auto"],
         typer.Option(help="What the big matrices run in; auto is as they are stored."),
     ] = "q4_0"
+    weights: Annotated[
+        Literal["mmap", "heap"],
+        typer.Option(
+            help="How tensors come into memory: mapped from their files, or read from them."
+        ),
+    ] = "mmap"
     target: Annotated[
         str,
         typer.Option(
@@ -137,6 +144,7 @@ class ModelChoice:
             model_path=self.model_path,
             tokenizer_path=self.tokenizer_path,
             encoding=self.quantization_encoding,
+            weights=self.weights,
             target=target,
             device=self.device_id,
             threads=self.threads,

@@ -8,6 +8,7 @@ import typer
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.models import found
 from pipelines.common.cli.options import AsJson, ModelPath, TokenizerPath
 from pipelines.common.cli.prompt import read_stdin
 from pipelines.common.cli.streams import print_json, print_lines, write_text
@@ -28,9 +29,11 @@ def tokenize(
     """Show the tokens of a text: ids and pieces."""
     from pipelines.common.text_generation import ModelOptions, TokenizerPipeline
 
+    registry, progress = registry_of(ctx), ConsoleProgress()
+    if model_path is not None:
+        model_path = found(model_path, registry, progress)
     options = ModelOptions(model_path=model_path, tokenizer_path=tokenizer_path, encoding="auto")
     text = read_stdin("the text") if text is None else text
-    registry, progress = registry_of(ctx), ConsoleProgress()
     opener = registry.load_pipeline(pipeline, "generate")
     if isinstance(opener, TokenizerPipeline):
         tokenizer = opener.open_tokenizer(options, registry, progress)

@@ -12,6 +12,7 @@ from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_size
 from pipelines.common.cli.grouping import grouped_options
+from pipelines.common.cli.models import with_model
 from pipelines.common.cli.options import AsJson, ModelToBuild, PipelineName, Quiet, Verbose
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.errors import CacheError, OfflineError, UsageError
@@ -43,6 +44,7 @@ def warm_cache(
     before = {entry.path: entry for entry in cache.entries()}
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=quiet, verbose=verbose)
+    model = with_model(model, registry, progress)
     options = model.options(choose_to_build(registry, model.target, progress))
     _make(registry, pipeline, options, progress)
     try:

@@ -23,7 +23,7 @@ from pipelines.common.export.manifest import (
 )
 from pipelines.common.export.packages import package_digest
 from pipelines.common.export.staging import new_folder
-from pipelines.common.files import is_file, resolved
+from pipelines.common.files import exists, resolved
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort.packages import at_work
 from pipelines.common.program.external import Place, placed, write_tensors
@@ -60,12 +60,15 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
         raise UsageError("an exported folder cannot be exported again; name its model file")
     graph = model.target.lower(deployment)
     origin = deployment.program.origin(deployment.progress)
-    in_file = is_file(Path(origin.path))
-    if reference_weights and not in_file:
+    on_disk = exists(Path(origin.path))
+    if reference_weights and not on_disk:
         raise UsageError(
             f"the folder cannot refer to {origin.path}, which is no file; leave out"
             " `reference_weights=True`"
         )
+    if on_disk:
+        # Links stay: a model of several files finds them beside the name that it was given by.
+        origin = replace(origin, path=str(Path(origin.path).absolute()))
     with deployment.progress.phase("write", f"writing {folder.name}"), _written(folder) as staging:
         (staging / GRAPH).write_bytes(graph.model)
         places = (
@@ -86,7 +89,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
             places=places,
             taken=graph.taken,
             op_packages=_packages(deployment, graph),
-            origin=replace(origin, path=str(resolved(Path(origin.path)))) if in_file else origin,
+            origin=origin,
             versions=_versions(model.target),
             files={path.name: describe_file(path) for path in sorted(staging.iterdir())},
         )

@@ -16,7 +16,7 @@ from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.checkpoints.table import check_table
 from pipelines.common.errors import ModelFileError, PluginError, UsageError, quoted
-from pipelines.common.files import is_folder
+from pipelines.common.export.manifest import is_exported
 from pipelines.common.models.random import random_checkpoint, random_in_place_of
 from pipelines.common.nn.network import Network
 from pipelines.common.program.module_program import ModuleProgram
@@ -96,14 +96,14 @@ class NetworkFamily:
                     f"running the small bundled model {path.name}; for another one add"
                     " `model_path` Meta-Llama-3-8B.Q4_0.gguf"
                 )
-            if is_folder(path):
+            if is_exported(path):
                 if options.random is not None:
                     raise UsageError(
                         f"{path} is an exported folder, which runs on the weights that it has; name"
                         " a model file, or leave out `random`"
                     )
                 return path
-            file = registry.opener(path)(path)
+            file = registry.opener(path, options.weights)(path)
             if options.random is not None:
                 file = random_in_place_of(file, options.random)
         if options.random is not None:

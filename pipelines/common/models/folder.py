@@ -26,7 +26,7 @@ from pipelines.common.export.manifest import (
     rotations_of,
 )
 from pipelines.common.export.packages import lacks_native, load_packages
-from pipelines.common.files import exists, is_file
+from pipelines.common.files import exists, is_file, is_folder
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, element_type
 from pipelines.common.nn.interface import Interface
 from pipelines.common.nn.network import Network
@@ -336,7 +336,7 @@ def _referenced(
             f"{taken}, which is not there; bring it back, or export without"
             " `reference_weights=True`"
         )
-    if not path.is_absolute() or not is_file(path):
+    if not path.is_absolute() or not (is_file(path) or is_folder(path)):
         raise ModelFileError(f"{taken}, which is no model file; expected the whole path of one")
     progress.notice(taken)
     file = registry.opener(path)(path)

@@ -17,8 +17,7 @@ from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.rope import TENSORS
 from pipelines.common.decoder.tiny import outline, tiny_metadata, tiny_sizes
 from pipelines.common.errors import TokenizerError
-from pipelines.common.export.manifest import TOKENIZER_SETTINGS
-from pipelines.common.files import is_folder
+from pipelines.common.export.manifest import TOKENIZER_SETTINGS, is_exported
 from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.folder import Folder, open_folder
 from pipelines.common.models.model import Model
@@ -41,7 +40,7 @@ class DecoderPipeline(NetworkFamily):
     beside = TENSORS
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> Model:
-        """Opens and validates the model file, or exported folder, and its tokenizer.
+        """Opens and validates the model, or exported folder, and its tokenizer.
 
         Raises:
             UsageError: No model is given and none comes with the pipeline, or the target is
@@ -98,10 +97,10 @@ class DecoderPipeline(NetworkFamily):
             TokenizerError: Its tokenizer cannot be built.
         """
         path = self.path_of(options)
-        if is_folder(path):
+        if is_exported(path):
             return self.open(options, registry, progress).tokenizer
-        cache = options.cache(progress.notice)
-        return self._tokenizer(registry.opener(path)(path), cache, options, registry, progress)
+        file, cache = registry.opener(path)(path), options.cache(progress.notice)
+        return self._tokenizer(file, cache, options, registry, progress)
 
     def _of_folder(
         self,

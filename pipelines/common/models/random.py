@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from pipelines.common.checkpoints.checkpoint import Checkpoint
-from pipelines.common.checkpoints.random import RandomCheckpoint, RandomWeights, metadata_of
+from pipelines.common.checkpoints.checkpoint import Checkpoint, metadata_of
+from pipelines.common.checkpoints.random import RandomCheckpoint, RandomWeights
 from pipelines.common.checkpoints.table import tensor_shapes
 from pipelines.common.decoder.rope import TENSORS
 from pipelines.common.errors import ParameterError, UsageError

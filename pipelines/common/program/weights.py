@@ -166,7 +166,7 @@ class WeightSource:
         """
         run = self._run(parameter)
         if run.encoding == self.stored(parameter):
-            return _cut(self._stored_rows(run), rows)
+            return self._stored_rows(run, rows)
         if run.encoding == F32:
             return self._decode(run, rows).view(np.uint8)
         return _cut(self._converted_rows(run), rows)
@@ -221,19 +221,21 @@ class WeightSource:
         is_vector = len(self._file.tensors[run.tensor].shape) == 1
         return run.encoding.row_bytes(count) if is_vector else count * self._row_bytes(run)
 
-    def _stored_rows(self, run: _Run) -> NDArray[np.uint8]:
+    def _stored_rows(self, run: _Run, rows: Rows | None = None) -> NDArray[np.uint8]:
         """Bytes as the file has them, ``[rows, row_bytes]``; a vector is one row."""
-        raw, tensor = self._file.raw(run.tensor), self._file.tensors[run.tensor]
+        tensor = self._file.tensors[run.tensor]
         if run.rows is None:
-            return raw
+            return self._file.raw(run.tensor, rows)
         first, last = run.rows
         if len(tensor.shape) > 1:
-            return raw[first:last]
+            start, end = rows or (0, last - first)
+            return self._file.raw(run.tensor, (first + start, first + end))
         if tensor.encoding.block_size > 1:
             raise ModelFileError(
                 f"{self._file.path}: tensor {quoted(run.tensor)} is in {tensor.encoding}, whose"
                 " blocks cannot be taken apart; expected one of floats"
             )
+        raw = _cut(self._file.raw(run.tensor), rows)
         return raw[:, tensor.encoding.row_bytes(first) : tensor.encoding.row_bytes(last)]
 
     def _check_rows(self, run: _Run) -> None:
@@ -253,7 +255,7 @@ class WeightSource:
             if run in self._conversions:
                 values = dequantize(run.encoding, _cut(self._converted_rows(run), rows))
             else:
-                values = dequantize(stored, _cut(self._stored_rows(run), rows))
+                values = dequantize(stored, self._stored_rows(run, rows))
             if stored != F32:
                 self._release(run)
             self._decoded[run, rows] = values

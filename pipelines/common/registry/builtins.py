@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines.common.checkpoints.huggingface.model import HuggingFaceModel
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.registry.hookspecs import (
     CommandRecord,
@@ -26,6 +27,24 @@ def register_pipelines() -> list[PipelineRecord]:
             summary="Llama 3, 3.1 and 3.2; a small model is bundled.",
             load="pipelines.llama3.pipeline:load",
             architectures=("llama",),
+            translations=tuple(
+                HuggingFaceModel(kind, "llama", defaults=defaults)
+                for kind, defaults in {
+                    "llama": {},
+                    "mistral": {},
+                    "mixtral": {"rope_theta": 1e6},
+                }.items()
+            ),
+            short_names={
+                "llama3-8b": "meta-llama/Meta-Llama-3-8B",
+                "llama3-8b-instruct": "meta-llama/Meta-Llama-3-8B-Instruct",
+                "llama3.1-8b": "meta-llama/Llama-3.1-8B",
+                "llama3.1-8b-instruct": "meta-llama/Llama-3.1-8B-Instruct",
+                "llama3.2-1b": "meta-llama/Llama-3.2-1B",
+                "llama3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
+                "llama3.2-3b": "meta-llama/Llama-3.2-3B",
+                "llama3.2-3b-instruct": "meta-llama/Llama-3.2-3B-Instruct",
+            },
         ),
         PipelineRecord(
             name="echo",
@@ -87,7 +106,7 @@ def register_targets() -> list[TargetRecord]:
 
 @hookimpl
 def register_weight_formats() -> list[WeightFormatRecord]:
-    """GGUF."""
+    """GGUF, and folders of Hugging Face's hub and of Meta's."""
     return [
         WeightFormatRecord(
             name="gguf",
@@ -95,6 +114,20 @@ def register_weight_formats() -> list[WeightFormatRecord]:
             suffixes=(".gguf",),
             open="pipelines.common.checkpoints.gguf.reader:open_gguf",
             magic=(b"GGUF",),
+        ),
+        WeightFormatRecord(
+            name="huggingface",
+            summary="Folders of Hugging Face's hub: config.json and safetensors.",
+            suffixes=(".safetensors",),
+            open="pipelines.common.checkpoints.huggingface.folder:open_folder",
+            files=("config.json", "model.safetensors.index.json"),
+        ),
+        WeightFormatRecord(
+            name="meta",
+            summary="Meta's folders: params.json and consolidated.*.pth, read by PyTorch.",
+            suffixes=(".pth",),
+            open="pipelines.common.checkpoints.meta.folder:open_folder",
+            files=("params.json",),
         ),
     ]
 

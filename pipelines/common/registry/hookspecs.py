@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 import pluggy
 
@@ -44,6 +44,14 @@ its heavy imports inside.
 """
 
 
+class Translation(Protocol):
+    """What a weight format has to know of a family; the rest is between the two."""
+
+    @property
+    def format(self) -> str:
+        """Name of the weight format."""
+
+
 @dataclass(frozen=True)
 class PipelineRecord:
     """A pipeline, which becomes the sub-command `name`.
@@ -55,6 +63,10 @@ class PipelineRecord:
         architectures: What model files call the architectures that it runs; who gives such a file
             to another pipeline is told of this one.
         task: Name of the task that it is for, which is what its command does.
+        translations: What formats that have names of their own need to know of the family to say
+            what its GGUF files do, as `HuggingFaceModel`; each has the name of its `format`.
+        short_names: Models of Hugging Face's hub, by what users may call them for short:
+            ``{"model-1b": "owner/Model-1B"}``.
     """
 
     name: str
@@ -62,6 +74,8 @@ class PipelineRecord:
     load: Lazy[Callable[[], Any]]
     architectures: tuple[str, ...] = ()
     task: str = "generate"
+    translations: tuple[Translation, ...] = ()
+    short_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,25 +119,31 @@ class TargetRecord:
 
 @dataclass(frozen=True)
 class WeightFormatRecord:
-    """A file format that models are read from.
+    """A format that models are read from, of files or of folders.
 
     A file is told by its first bytes, whatever its name is, and by its name where they tell
-    nothing.
+    nothing; a folder by a file that it holds.
 
     Attributes:
         name: Lower-case letters, digits, ``-`` and ``_``; unique among weight formats.
         summary: One line for ``list``.
         suffixes: File name endings, each with its dot, lower case; unique among weight formats.
-        open: Opens and validates a file; raises `ModelFileError` for one it does not accept.
+        open: Opens and validates a file, or a folder; raises `ModelFileError` for one it does not
+            accept. It is called with the path, and with the `Opening` as ``opening``, which says
+            how tensors come into memory and what families bring for the format.
         magic: What files of it begin with, if that is always one of a few; no format's may begin
             with another's.
+        files: Names of files, one of which is in every folder of it; named itself, such a file
+            stands for its folder. A folder that holds files of two formats is of the one that was
+            registered first.
     """
 
     name: str
     summary: str
     suffixes: tuple[str, ...]
-    open: Lazy[Callable[[Path], Checkpoint]]
+    open: Lazy[Callable[..., Checkpoint]]
     magic: tuple[bytes, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,8 @@ def _shared(one: Entry[R], other: Entry[R]) -> str:
         return ""
     if shared := set(first.suffixes) & set(second.suffixes):
         return f"the ending {min(shared)}"
+    if shared := set(first.files) & set(second.files):
+        return f"the file {min(shared)}"
     for magic in second.magic:
         if any(magic.startswith(m) or m.startswith(magic) for m in first.magic):
             return f"the beginning {magic!r}"

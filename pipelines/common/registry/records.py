@@ -47,6 +47,7 @@ def check_record(record: Any, hook: str, kind: type[Record]) -> None:
             raise TypeError(f"{hook}: the preference of '{record.name}' is no integer")
     if isinstance(record, WeightFormatRecord):
         _check_texts(record.suffixes, f"{hook}: the endings of '{record.name}'")
+        _check_texts(record.files, f"{hook}: the files of '{record.name}'")
     if isinstance(record, TargetRecord) and record.name == "auto":
         raise ValueError(f"{hook}: 'auto' stands for the best target; call it otherwise")
     if isinstance(record, OpPackageRecord):
@@ -57,6 +58,9 @@ def check_record(record: Any, hook: str, kind: type[Record]) -> None:
         return
     if isinstance(record, PipelineRecord) and not isinstance(record.task, str):
         raise TypeError(f"{hook}: the task of '{record.name}' is no name")
+    if isinstance(record, PipelineRecord):
+        formats = tuple(getattr(each, "format", None) for each in record.translations)
+        _check_texts(formats, f"{hook}: what '{record.name}' brings translations for")
     if isinstance(record, SamplerRecord):
         _check_settings(record, hook)
     if isinstance(record, TaskRecord | CommandRecord):

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ import pluggy
 
 from pipelines.common import bystanders, dependencies
 from pipelines.common.errors import (
-    ModelFileError,
     PipelineError,
     PluginError,
     TargetError,
@@ -24,6 +24,7 @@ from pipelines.common.errors import (
 )
 from pipelines.common.registry import hookspecs
 from pipelines.common.registry.entries import Entry, function, lookup, unknown_name
+from pipelines.common.registry.formats import told
 from pipelines.common.registry.hookspecs import (
     CommandRecord,
     OpPackageRecord,
@@ -48,6 +49,7 @@ from pipelines.common.registry.records import check_record
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint
+    from pipelines.common.checkpoints.opening import Strategy
     from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerSource
     from pipelines.common.engine.sampling.sampler import Make, Sampler, Setup
     from pipelines.common.program.target import Availability, Target
@@ -269,33 +271,40 @@ class Registry:
             return {str(package): str(version) for package, version in found.items()}
         return {}
 
-    def opener(self, path: Path) -> Callable[[Path], Checkpoint]:
-        """What opens the model file `path`, told by its first bytes or the ending of its name.
+    def opener(self, path: Path, weights: Strategy = "mmap") -> Callable[[Path], Checkpoint]:
+        """What opens the model `path`, a file or a folder.
+
+        Args:
+            path: The model. A file is told by its first bytes or its name, a folder by the files
+                in it.
+            weights: How its tensors come into memory.
 
         Raises:
             ModelFileError: There is no such file, it cannot be read, or is of no known format.
             PluginError: The format cannot be loaded, or several plugins claim it.
         """
-        from pipelines.common.checkpoints.checkpoint import open_file
+        from pipelines.common.checkpoints.opening import Opening
 
-        taken = self.weight_formats.values()
+        taken = [*self.weight_formats.values()]
         disabled = {id(entry): problem for entry, problem in self._disabled_formats}
-        formats = [*taken, *(entry for entry, _ in self._disabled_formats)]
-        magics = [magic for entry in formats for magic in entry.record.magic]
-        with open_file(path) as file:
-            start = file.read(max(map(len, magics), default=0))
-        by_content = [e for e in formats if start.startswith(e.record.magic)]
-        by_name = [e for e in formats if path.name.lower().endswith(e.record.suffixes)]
-        for entry in (*by_content, *by_name):
-            if id(entry) in disabled:
-                raise PluginError(f"{path} cannot be read: {disabled[id(entry)]}")
-            bystanders.take_part(str(entry.plugin))
-            return function(entry.record.open, entry)
-        known = ", ".join(entry.record.name for entry in taken)
-        raise ModelFileError(
-            f"{path} is of no known format: neither its first bytes, {start!r}, nor its name are"
-            f" those of {known}"
-        )
+        entry = told([*taken, *(entry for entry, _ in self._disabled_formats)], path)
+        if id(entry) in disabled:
+            raise PluginError(f"{path} cannot be read: {disabled[id(entry)]}")
+        bystanders.take_part(str(entry.plugin))
+        of_families = [
+            translation
+            for pipeline in self.pipelines.values()
+            for translation in pipeline.record.translations
+            if translation.format == entry.record.name
+        ]
+        opens: Callable[..., Checkpoint] = function(entry.record.open, entry)
+        return partial(opens, opening=Opening(weights, of_families))
+
+    @property
+    def short_names(self) -> dict[str, str]:
+        """What users may call models of the hub for short; of pipelines alike, the first's."""
+        records = [entry.record for entry in self.pipelines.values()]
+        return {n: m for record in reversed(records) for n, m in record.short_names.items()}
 
     def tokenizer(self, source: TokenizerSource) -> AnyTokenizer:
         """The tokenizer of a checkpoint, made by what is registered for its kind.

@@ -121,7 +121,6 @@ def read_header(path: Path, data: mmap.mmap) -> Header:
     start = cursor.position
     metadata = Metadata(path, _read_pairs(cursor, pair_count))
     metadata_bytes = slice(start, cursor.position)
-    _refuse_shard(path, metadata)
     alignment = _alignment(path, metadata)
     tensors = _read_tensors(cursor, tensor_count, alignment)
     _check_regions(path, tensors.values(), cursor.end)
@@ -268,15 +267,6 @@ def _decode_strings(data: mmap.mmap, position: int, count: int, errors: str) -> 
         except UnicodeDecodeError:
             raise ValueError(f"string {index} is not UTF-8") from None
     return strings
-
-
-def _refuse_shard(path: Path, metadata: Metadata) -> None:
-    shards = metadata.integer("split.count", 1)
-    if shards > 1:
-        raise ModelFileError(
-            f"{path}: is one of {shards} parts of a model, expected a whole one; join them with "
-            "llama-gguf-split --merge"
-        )
 
 
 def _alignment(path: Path, metadata: Metadata) -> int:

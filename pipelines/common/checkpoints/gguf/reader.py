@@ -1,4 +1,4 @@
-"""A strict reader of GGUF files, little-endian versions 2 and 3.
+"""A strict reader of GGUF files, little-endian versions 2 and 3, whole or in parts.
 
 Layout: header, key-value pairs, tensor infos, padding to the alignment, tensor data. Specification:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -7,22 +7,21 @@ https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import hashlib
-import mmap
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.cache import Cache
-from pipelines.common.cache.digests import Digests, OpenFile
-from pipelines.common.checkpoints import pages
-from pipelines.common.checkpoints.checkpoint import Metadata, TensorInfo, open_file
-from pipelines.common.checkpoints.gguf.header import read_header
+from pipelines.common.cache import Cache, digest
+from pipelines.common.cache.digests import Digests
+from pipelines.common.checkpoints.checkpoint import Metadata, TensorInfo
+from pipelines.common.checkpoints.gguf.header import Header, read_header
 from pipelines.common.checkpoints.gguf.rotation import INTERLEAVED
-from pipelines.common.checkpoints.mapped import map_file
+from pipelines.common.checkpoints.gguf.split import check_parts, parts_beside
+from pipelines.common.checkpoints.model_file import ModelFile
+from pipelines.common.checkpoints.opening import MAPPED, Opening
 from pipelines.common.checkpoints.tokenizer_source import (
     MODEL,
     AnyTokenizer,
@@ -32,36 +31,38 @@ from pipelines.common.checkpoints.tokenizer_source import (
 from pipelines.common.encodings import advice
 from pipelines.common.errors import ModelFileError, quoted
 
-_WORD: Final = 8
-"""Tensors are handed out at multiples of it, as most files have them."""
+
+class _Part(NamedTuple):
+    """A file, and what stands before its data."""
+
+    file: ModelFile
+    header: Header
 
 
 class GGUFFile:
-    """An opened GGUF file; implements `Checkpoint`. Make one with `open_gguf`."""
+    """An opened GGUF file; implements `Checkpoint`. Make one with `open_gguf`.
 
-    def __init__(
-        self,
-        path: Path,
-        data: mmap.mmap,
-        file: OpenFile,
-        version: int,
-        metadata: Metadata,
-        metadata_bytes: slice,
-        tensors: Mapping[str, TensorInfo],
-    ) -> None:
+    Args:
+        path: The file that was named.
+        parts: All files of the model, the one with its metadata first.
+    """
+
+    def __init__(self, path: Path, parts: Sequence[_Part]) -> None:
+        first, count = parts[0], len(parts)
         self.path: Final = path
-        self.format: Final = f"GGUF v{version}"
-        self.metadata: Final = metadata
-        self.tensors: Final = tensors
-        self._mapping = data
-        self._data: Final[NDArray[np.uint8]] = np.frombuffer(data, np.uint8)
-        self._metadata_bytes = metadata_bytes
-        self._file = file
+        self.format: Final = f"GGUF v{first.header.version}" + f", {count} files" * (count > 1)
+        self.metadata: Final[Metadata] = first.header.metadata
+        self.tensors: Final[dict[str, TensorInfo]] = {
+            name: tensor for part in parts for name, tensor in part.header.tensors.items()
+        }
+        self._parts = parts
+        self._files = {name: part.file for part in parts for name in part.header.tensors}
 
     @property
     def metadata_digest(self) -> str:
         """A digest of all metadata."""
-        return hashlib.blake2b(self._data[self._metadata_bytes].data, digest_size=16).hexdigest()
+        file, header = self._parts[0]
+        return hashlib.blake2b(file.data[header.metadata_bytes], digest_size=16).hexdigest()
 
     @property
     def interleaved(self) -> bool:
@@ -77,67 +78,47 @@ class GGUFFile:
         self, cache: Cache, notice: Callable[[str], None], make: TokenizerMaker
     ) -> AnyTokenizer:
         """See `Checkpoint.tokenizer`."""
-        digest = self.metadata_digest
-        return make(TokenizerSource(self.metadata, cache, digest, str(self.path), notice))
+        fingerprint = self.metadata_digest
+        return make(TokenizerSource(self.metadata, cache, fingerprint, str(self.path), notice))
 
     def fingerprint(self, digests: Digests) -> str:
-        """See `Checkpoint.fingerprint`; a digest of the file's bytes."""
-        try:
-            return digests.of(self._file.descriptor)
-        except OSError as error:
-            raise ModelFileError(f"{self.path}: cannot be read: {error.strerror}") from error
+        """See `Checkpoint.fingerprint`; a digest of the files' bytes."""
+        found = [part.file.digest(digests) for part in self._parts]
+        return found[0] if len(found) == 1 else digest(*found)
 
-    def raw(self, name: str) -> NDArray[np.uint8]:
-        """A tensor's bytes, mapped and read-only, shape ``[rows, row_bytes]``.
-
-        Raises:
-            ModelFileError: The tensor's encoding cannot be run.
-        """
+    def raw(self, name: str, rows: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """See `Checkpoint.raw`; mapped or read, as was asked for."""
         tensor = self.tensors[name]
         if not tensor.encoding.supported:
             raise ModelFileError(
                 f"{self.path}: tensor {quoted(name)} is in an encoding that is only listed:"
                 f" {advice(tensor.encoding)}"
             )
-        raw = self._data[tensor.offset : tensor.offset + tensor.nbytes]
-        if tensor.offset % _WORD:
-            # The file's own alignment is less; its numbers could not be read where they are.
-            raw = raw.copy()
-            raw.flags.writeable = False
-        return raw.reshape(tensor.rows, -1)
+        return self._files[name].raw(tensor, rows)
 
     def release(self, name: str) -> None:
-        """Gives back the memory that reading a tensor's bytes took; they can be read again."""
-        tensor = self.tensors[name]
-        pages.release(self._mapping, tensor.offset, tensor.nbytes)
+        """See `Checkpoint.release`."""
+        self._files[name].release(self.tensors[name])
 
 
-def open_gguf(path: Path) -> GGUFFile:
-    """Maps a GGUF file and checks all of it but the values of its tensors.
+def open_gguf(path: Path, opening: Opening = MAPPED) -> GGUFFile:
+    """Opens a GGUF file, and those beside it that it is a part with.
+
+    All of it is checked but the values of tensors.
 
     Raises:
-        ModelFileError: It cannot be read, is not GGUF, or is not sound.
+        ModelFileError: One cannot be read, is not GGUF, or is not sound; or they do not belong
+            together.
     """
-    data, file = _map(path)
-    header = read_header(path, data)
-    return GGUFFile(
-        path,
-        data,
-        file,
-        header.version,
-        header.metadata,
-        header.metadata_bytes,
-        header.tensors,
-    )
+    named = _open_part(path, opening)
+    paths = parts_beside(path, named.header.metadata)
+    if len(paths) == 1:
+        return GGUFFile(path, [named])
+    parts = [named if each == path else _open_part(each, opening) for each in paths]
+    check_parts(paths, [(part.header.metadata, part.header.tensors) for part in parts])
+    return GGUFFile(path, parts)
 
 
-def _map(path: Path) -> tuple[mmap.mmap, OpenFile]:
-    """Maps a regular file read-only, and keeps it open."""
-    with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise ModelFileError(f"{path}: is empty, expected a GGUF file")
-        try:
-            return map_file(path, file, size), OpenFile(file)
-        except OSError as error:
-            raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
+def _open_part(path: Path, opening: Opening) -> _Part:
+    file = ModelFile(path, opening.weights, "a GGUF file")
+    return _Part(file, read_header(path, file.data))
