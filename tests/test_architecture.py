@@ -32,6 +32,7 @@ ORDER = (
     "cache",
     "encodings",
     "text",
+    "chat",
     "checkpoints",
     "rotary",
     "decoder",

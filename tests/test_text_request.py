@@ -7,7 +7,8 @@ import pytest
 from pipelines.common.engine.sampling import SamplingParams
 from pipelines.common.errors import PromptError
 from pipelines.common.requests.completions import invalid_request
-from pipelines.common.requests.fields import RequestError, check_text, load_object, read_request
+from pipelines.common.requests.fields import check_text, load_object, read_request
+from pipelines.common.requests.values import RequestError
 from pipelines.common.requests.text import Defaults, TextRequest
 from pipelines.echo.pipeline import EchoModel
 

@@ -92,6 +92,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run", cls=Command)(generate.generate)
+app.command("chat", cls=Command)(generate.talk)
 app.command("list", cls=Command)(listing.list_all)
 app.command("targets", cls=Command)(targets.list_targets)
 app.command("doctor", cls=Command)(doctor.doctor)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pipelines.common.cli.chat_options import ChatOptions
 from pipelines.common.cli.command import Command, pipeline_command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
@@ -19,7 +21,7 @@ from pipelines.common.cli.generate_options import (
 )
 from pipelines.common.cli.grouping import Without, grouped_options
 from pipelines.common.cli.offline import told_to_store
-from pipelines.common.cli.options import ModelChoice, path_of
+from pipelines.common.cli.options import ModelChoice, Quiet, Verbose, path_of
 from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.files import is_folder
@@ -27,6 +29,7 @@ from pipelines.common.registry.hookspecs import PipelineRecord
 
 if TYPE_CHECKING:
     from pipelines.common.registry.registry import Registry
+    from pipelines.common.text_generation import ModelOptions, TextPipeline
 
 
 TASK: Final = "generate"
@@ -43,12 +46,13 @@ def _generate_with(
     ctx: typer.Context,
     prompts: PromptOptions,
     batch: BatchOptions,
+    chat: ChatOptions,
     model: ModelChoice,
     text: TextOptions,
     report: ReportOptions,
 ) -> None:
     assert ctx.info_name is not None
-    _generate(registry_of(ctx), ctx.info_name, prompts, batch, model, text, report)
+    _generate(ctx, ctx.info_name, prompts, batch, chat, model, text, report)
 
 
 @grouped_options
@@ -62,6 +66,7 @@ def generate(
     ],
     prompts: PromptOptions,
     batch: BatchOptions,
+    chat: ChatOptions,
     model: Annotated[ModelChoice, Without("model_path")],
     text: TextOptions,
     report: ReportOptions,
@@ -70,9 +75,34 @@ def generate(
 
     A file says what its architecture is, and a folder which pipeline has exported it.
     """
-    registry = registry_of(ctx)
+    name = _pipeline_for(path, registry_of(ctx))
     chosen = replace(model, model_path=path)
-    _generate(registry, _pipeline_for(path, registry), prompts, batch, chosen, text, report)
+    _generate(ctx, name, prompts, batch, chat, chosen, text, report)
+
+
+@grouped_options
+def talk(
+    ctx: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of("MODEL"), metavar="MODEL", help="Model file or exported folder."
+        ),
+    ],
+    chat: Annotated[ChatOptions, Without("chat")],
+    model: Annotated[ModelChoice, Without("model_path")],
+    text: TextOptions,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Talk with a model: a conversation, one message after the other.
+
+    They are typed, or come from a pipe, one a line.
+    """
+    name = _pipeline_for(path, registry_of(ctx))
+    chosen = replace(model, model_path=path)
+    report = ReportOptions(quiet=quiet, verbose=verbose)
+    _converse(ctx, name, replace(chat, chat=True), chosen, text, report)
 
 
 def _pipeline_for(path: Path, registry: Registry) -> str:
@@ -109,36 +139,42 @@ def _pipeline_for(path: Path, registry: Registry) -> str:
 
 
 def _generate(
-    registry: Registry,
+    ctx: typer.Context,
     name: str,
     prompts: PromptOptions,
     batch: BatchOptions,
+    chat: ChatOptions,
     model: ModelChoice,
     text: TextOptions,
     report: ReportOptions,
 ) -> None:
-    """Runs a pipeline on one prompt, or on a batch of them."""
+    """Runs a pipeline on one prompt, or on a batch of them, or in a conversation."""
+    chat.check(rows=prompts.prompts_file is not None)
+    if chat.chat and not prompts.given and not batch.asked_for and _is_typed():
+        if report.as_json or report.num_warmups:
+            option = "--json" if report.as_json else "--num-warmups"
+            raise UsageError(f"{option} is for a single message; add --prompt TEXT")
+        _converse(ctx, name, chat, model, text, report)
+        return
+
     # NumPy and the tokenizers are imported here, out of the way of --help and list.
     from pipelines.common.cli.run import Generation, run
-    from pipelines.common.export.manifest import target_for
-    from pipelines.common.registry.target_choice import choose
 
-    texts = prompts.read()
+    texts = prompts.read(default=not chat.chat)
     defaults = text.defaults()
     progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
-    target = target_for(model.model_path, model.target, registry.targets)
-    options = model.options(choose(registry, target, model.device_id, progress))
-    pipeline = registry.load_pipeline(name)
-    check_takes_random(pipeline, name, options)
+    pipeline, options = _chosen(ctx, name, model, progress)
+    registry = registry_of(ctx)
     if len(texts) == 1 and not batch.asked_for:
-        asked = Generation(
-            defaults.request(texts[0]),
-            special_tokens=not prompts.no_special_tokens,
-            max_length=text.max_length,
-            num_warmups=report.num_warmups,
-        )
         with told_to_store(name, options):
             opened = pipeline.open(options, registry, progress)
+            asked = Generation(
+                defaults.request(texts[0]),
+                reader=chat.reader(opened, special_tokens=not prompts.no_special_tokens),
+                hide_thinking=chat.hide_thinking,
+                max_length=text.max_length,
+                num_warmups=report.num_warmups,
+            )
             sequence = run(
                 opened, asked, progress, as_json=report.as_json, figures=not report.quiet
             )
@@ -150,6 +186,8 @@ def _generate(
 
     if report.num_warmups:
         raise UsageError("--num-warmups is for a single prompt; leave it out of a batch")
+    if chat.hide_thinking:
+        raise UsageError("--hide-thinking is for a single message; leave it out of a batch")
     request = BatchRequest(
         pipeline=name,
         texts=texts * (batch.batch_size or 1) if len(texts) == 1 else texts,
@@ -157,9 +195,62 @@ def _generate(
         options=batch,
         defaults=defaults,
         seed=text.asked_seed,
-        special_tokens=not prompts.no_special_tokens,
+        reader=lambda opened: chat.reader(opened, special_tokens=not prompts.no_special_tokens),
         max_length=text.max_length,
         as_json=report.as_json,
     )
     with told_to_store(name, options):
         run_batch(lambda: pipeline.open(options, registry, progress), request, progress)
+
+
+def _converse(
+    ctx: typer.Context,
+    name: str,
+    chat: ChatOptions,
+    model: ModelChoice,
+    text: TextOptions,
+    report: ReportOptions,
+) -> None:
+    """Has a conversation with a model."""
+    from pipelines.common.cli.chat import Conversation, converse
+
+    defaults = text.defaults()
+    progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
+    pipeline, options = _chosen(ctx, name, model, progress)
+    asked = Conversation(
+        name=name if model.model_path is None else model.model_path.name,
+        system=chat.system_prompt,
+        defaults=defaults,
+        unlimited=_is_default(ctx, "max_new_tokens"),
+        max_length=text.max_length,
+        hide_thinking=chat.hide_thinking,
+    )
+    with told_to_store(name, options):
+        opened = pipeline.open(options, registry_of(ctx), progress)
+        converse(opened, chat.reader(opened, special_tokens=False), asked, progress)
+
+
+def _chosen(
+    ctx: typer.Context, name: str, model: ModelChoice, progress: ConsoleProgress
+) -> tuple[TextPipeline, ModelOptions]:
+    """The pipeline, and what it is to open for which target."""
+    from pipelines.common.export.manifest import target_for
+    from pipelines.common.registry.target_choice import choose
+
+    registry = registry_of(ctx)
+    target = target_for(model.model_path, model.target, registry.targets)
+    options = model.options(choose(registry, target, model.device_id, progress))
+    pipeline = registry.load_pipeline(name)
+    check_takes_random(pipeline, name, options)
+    return pipeline, options
+
+
+def _is_default(ctx: typer.Context, option: str) -> bool:
+    """Whether an option was left out."""
+    source = ctx.get_parameter_source(option)
+    return source is not None and source.name == "DEFAULT"
+
+
+def _is_typed() -> bool:
+    """Whether stdin is a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty()

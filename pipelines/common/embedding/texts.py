@@ -10,7 +10,8 @@ from typing import BinaryIO, TypeVar
 
 from pipelines.common.errors import PromptError
 from pipelines.common.files import open_input
-from pipelines.common.requests.fields import RequestError, check_text, load_object, shown
+from pipelines.common.requests.fields import check_text, load_object
+from pipelines.common.requests.values import RequestError, shown
 from pipelines.common.utf8 import text_of
 
 _MAX_LINE_BYTES = 16 << 20

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from pipelines.common.chat.template import ChatSettings
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.files import exists
@@ -25,7 +26,7 @@ from pipelines.common.text.folder import TOKENIZER_FILES
 
 C = TypeVar("C", bound=DecoderConfig)
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Version of the folders that this module reads and writes."""
 
 MANIFEST: Final = "manifest.json"
@@ -90,6 +91,7 @@ class Manifest:
         taken: See `LoweredGraph.taken`.
         op_packages: Digest of each op package whose rules took a part of the graph, by name.
         origin: The model file.
+        chat: How conversations are put to the model.
         versions: Versions of the packages at work, by name.
         files: The folder's other files, by name.
     """
@@ -107,6 +109,7 @@ class Manifest:
     taken: tuple[Taken, ...]
     op_packages: dict[str, str]
     origin: Origin
+    chat: ChatSettings
     versions: dict[str, str]
     files: dict[str, StoredFile]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pipelines
+from pipelines.common.chat.template import ChatSettings
 from pipelines.common.errors import ExportError, PipelineError, UsageError
 from pipelines.common.export.manifest import (
     FORMAT,
@@ -34,7 +35,7 @@ from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.store import PACKAGES
 from pipelines.common.program.target import Deployment, Target
 from pipelines.common.text.tokenizer import Tokenizer
-from pipelines.common.text_generation import GraphModel
+from pipelines.common.text_generation import GraphModel, chat_settings
 
 
 def export(model: GraphModel, target: str, folder: Path, *, reference_weights: bool) -> Manifest:
@@ -75,7 +76,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
         places = (
             {} if reference_weights else _write_weights(staging, deployment, model.target, graph)
         )
-        _write_tokenizer(staging, model.tokenizer)
+        _write_tokenizer(staging, model.tokenizer, chat_settings(model))
         manifest = Manifest(
             format=FORMAT,
             driver=pipelines.__version__,
@@ -90,6 +91,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
             taken=graph.taken,
             op_packages=_packages(deployment, graph),
             origin=replace(origin, path=str(resolved(Path(origin.path)))) if in_file else origin,
+            chat=chat_settings(model),
             versions=_versions(model.target),
             files={path.name: describe_file(path) for path in sorted(staging.iterdir())},
         )
@@ -156,12 +158,15 @@ def _write_weights(
     return places
 
 
-def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer, chat: ChatSettings) -> None:
     """Writes it as model repositories carry it, see `tokenizer_of_folder`."""
     vocabulary, bos_id = tokenizer.vocabulary, tokenizer.bos_id
     bos = None if bos_id is None else vocabulary.token_of(bos_id)
+    config: dict[str, Any] = {"bos_token": bos, "add_bos_token": tokenizer.adds_bos}
+    if chat.template is not None:  # for other programs: the driver reads it in the manifest
+        config |= {"chat_template": chat.template, "eos_token": chat.eos_token or None}
     settings: tuple[dict[str, Any], ...] = (
-        {"bos_token": bos, "add_bos_token": tokenizer.adds_bos},
+        config,
         {"eos_token_id": sorted(tokenizer.end_ids)},
     )
     for name, content in vocabulary.files().items():

@@ -118,6 +118,7 @@ def open_folder(
         config=config,
         program=ExportedProgram(folder, manifest, network.interface, weights, cache),
         tokenizer=tokenizer,
+        chat=manifest.chat,
         options=options,
         registry=registry,
         progress=progress,

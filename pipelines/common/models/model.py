@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pipelines
+from pipelines.common.chat.template import ChatSettings
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.program.package import LoadedPackage
 from pipelines.common.program.runner import Runner
@@ -86,16 +87,18 @@ class OpenedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Model(OpenedModel):
-    """Implements `pipelines.common.text_generation.GraphModel`; builds nothing before `start`.
+    """Implements `GraphModel` and `ChatModel`; builds nothing before `start`.
 
     Attributes:
         config: The decoder's dimensions.
         tokenizer: The model's, or the one that the user named.
+        chat: See `ChatModel.chat`.
         reopen: See `GraphModel.exported`.
     """
 
     config: DecoderConfig
     tokenizer: Tokenizer
+    chat: ChatSettings
     reopen: Callable[[Path], Model]
 
     @property

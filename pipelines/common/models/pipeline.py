@@ -16,6 +16,7 @@ from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.rope import TENSORS
 from pipelines.common.errors import PluginError, TokenizerError, UsageError
 from pipelines.common.files import is_folder
+from pipelines.common.models.chat import chat_settings_of
 from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.folder import open_folder, reopened
 from pipelines.common.models.model import Model
@@ -86,6 +87,7 @@ class DecoderPipeline(NetworkFamily):
             config=config,
             program=program,
             tokenizer=tokenizer,
+            chat=chat_settings_of(file.metadata, tokenizer),
             options=options,
             registry=registry,
             progress=progress,

@@ -1,4 +1,4 @@
-"""The OpenAI Batch API's form of completions, which vLLM's ``run_batch`` reads as well.
+"""The OpenAI Batch API's form of completions and of chat, as vLLM's ``run_batch`` reads it too.
 
 Input and output lines: https://platform.openai.com/docs/api-reference/batch.
 """
@@ -10,19 +10,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pipelines.common.batch.row import BadRow, Row
-from pipelines.common.requests.completions import completion, invalid_request
-from pipelines.common.requests.fields import (
-    RequestError,
-    check_text,
-    load_object,
-    read_request,
-    shown,
-)
+from pipelines.common.requests.completions import chat_completion, completion, invalid_request
+from pipelines.common.requests.fields import check_text, load_object, read_request
 from pipelines.common.requests.text import Defaults, Result
+from pipelines.common.requests.values import RequestError, shown
 from pipelines.common.requests.vocabulary import KNOWN
 
-_URL: Final = "/v1/completions"
-_CHAT_URL: Final = "/v1/chat/completions"
+_FIELDS: Final = {"/v1/completions": "prompt", "/v1/chat/completions": "messages"}
+"""What a request has to have, by its URL."""
+
 _ENVELOPE: Final = frozenset({"custom_id", "method", "url", "body"})
 _ID: Final = re.compile(r"batch_req_([1-9][0-9]{0,17})")
 
@@ -57,7 +53,10 @@ class Completions:
 
     def record(self, row: Row, result: Result) -> dict[str, Any]:
         """What is written for a row that was run."""
-        body = completion(f"cmpl-{row.line}", row.extra["model"], result)
+        if isinstance(row.request.prompt, str):
+            body = completion(f"cmpl-{row.line}", row.extra["model"], result)
+        else:
+            body = chat_completion(f"chatcmpl-{row.line}", row.extra["model"], result)
         return _response(row, 200, body)
 
     def failure(self, row: BadRow) -> dict[str, Any]:
@@ -88,16 +87,18 @@ def _read_custom_id(request: Mapping[str, Any]) -> str:
 
 def _read_body(request: Mapping[str, Any]) -> dict[str, Any]:
     method, url, body = (request.get(name) for name in ("method", "url", "body"))
-    if url == _CHAT_URL:
-        raise RequestError(
-            f"url is {shown(url)}; chat messages cannot be run yet, use {_URL} with a prompt"
-        )
-    if url != _URL:
-        raise RequestError(f"url is {shown(url)}; expected {shown(_URL)}")
+    if url not in _FIELDS:
+        raise RequestError(f"url is {shown(url)}; expected {' or '.join(map(shown, _FIELDS))}")
+    own = _FIELDS[url]
     if method != "POST":
         raise RequestError(f'method is {shown(method)}; expected "POST"')
     if not isinstance(body, dict):
-        raise RequestError(f'body is {shown(body)}; expected an object, {{"prompt": ...}}')
+        raise RequestError(f'body is {shown(body)}; expected an object, {{"{own}": ...}}')
+    for other in _FIELDS.values():
+        if other != own and body.get(other) is not None:
+            raise RequestError(f"there is {other} in a request of {url}; expected {own}")
+    if body.get(own) is None:
+        raise RequestError(f"there is no {own} in a request of {url}; expected it")
     return body
 
 

@@ -6,14 +6,9 @@ from typing import Any, Final
 
 from pipelines.common.batch.row import BadRow, Row, RowId
 from pipelines.common.engine.sequence import Timings
-from pipelines.common.requests.fields import (
-    RequestError,
-    check_text,
-    load_object,
-    read_request,
-    shown,
-)
+from pipelines.common.requests.fields import check_text, load_object, read_request
 from pipelines.common.requests.text import Defaults, Result, timings_record
+from pipelines.common.requests.values import RequestError, shown
 from pipelines.common.requests.vocabulary import HARMLESS, KNOWN
 
 _KNOWN: Final = KNOWN | {"id"}
