@@ -31,7 +31,10 @@ CALL: Final = 1024
 
 _ELEMENT: Final = 64
 _DEEPEST: Final = 32
-_CONTAINERS: Final[tuple[type[Any], ...]] = (list, tuple, set, frozenset, type({}.values()), type({}.keys()))
+_CONTAINERS: Final[tuple[type[Any], ...]] = (
+    *(list, tuple, set, frozenset),
+    *(type({}.keys()), type({}.values())),
+)
 
 
 class LimitError(Exception):

@@ -21,6 +21,9 @@ from pipelines.common.text_generation import TextModel
 _USUAL_LENGTH = 8192
 """Tokens of a conversation for which memory is taken where nobody asks for more."""
 
+_USUAL_REPLY = 1024
+"""Most tokens of a reply where nobody says how many."""
+
 
 @dataclass(frozen=True)
 class Conversation:
@@ -30,7 +33,7 @@ class Conversation:
         name: What the model is called.
         system: What the model is told before the first message; None for nothing.
         defaults: How replies are chosen.
-        unlimited: Whether a reply may take all the room that is left.
+        usual_reply: Whether nobody has said how long a reply may get.
         max_length: Most tokens of the conversation; None for the model's context, or what is usual.
         hide_thinking: Whether what the model thinks is left out.
     """
@@ -38,7 +41,7 @@ class Conversation:
     name: str
     system: str | None
     defaults: Defaults
-    unlimited: bool
+    usual_reply: bool
     max_length: int | None
     hide_thinking: bool
 
@@ -67,8 +70,8 @@ def converse(
     length = _length(model, asked)
     runner = model.start(slots=1, max_length=length)
     defaults = asked.defaults
-    if asked.unlimited:
-        defaults = replace(defaults, max_new_tokens=length)
+    if asked.usual_reply:
+        defaults = replace(defaults, max_new_tokens=_USUAL_REPLY)
     engine = Engine(runner, model.tokenizer)
     session = ChatSession(engine, reader, system=asked.system, defaults=defaults, max_length=length)
     commands = ChatCommands(session, asked.name, progress.notice_again)

@@ -221,7 +221,7 @@ def _converse(
         name=name if model.model_path is None else model.model_path.name,
         system=chat.system_prompt,
         defaults=defaults,
-        unlimited=_is_default(ctx, "max_new_tokens"),
+        usual_reply=_is_default(ctx, "max_new_tokens"),
         max_length=text.max_length,
         hide_thinking=chat.hide_thinking,
     )
