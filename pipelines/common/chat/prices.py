@@ -7,7 +7,7 @@ could make at the most, from the sizes of their arguments.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any, Final
 
 from pipelines.common.chat.meter import LimitError, Meter
@@ -32,7 +32,12 @@ _REPEATING: Final = frozenset({"batch", "center", "indent", "join", "replace", "
 LAZY: Final = frozenset({"first", "map", "reject", "rejectattr", "select", "selectattr"})
 """Filters that take values one after the other, and do not keep them."""
 
-_FREE_OF_NUMBERS: Final = frozenset({"d", "default", "float", "int"})
+SHALLOW: Final = frozenset(
+    {"count", "d", "default", "first", "items", "last", "length", "list", "reverse"}
+)
+"""Filters that hand on what is in a value without looking at it."""
+
+_FREE_OF_NUMBERS: Final = frozenset({"float", "int"})
 
 _REPEATING_METHODS: Final = frozenset({"expandtabs", "join", "replace"})
 _FROM_THE_RIGHT: Final = frozenset({"rfind", "rindex", "rpartition", "rsplit"})
@@ -61,6 +66,9 @@ def charge_filter(meter: Meter, name: str, value: Any, others: tuple[Any, ...]) 
         value: What it is applied to.
         others: Its arguments.
     """
+    if name in SHALLOW:
+        meter.charge(len(value) if isinstance(value, Sized) else 1)
+        return
     if name not in _FREE_OF_NUMBERS:
         _check_numbers(others)
     if name == "format":

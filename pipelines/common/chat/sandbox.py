@@ -31,6 +31,7 @@ from pipelines.common.chat.prices import (
     LAZY,
     METHODS,
     OPERATORS,
+    SHALLOW,
     charge_field,
     charge_filter,
     charge_method,
@@ -166,7 +167,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
                     _PassArg.environment: self,
                 }
                 first = (passed[wanted],)
-            return self.meter.charged(function(*first, value, *args, **kwargs))
+            made = function(*first, value, *args, **kwargs)
+            return made if name in SHALLOW else self.meter.charged(made)
 
         return metered
 

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from pipelines.common.cli.chat_commands import COMMANDS, ChatCommands, EndOfChat
-from pipelines.common.cli.chat_input import Lines, PipedLines, TypedLines
+from pipelines.common.cli.chat_input import Lines, PipedLines, TypedLines, keys_unseen
 from pipelines.common.cli.console import ConsoleProgress, say
 from pipelines.common.cli.replies import shown_reply
 from pipelines.common.cli.signals import ending_a_part
@@ -112,7 +112,7 @@ def _answer(
         return
     sequence = session.begin(said)
     shown = shown_reply(session.prompt_end, hide_thinking=asked.hide_thinking, ended=True)
-    with ending_a_part() as interrupted:
+    with keys_unseen(), ending_a_part() as interrupted:
         for text in session.reply(said, interrupted):
             shown.write(text)
         shown.end()

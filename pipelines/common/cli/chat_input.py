@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+import termios
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -28,6 +30,22 @@ class Lines(Protocol):
 
     def read(self) -> str | None:
         """The next message; None at the end."""
+
+
+@contextmanager
+def keys_unseen() -> Iterator[None]:
+    """Wherein a terminal does not show what is typed ahead, in the middle of a reply."""
+    descriptor = None if sys.stdin is None or not sys.stdin.isatty() else sys.stdin.fileno()
+    if descriptor is None:
+        yield
+        return
+    before = termios.tcgetattr(descriptor)
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(descriptor, termios.TCSANOW, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 class PipedLines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pipelines.common.chat.thinking import Part, Thinking
@@ -118,7 +119,7 @@ class MarkdownReply:
         complete = _complete(self._text)
         if complete:
             self._stop()
-            self._console.print(self._rendered(self._text[:complete]))
+            self._console.print(self._rendered(self._text[:complete]), "")
             self._text = self._text[complete:].lstrip("\n")
         if not self._text:
             return
@@ -147,7 +148,7 @@ class MarkdownReply:
 
         if self._thought:
             return Text(text.strip("\n"), style="dim")
-        return Markdown(text, hyperlinks=False)
+        return Markdown(_with_breaks(text), hyperlinks=False)
 
 
 def shown_reply(prompt: str, *, hide_thinking: bool, ended: bool = False) -> Shown:
@@ -166,17 +167,30 @@ def shown_reply(prompt: str, *, hide_thinking: bool, ended: bool = False) -> Sho
 def _complete(text: str) -> int:
     """Characters of the blocks that are complete: up to the last blank line outside of code."""
     end = at = 0
-    fence = ""
-    for line in text.splitlines(keepends=True):
+    for line, code in _lines(text):
         at += len(line)
-        start = line.strip()[:3]
-        if fence:
-            fence = "" if start == fence else fence
-        elif start in _FENCES:
-            fence = start
-        elif not start and line.endswith("\n"):
+        if not code and not line.strip() and line.endswith("\n"):
             end = at
     return end
+
+
+def _with_breaks(text: str) -> str:
+    """Markdown whose lines stay lines, as models mean them; those of a paragraph would flow."""
+    return "".join(
+        line if code else line.replace("\n", "  \n") for line, code in _lines(text.rstrip("\n"))
+    )
+
+
+def _lines(text: str) -> Iterator[tuple[str, bool]]:
+    """The lines of a Markdown text, each with its end, and whether it is code between fences."""
+    fence = ""
+    for line in text.splitlines(keepends=True):
+        start = line.strip()[:3]
+        if fence and start == fence:
+            fence = ""
+        elif not fence and start in _FENCES:
+            fence = start
+        yield line, bool(fence) or start in _FENCES
 
 
 def _end_of(rendered: RenderableType, console: Console) -> RenderableType:
