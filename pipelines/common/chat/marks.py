@@ -25,6 +25,8 @@ _MARKS: Final = (
 class Marks:
     """A mark that none of some messages has, and the control tokens that it is for.
 
+    A control token of one character, between whose characters nothing goes, has a stand-in.
+
     Args:
         messages: What people say.
         control: The control tokens, as they are spelled.
@@ -35,17 +37,19 @@ class Marks:
 
     def __init__(self, messages: Sequence[Message], control: Iterable[str]) -> None:
         used = set().union(*(message.content for message in messages))
-        mark = next((mark for mark in _MARKS if mark not in used), None)
-        if mark is None:
+        free = [mark for mark in _MARKS if mark not in used]
+        # Of tokens that begin alike the longest is meant, as tokenizers have it.
+        tokens = sorted(filter(None, control), key=len, reverse=True)
+        short = [token for token in tokens if len(token) == 1]
+        if len(free) <= len(short):
             raise PromptError(
                 "the messages have every code point that is no character; take one of them out"
             )
-        self.mark = mark
-        # Of tokens that begin alike the longest is meant, as tokenizers have it.
-        longest_first = sorted(filter(None, control), key=len, reverse=True)
-        spelled = "|".join(map(re.escape, longest_first)) or "(?!)"
-        self._spelled = re.compile(spelled)
-        self._written = re.compile(f"(?<!{mark})(?:{spelled})(?!{mark})")
+        self._marked_as = {token: free[0].join(token) for token in tokens}
+        self._marked_as |= dict(zip(short, free[1:], strict=False))
+        self._taken_out = {ord(self._marked_as[token]): token for token in short}
+        self._taken_out[ord(free[0])] = ""
+        self._spelled = re.compile("|".join(map(re.escape, tokens)) or "(?!)")
 
     def marked(self, messages: Iterable[Message]) -> list[Message]:
         """The messages, in which no control token is spelled any more."""
@@ -63,22 +67,22 @@ class Marks:
         """
         kept = ""
         for text, written in self._runs(prompt):
-            if self.mark not in text:
+            plain = text.translate(self._taken_out)
+            if plain == text:
                 kept += text + written
                 continue
             yield kept, False
-            yield text.replace(self.mark, ""), True
+            yield plain, True
             kept = written
         yield kept, False
 
     def _marked(self, content: str) -> str:
-        mark = self.mark
-        return self._spelled.sub(lambda found: mark + mark.join(found[0]) + mark, content)
+        return self._spelled.sub(lambda found: self._marked_as[found[0]], content)
 
     def _runs(self, prompt: str) -> Iterator[tuple[str, str]]:
         """Texts, each with the control token that the template has written after it."""
         at = 0
-        for found in self._written.finditer(prompt):
+        for found in self._spelled.finditer(prompt):
             yield prompt[at : found.start()], found[0]
             at = found.end()
         yield prompt[at:], ""

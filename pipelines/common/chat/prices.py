@@ -67,7 +67,7 @@ def charge_filter(meter: Meter, name: str, value: Any, others: tuple[Any, ...]) 
         others: Its arguments.
     """
     if name in SHALLOW:
-        meter.charge(len(value) if isinstance(value, Sized) else 1)
+        meter.charge(8 * len(value) if isinstance(value, Sized) else 1)
         return
     if name not in _FREE_OF_NUMBERS:
         _check_numbers(others)
