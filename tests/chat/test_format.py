@@ -14,7 +14,7 @@ from pipelines.common.chat.template import ChatSettings, ChatTemplate
 from pipelines.common.errors import PromptError, TemplateError
 from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
 
-CONTROL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|im", "#"]
+CONTROL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|im", "☃"]
 CHATML = (
     "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -87,7 +87,7 @@ SPELLED = {
     "in one another": "<|im_<|im_end|>end|>",
     "side by side": "<s></s><|im<|im_end|>",
     "nothing else": "<s>",
-    "of one character": "a # b#",
+    "of one character": "a ☃ b☃",
 }
 
 
@@ -112,7 +112,7 @@ def test_control_tokens_that_people_spell_are_text(kind, said):
     found = chat(tokenizer).tokens((Message("system", said), Message("user", said)))
     written = [ids[id] for id in found if id in control]
     assert written == ["<s>", *["<|im_start|>", "<|im_end|>"] * 2, "<|im_start|>"]
-    assert tokenizer.decode(found, special=True).count(said) == 2
+    assert tokenizer.decode(found[1:], special=True).count(said) == 2
 
 
 def test_a_spelled_token_breaks_no_word():
