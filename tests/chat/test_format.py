@@ -12,7 +12,8 @@ from pipelines.common.chat.marks import Marks
 from pipelines.common.chat.messages import Message
 from pipelines.common.chat.template import ChatSettings, ChatTemplate
 from pipelines.common.errors import PromptError, TemplateError
-from pipelines.common.text.tokenizer import Tokenizer, byte_alphabet
+from pipelines.common.text.byte_alphabet import byte_alphabet
+from pipelines.common.text.tokenizer import Tokenizer
 
 CONTROL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|im", "☃"]
 CHATML = (

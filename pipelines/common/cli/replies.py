@@ -126,8 +126,15 @@ class MarkdownReply:
         if self._live is None:
             from rich.live import Live
 
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live = Live(
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self._live.start()
+            self._console.show_cursor()  # which nobody would do where the program is interrupted
         self._live.update(_end_of(self._rendered(self._text), self._console), refresh=True)
 
     def _settle(self) -> None:
