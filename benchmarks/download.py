@@ -1,66 +1,110 @@
-"""What an installation downloads: every distribution that pip would take, and the sum.
+"""What an installation downloads on each platform: every distribution, and the sum.
 
-python -m benchmarks.download [REQUIREMENT]
+python -m benchmarks.download [REQUIREMENT] [--extra EXTRA] [--python 3.11]
 
-Nothing is installed; pip resolves for this platform, as if nothing were there yet. Without a
-requirement it is this project, without extras.
+Nothing is installed. `uv` (pip install uv) resolves for each platform as if nothing were there yet;
+without a requirement it is this project, built from a checkout.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import subprocess
-import sys
+import tomllib
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from benchmarks.report import print_table
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 MEGABYTE = 1e6
 
+PLATFORMS: Final = {
+    "Linux x86-64": "x86_64-manylinux_2_28",
+    "Linux arm64": "aarch64-manylinux_2_28",
+    "macOS arm64": "aarch64-apple-darwin",
+}
+"""What `uv` calls them."""
 
-def resolved(requirement: str) -> list[dict[str, Any]]:
-    """What pip would install, as its report has it.
+_OLDEST_MACOS: Final = "14.0"
+"""The first version that ONNX Runtime's wheels are for."""
+
+
+def locked(source: Sequence[str], requirement: str, platform: str) -> list[dict[str, Any]]:
+    """What would be installed on a platform, with every file that fits.
+
+    Args:
+        source: What is resolved, as arguments of ``uv pip compile``.
+        requirement: What it reads from stdin where that names it.
+        platform: As `uv` calls it.
 
     Raises:
-        subprocess.CalledProcessError: It finds no solution.
+        subprocess.CalledProcessError: There is no solution.
     """
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+    options = ("--quiet", "--no-header", "--format", "pylock.toml", "--python-platform", platform)
     done = subprocess.run(
-        [*command, "--report", "-", requirement], check=True, stdout=subprocess.PIPE
+        ["uv", "pip", "compile", *options, *source],
+        check=True,
+        input=requirement,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "MACOSX_DEPLOYMENT_TARGET": _OLDEST_MACOS},
     )
-    found: list[dict[str, Any]] = json.loads(done.stdout)["install"]
+    found: list[dict[str, Any]] = tomllib.loads(done.stdout)["packages"]
     return found
 
 
-def nbytes(url: str) -> int:
-    """The size of what a URL names; a folder, which is built here, has none."""
-    parts = urlsplit(url)
+def nbytes(package: Mapping[str, Any]) -> int:
+    """The size of a package's wheel, the largest of those that fit, or else of its sources."""
+    files = package.get("wheels") or [package["sdist"]]
+    return max(file.get("size") or _measured(file) for file in files)
+
+
+def _measured(file: Mapping[str, Any]) -> int:
+    """The size of a file that an index does not tell."""
+    parts = urlsplit(file.get("url") or Path(file["path"]).absolute().as_uri())
     if parts.scheme == "file":
-        path = Path(unquote(parts.path))
-        return path.stat().st_size if path.is_file() else 0
-    request = urllib.request.Request(url, method="HEAD")
+        return Path(unquote(parts.path)).stat().st_size
+    request = urllib.request.Request(parts.geturl(), method="HEAD")
     with urllib.request.urlopen(request) as response:
         return int(response.headers["Content-Length"])
 
 
 def main() -> None:
-    """Prints a line for each distribution, the largest first."""
+    """Prints a line for each distribution, the largest first, and a column for each platform."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("requirement", nargs="?", default=str(PROJECT))
-    sizes = {
-        f"{item['metadata']['name']} {item['metadata']['version']}": nbytes(
-            item["download_info"]["url"]
-        )
-        for item in resolved(parser.parse_args().requirement)
-    }
-    rows = sorted(sizes.items(), key=lambda item: -item[1])
-    rows.append((f"{len(rows)} distributions", sum(sizes.values())))
-    print_table(("distribution", "MB"), [(name, f"{size / MEGABYTE:.1f}") for name, size in rows])
+    parser.add_argument("requirement", nargs="?", default="")
+    parser.add_argument("--extra", action="append", default=[], help="of this project")
+    parser.add_argument("--python", default="3.11", help="the version of Python")
+    given = parser.parse_args()
+    extras = [word for extra in given.extra for word in ("--extra", extra)]
+    source = ["-"] if given.requirement else [str(PROJECT), *extras]
+    source += ["--python-version", given.python]
+    sizes: dict[str, dict[str, int]] = {}
+    for title, platform in PLATFORMS.items():
+        for package in locked(source, given.requirement, platform):
+            named = f"{package['name']} {package['version']}"
+            sizes.setdefault(named, {})[title] = nbytes(package)
+    rows = sorted(sizes.items(), key=lambda row: -max(row[1].values()))
+    every = {title: [row[title] for _, row in rows if title in row] for title in PLATFORMS}
+    rows += [
+        ("distributions", {title: len(column) for title, column in every.items()}),
+        ("sum", {title: sum(column) for title, column in every.items()}),
+    ]
+    print_table(
+        ("MB", *PLATFORMS),
+        [(name, *(_cell(name, row.get(title)) for title in PLATFORMS)) for name, row in rows],
+    )
+
+
+def _cell(name: str, value: int | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if name == "distributions" else f"{value / MEGABYTE:.1f}"
 
 
 if __name__ == "__main__":

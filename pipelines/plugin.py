@@ -148,6 +148,7 @@ def encoder(
     architectures: tuple[str, ...],
     network: str,
     ignored: tuple[str, ...] = (),
+    bundled: Path | None = None,
 ) -> PipelineRecord:
     """The record of a pipeline for a family of encoders, which make vectors of texts.
 
@@ -156,13 +157,14 @@ def encoder(
         summary: Likewise.
         architectures: Likewise.
         network: ``"package.module:function"``: the function makes the network of an
-            `EncoderConfig`.
+            `EncoderConfig`, or of one of the family's own that adds fields with `key`.
         ignored: Likewise.
+        bundled: Likewise.
     """
 
     def load() -> EncoderPipeline:
         from pipelines.common.models.encoder import EncoderPipeline
 
-        return EncoderPipeline(name, architectures, network, ignored)
+        return EncoderPipeline(name, architectures, network, ignored, bundled)
 
     return PipelineRecord(name, summary, load, architectures, task="embed")

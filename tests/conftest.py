@@ -3,7 +3,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+# A machine that is busy is no failure.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 # Some tests import ONNX Runtime themselves, before the cpu target keeps it from reporting home.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -35,8 +36,12 @@ class Dependency:
     @property
     def install(self) -> str:
         """The command that installs it."""
+        return self.install_as(self.names[0])
+
+    def install_as(self, name: str) -> str:
+        """The command that installs one of the distributions that have it."""
         bound = f",<{self.before}" if self.before else ""
-        return f"pip install '{self.names[0]}>={self.first}{bound}'"
+        return f"pip install '{name}>={self.first}{bound}'"
 
     def takes(self, version: str) -> bool:
         """Whether a version will do."""
@@ -56,7 +61,7 @@ DEPENDENCIES: Final[Mapping[str, Dependency]] = {
     "onnx": Dependency(("onnx",), "1.20"),
     "onnx_ir": Dependency(("onnx-ir",), "1.0"),
     "ml_dtypes": Dependency(("ml-dtypes",), "0.5"),
-    "onnxscript": Dependency(("onnxscript",), "0.7", "0.8"),
+    "onnxscript": Dependency(("onnxscript",), "0.7.1", "0.8"),
     "onnxruntime": Dependency(_ONNXRUNTIME, "1.31", "1.32"),
     "gguf": Dependency(("gguf",), "0.19"),
     "tokenizers": Dependency(("tokenizers",), "0.22"),
@@ -87,7 +92,7 @@ class Problem:
 
 
 def problem(module: str) -> Problem | None:
-    """What is wrong with the versions of a module's distributions; None where nothing is.
+    """What is wrong with a module's distributions; None where nothing is.
 
     That a module is not there at all is told by whoever looks for it, see `missing`.
     """
@@ -107,8 +112,15 @@ def problem(module: str) -> Problem | None:
             upper = f" to below {dependency.before}" if dependency.before else " or newer"
             return Problem(
                 f"{name} {version} is installed, expected {dependency.first}{upper}",
-                dependency.install,
+                dependency.install_as(name),
             )
+    if folder := _hollow(module):
+        first = f"pip uninstall --yes {' '.join(found)} && " if found else ""
+        return Problem(
+            f"of {module} there is no more than a folder ({folder}), as another package's"
+            " uninstallation leaves it",
+            f"{first}{dependency.install_as(next(iter(found), dependency.names[0]))}",
+        )
     return None
 
 
@@ -187,6 +199,17 @@ def _by_folder(places: Sequence[str]) -> Mapping[str, str]:
 def _installed(dependency: Dependency) -> dict[str, str]:
     """Versions of the distributions that are there."""
     return {name: found for name in dependency.names if (found := version(name))}
+
+
+def _hollow(module: str) -> str | None:
+    """A folder that Python takes for a module, though nothing of the module is in it."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # it is not here at all
+        return None
+    if spec is None or spec.origin is not None:
+        return None
+    return next(iter(spec.submodule_search_locations or ()), None)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

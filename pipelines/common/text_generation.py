@@ -1,8 +1,8 @@
-"""What every text-generation pipeline gives the driver, whatever it is made of."""
+"""What pipelines give the driver, those of any task and those that generate text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -193,21 +193,33 @@ class ChatModel(TextModel, Protocol):
         """What it says."""
 
 
-def chat_settings(model: TextModel) -> ChatSettings:
+def chat_settings(model: object) -> ChatSettings:
     """What a model says of conversations, which may be nothing."""
     return model.chat if isinstance(model, ChatModel) else ChatSettings()
 
 
 @runtime_checkable
-class GraphModel(TextModel, Protocol):
-    """A model that targets lower to a graph, as decoders are."""
+class GraphModel(Protocol):
+    """A model that targets lower to a graph, whatever it is for."""
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a sequence that the model was made for."""
 
     @property
     def target(self) -> Target:
         """The target asked for."""
 
     def deployment(self, *, slots: int, max_length: int) -> Deployment:
-        """What the target is given, see `start`."""
+        """What the target is given.
+
+        Args:
+            slots: Sequences to hold side by side.
+            max_length: Tokens that each of them can grow to.
+        """
+
+    def documents(self) -> Mapping[str, bytes]:
+        """What a folder has of it beside graph and weights: contents by the file's name."""
 
     def exported(self, folder: Path) -> GraphModel:
         """The same model from the folder that it was exported to, for the same target.
@@ -217,7 +229,15 @@ class GraphModel(TextModel, Protocol):
         """
 
 
-class TextPipeline(Protocol):
+@runtime_checkable
+class ModelPipeline(Protocol):
+    """A pipeline that opens models, whatever they are for."""
+
+    def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> Any:
+        """Opens and validates a model, see `TextPipeline.open`."""
+
+
+class TextPipeline(ModelPipeline, Protocol):
     """What a text-generation plugin's record loads."""
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> TextModel:
@@ -231,7 +251,7 @@ class TextPipeline(Protocol):
 
 
 @runtime_checkable
-class RandomPipeline(TextPipeline, Protocol):
+class RandomPipeline(ModelPipeline, Protocol):
     """A pipeline that takes `ModelOptions.random`."""
 
     def random_checkpoint(self, wanted: RandomWeights) -> Checkpoint:

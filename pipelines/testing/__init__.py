@@ -20,8 +20,6 @@ from pipelines.common.pipeline_check.backends import (
     STOCK_CPU,
     Backend,
     backends,
-    on_coreml,
-    on_cuda,
 )
 from pipelines.common.pipeline_check.checks import (
     check_batches,
@@ -34,6 +32,7 @@ from pipelines.common.pipeline_check.checks import (
     check_metadata,
     check_steps,
     check_stored,
+    check_texts,
     check_variety,
     pipeline_checks,
     target_checks,
@@ -47,6 +46,7 @@ from pipelines.common.pipeline_check.outcome import (
     require,
 )
 from pipelines.common.pipeline_check.plugin_module import check_module
+from pipelines.common.pipeline_check.stand_ins import on_coreml, on_cuda
 from pipelines.common.pipeline_check.subject import Subject, Told
 from pipelines.common.registry.registry import Registry
 from pipelines.testing.twin import check_twin, gguf_names, load_twin, twin_numbers
@@ -77,6 +77,7 @@ __all__ = [
     "check_op_package_in",
     "check_steps",
     "check_stored",
+    "check_texts",
     "check_twin",
     "check_variety",
     "gguf_names",

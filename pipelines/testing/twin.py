@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.rope import TENSORS
+from pipelines.common.encoder.config import EncoderConfig
 from pipelines.common.encodings.convert import dequantize
 from pipelines.common.pipeline_check.compare import near
 from pipelines.common.pipeline_check.outcome import require
@@ -65,8 +66,11 @@ def check_twin(
 
     load_twin(subject, model, names, values, join=join)
     with torch.no_grad():
-        logits: NDArray[np.float32] = model(torch.tensor([subject.tokens])).logits[0].numpy()
-    return near(subject.reference, logits, allowed)
+        made = model(torch.tensor([subject.tokens]))
+    expected: NDArray[np.float32] = (made.last_hidden_state if subject.encodes else made.logits)[
+        0
+    ].numpy()
+    return near(subject.reference, expected, allowed)
 
 
 def load_twin(
@@ -131,6 +135,16 @@ def twin_numbers(subject: Subject) -> dict[str, Any]:
         subject: The pipeline and its weights.
     """
     config = subject.open().config
+    if isinstance(config, EncoderConfig):
+        return {
+            "vocab_size": config.vocabulary,
+            "max_position_embeddings": config.context_length,
+            "hidden_size": config.hidden_size,
+            "intermediate_size": config.intermediate_size,
+            "num_hidden_layers": config.layers,
+            "num_attention_heads": config.heads,
+            "layer_norm_eps": config.norm_epsilon,
+        }
     return {
         "vocab_size": config.vocabulary,
         "max_position_embeddings": config.context_length,
@@ -189,13 +203,13 @@ def _one_after_the_other(
 
 
 def _in_order_of_halves(
-    checkpoint: Checkpoint, config: DecoderConfig, name: str
+    checkpoint: Checkpoint, config: DecoderConfig | EncoderConfig, name: str
 ) -> NDArray[np.float32]:
     """A tensor's values; rows of queries and keys in the order that `transformers` has them."""
     tensor = checkpoint.tensors[name]
     values = dequantize(tensor.encoding, checkpoint.raw(name)).reshape(tensor.shape)
     rotated = _ROTATED.fullmatch(name)
-    if rotated is None or not checkpoint.interleaved:
+    if rotated is None or not checkpoint.interleaved or isinstance(config, EncoderConfig):
         return values
     heads = config.heads if rotated[1] == "q" else config.kv_heads
     pairs = values.reshape(heads, -1, 2, *values.shape[1:])

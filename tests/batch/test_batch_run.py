@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.common.batch.forms.generate import PROMPTS
 from pipelines.common.batch.prompts import from_file, from_texts
 from pipelines.common.batch.run import BatchRun
 from pipelines.common.engine.sampling import SamplingParams
@@ -61,7 +62,7 @@ def prompts(tmp_path):
         fields = [{"prompt": row} if isinstance(row, str) else row for row in rows]
         lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in fields]
         path.write_bytes(b"".join(line + b"\n" for line in lines))
-        return opened.enter_context(from_file(path, DEFAULTS))
+        return opened.enter_context(from_file(path, DEFAULTS, PROMPTS))
 
     with ExitStack() as opened:
         yield prompts
@@ -193,7 +194,7 @@ def test_no_row_notices_the_others(tmp_path_factory, rows, slots, ordered):
 
     def outcomes(rows, slots):
         path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        with from_file(path, DEFAULTS) as prompts:
+        with from_file(path, DEFAULTS, PROMPTS) as prompts:
             output, _ = run(prompts, slots=slots, ordered=ordered)
         names = ("text", "finish_reason", "generated_tokens", "seed", "error")
         return {record["line"]: [record[name] for name in names] for record in output.records}
@@ -308,7 +309,7 @@ def test_a_run_that_is_left_has_written_what_was_complete(prompts):
 
 def test_equal_prompts_of_the_command_line_have_seeds_of_their_own():
     defaults = Defaults(SamplingParams(temperature=4, seed=3), max_new_tokens=20)
-    with from_texts(("abcdefgh",) * 3, defaults) as prompts:
+    with from_texts(("abcdefgh",) * 3, defaults, PROMPTS) as prompts:
         output, _ = run(prompts, slots=3, ordered=True)
     assert output.column("seed") == [3, 4, 5]
     assert len(set(output.column("text"))) == 3

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.common.batch import prompts as prompts_module
+from pipelines.common.batch.forms.generate import PROMPTS
 from pipelines.common.batch.prompts import from_file, from_stdin, from_texts
 from pipelines.common.batch.row import BadRow, Row
 from pipelines.common.engine.sampling import SamplingParams
@@ -51,7 +52,7 @@ def stdin(monkeypatch):
 def failure(path):
     """The message that opening `path` fails with."""
     with pytest.raises(BatchError) as raised:
-        from_file(path, DEFAULTS)
+        from_file(path, DEFAULTS, PROMPTS)
     message = str(raised.value)
     assert message.isprintable()
     return message
@@ -88,7 +89,7 @@ def test_lines_are_those_of_the_whole_file(tmp_path_factory, pieces, mark, chunk
     with (
         mock.patch.object(prompts_module, "_CHUNK_BYTES", chunk),
         mock.patch.object(prompts_module, "_MAX_LINE_BYTES", 12),
-        from_file(path, DEFAULTS) as prompts,
+        from_file(path, DEFAULTS, PROMPTS) as prompts,
     ):
         rows = [
             (row.line, "too long" if isinstance(row, BadRow) else row.request.prompt)
@@ -100,7 +101,7 @@ def test_lines_are_those_of_the_whole_file(tmp_path_factory, pieces, mark, chunk
 
 def test_rows_can_be_read_again_and_side_by_side(write):
     path = write([{"prompt": f"p{n}"} for n in range(5)])
-    with from_file(path, DEFAULTS) as prompts:
+    with from_file(path, DEFAULTS, PROMPTS) as prompts:
         rows = list(prompts)
         assert texts(rows) == [(n + 1, f"p{n}") for n in range(5)]
         assert [row.request.sampling.seed for row in rows] == [100, 101, 102, 103, 104]
@@ -110,7 +111,7 @@ def test_rows_can_be_read_again_and_side_by_side(write):
 
 def test_a_bad_line_is_a_row_and_counts_as_one(write):
     path = write(b'\n{"prompt": "a"}\n  \r\n\xff\xfe\nnonsense\n{"prompt": "b"}')
-    with from_file(path, DEFAULTS) as prompts:
+    with from_file(path, DEFAULTS, PROMPTS) as prompts:
         rows = list(prompts)
     assert prompts.rows == 4
     assert [row.line for row in rows] == [2, 4, 5, 6]
@@ -121,12 +122,12 @@ def test_a_bad_line_is_a_row_and_counts_as_one(write):
 
 def test_ends_of_lines_are_newlines_only(write):
     separators = "a\x0bb\x0cc\x1cd\x85e\u2028f\rg"
-    with from_file(write(f" {separators} \r\nend", "prompts.txt"), DEFAULTS) as prompts:
+    with from_file(write(f" {separators} \r\nend", "prompts.txt"), DEFAULTS, PROMPTS) as prompts:
         assert texts(prompts) == [(1, f" {separators} "), (2, "end")]
 
 
 def test_blank_is_what_unicode_calls_space(write):
-    with from_file(write("\u3000\xa0\t\n\u200b", "prompts.txt"), DEFAULTS) as prompts:
+    with from_file(write("\u3000\xa0\t\n\u200b", "prompts.txt"), DEFAULTS, PROMPTS) as prompts:
         assert texts(prompts) == [(2, "\u200b")]
 
 
@@ -137,7 +138,7 @@ def test_a_line_too_long_is_not_held_in_memory(write):
         file.write(b'\n{"prompt": "p"}\n')
     tracemalloc.start()
     try:
-        with from_file(path, DEFAULTS) as prompts:
+        with from_file(path, DEFAULTS, PROMPTS) as prompts:
             rows = list(prompts)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -150,7 +151,7 @@ def test_memory_does_not_grow_with_the_file(write):
     path = write([{"prompt": f"{'p' * 5000} {n}"} for n in range(2_000)])
     tracemalloc.start()
     try:
-        with from_file(path, DEFAULTS) as prompts:
+        with from_file(path, DEFAULTS, PROMPTS) as prompts:
             assert sum(1 for _ in prompts) == prompts.rows == 2_000
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -178,7 +179,7 @@ def test_memory_does_not_grow_with_the_file(write):
     ],
 )
 def test_the_form_is_told_by_suffix_and_first_row(write, name, first, form):
-    with from_file(write(first, name), DEFAULTS) as prompts:
+    with from_file(write(first, name), DEFAULTS, PROMPTS) as prompts:
         assert prompts.form.name == form
 
 
@@ -230,21 +231,21 @@ def test_ids_of_bad_rows_and_of_requests_are_compared_too(write):
 
 def test_names_of_unknown_fields(write):
     path = write([{"prompt": "p", "topic": 1, "a": 2}, {"prompt": 5, "topic": 3, "lang": 4}])
-    with from_file(path, DEFAULTS) as prompts:
+    with from_file(path, DEFAULTS, PROMPTS) as prompts:
         assert prompts.unknown == ("a", "lang", "topic")
     path = write([{"prompt": "p", **dict.fromkeys("abcdefgh", 1)}])
-    with from_file(path, DEFAULTS) as prompts:
+    with from_file(path, DEFAULTS, PROMPTS) as prompts:
         assert len(prompts.unknown) == 5
-    with from_file(write([REQUEST]), DEFAULTS) as prompts:
+    with from_file(write([REQUEST]), DEFAULTS, PROMPTS) as prompts:
         assert prompts.unknown == ()
     body = {**REQUEST["body"], "user": "u", "temprature": 1}
-    with from_file(write([{**REQUEST, "body": body, "note": 1}]), DEFAULTS) as prompts:
+    with from_file(write([{**REQUEST, "body": body, "note": 1}]), DEFAULTS, PROMPTS) as prompts:
         assert prompts.unknown == ("note", "temprature")
 
 
 def test_the_fingerprint_is_that_of_the_bytes(write, stdin):
     def fingerprint(data, name="p.jsonl"):
-        with from_file(write(data, name), DEFAULTS) as prompts:
+        with from_file(write(data, name), DEFAULTS, PROMPTS) as prompts:
             return prompts.fingerprint
 
     data = b'{"prompt": "a", "x": "%s"}\n' % (b"x" * 1000) * 1_000  # several reads
@@ -252,14 +253,14 @@ def test_the_fingerprint_is_that_of_the_bytes(write, stdin):
     assert fingerprint(data) != fingerprint(data + b"\n")
     assert fingerprint(data) != fingerprint(data.replace(b"a", b"b", 1))
     stdin(data)
-    with from_stdin(DEFAULTS) as prompts:
+    with from_stdin(DEFAULTS, PROMPTS) as prompts:
         assert fingerprint(data) == prompts.fingerprint
 
 
 @pytest.mark.parametrize("change", [b"", b"longer\n", b"other"])
 def test_a_file_that_was_changed_is_not_read_on(write, change):
     path = write("first", "p.txt")
-    with from_file(path, DEFAULTS) as prompts:
+    with from_file(path, DEFAULTS, PROMPTS) as prompts:
         path.write_bytes(change)
         written = path.stat().st_mtime_ns + 1_000_000_000  # clocks of file systems are coarse
         os.utime(path, ns=(written, written))
@@ -269,7 +270,7 @@ def test_a_file_that_was_changed_is_not_read_on(write, change):
 
 def test_a_file_that_is_changed_while_rows_are_run_is_not_read_on(write):
     path = write(f"{'a' * 1000}\n" * 1_000, "p.txt")
-    with from_file(path, DEFAULTS) as prompts:
+    with from_file(path, DEFAULTS, PROMPTS) as prompts:
         rows = iter(prompts)
         next(rows)
         with path.open("ab") as file:
@@ -280,7 +281,7 @@ def test_a_file_that_is_changed_while_rows_are_run_is_not_read_on(write):
 
 def test_a_file_that_is_replaced_stays_the_one_that_was_opened(write):
     path = write("first", "p.txt")
-    with from_file(path, DEFAULTS) as prompts:
+    with from_file(path, DEFAULTS, PROMPTS) as prompts:
         path.rename(path.with_name("old.txt"))
         path.write_text("second")
         assert texts(prompts) == [(1, "first")]
@@ -313,7 +314,7 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path):
     lines = "".join(f'{{"prompt": "{n}"}}\n' for n in range(9_000))  # more than a pipe holds
     writer = threading.Thread(target=path.write_text, args=(lines,))
     writer.start()
-    with from_file(path, DEFAULTS) as prompts:
+    with from_file(path, DEFAULTS, PROMPTS) as prompts:
         writer.join()
         for _ in range(2):
             assert texts(prompts) == [(n + 1, str(n)) for n in range(9_000)]
@@ -323,7 +324,7 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path):
 @pytest.mark.parametrize(("data", "form"), [(b"a\nb", "text"), (b'\n{"prompt": "a"}\n', "rows")])
 def test_stdin_is_read_as_a_file_is(stdin, data, form):
     stdin(data)
-    with from_stdin(DEFAULTS) as prompts:
+    with from_stdin(DEFAULTS, PROMPTS) as prompts:
         assert (prompts.form.name, prompts.source) == (form, "stdin")
         assert texts(prompts) == texts(prompts)
         assert len(list(prompts)) == prompts.rows
@@ -332,10 +333,10 @@ def test_stdin_is_read_as_a_file_is(stdin, data, form):
 def test_stdin_that_holds_nothing(stdin, monkeypatch):
     stdin(b"\n")
     with pytest.raises(BatchError, match="stdin holds no prompts"):
-        from_stdin(DEFAULTS)
+        from_stdin(DEFAULTS, PROMPTS)
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(BatchError, match="stdin, which is closed"):
-        from_stdin(DEFAULTS)
+        from_stdin(DEFAULTS, PROMPTS)
 
 
 def test_stdin_without_room_for_it(stdin, monkeypatch):
@@ -343,17 +344,17 @@ def test_stdin_without_room_for_it(stdin, monkeypatch):
     full = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
     monkeypatch.setattr("shutil.copyfileobj", full)
     with pytest.raises(BatchError, match=r"No space left on device; .*TMPDIR"):
-        from_stdin(DEFAULTS)
+        from_stdin(DEFAULTS, PROMPTS)
 
 
 def test_prompts_of_the_command_line():
     given_texts = ["two\nlines", " ", "é\0", "same", "same", "", "\udcff"]
-    with from_texts(given_texts, DEFAULTS) as prompts:
+    with from_texts(given_texts, DEFAULTS, PROMPTS) as prompts:
         rows = list(prompts)
     assert (prompts.rows, prompts.source, prompts.form.name) == (7, "`prompts`", "rows")
     assert texts(rows[:5]) == list(zip(itertools.count(1), given_texts[:5], strict=False))
     assert [row.request.sampling.seed for row in rows[:5]] == [100, 101, 102, 103, 104]
     assert rows[5].error.startswith("prompt is empty")
     assert rows[6].error.startswith("\\udcff is half of a surrogate pair")
-    with from_texts(given_texts[::-1], DEFAULTS) as others:
+    with from_texts(given_texts[::-1], DEFAULTS, PROMPTS) as others:
         assert others.fingerprint != prompts.fingerprint

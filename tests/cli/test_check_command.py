@@ -62,9 +62,16 @@ def test_a_plugin_that_is_wrong(cli, make_plugin):
     }
     assert records["logits on cpu without native ops"]["outcome"] == "failed"
     assert records["variety of logits"]["outcome"] == "ok"
-    told = cli("--plugin-path", path, "check", "odd")
-    assert "FAILED   it imports numpy" in told.out
-    assert " failed" in told.out.splitlines()[-1]
+
+
+def test_what_fails_is_told(cli, make_plugin):
+    source = PLUGIN.format(before="import numpy", factor=1.0)
+    # No check gets far where there is no network.
+    path = make_plugin("odd", source.replace("    from pipelines.plugin import nn\n", ""))
+    outcome = cli("check", path)
+    assert (outcome.code, outcome.err) == (1, "")
+    assert "FAILED   it imports numpy" in outcome.out
+    assert " failed" in outcome.out.splitlines()[-1]
 
 
 def test_sizes_can_be_others(cli, make_plugin):

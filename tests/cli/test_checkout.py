@@ -42,9 +42,20 @@ def other(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("options", [[], ["-P"], ["-s"]])
-@pytest.mark.parametrize("where", ["other", "site"])
-@pytest.mark.parametrize("way", ["its path", "a link", "a relative path"])
+@pytest.mark.parametrize(
+    ("options", "where", "way"),
+    [  # all pairs of two of them
+        ([], "other", "its path"),
+        ([], "site", "a link"),
+        ([], "site", "a relative path"),
+        (["-P"], "site", "its path"),
+        (["-P"], "other", "a link"),
+        (["-P"], "other", "a relative path"),
+        (["-s"], "other", "its path"),
+        (["-s"], "site", "a link"),
+        (["-s"], "other", "a relative path"),
+    ],
+)
 def test_the_checkout_runs(other: Path, options: list[str], where: str, way: str) -> None:
     script: Path = SCRIPT
     if way == "a link":
@@ -61,6 +72,37 @@ def test_the_checkout_runs(other: Path, options: list[str], where: str, way: str
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "hi", "")
+
+
+@pytest.mark.parametrize("program", [[SCRIPT], ["-m", "pipelines"]])
+def test_a_strangers_folders_are_left_alone(tmp_path: Path, program: list[str | Path]) -> None:
+    """They are called like those of the project, and in the way where Python looks first."""
+    # What `-m` names is looked for in the working directory before all else.
+    for name in ("custom_ops", "plugins", *(["pipelines"] if program == [SCRIPT] else [])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise AssertionError('a stranger')")
+    done = subprocess.run(
+        [sys.executable, *program, "echo", "--prompt", "hi", "--quiet"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hi", "")
+
+
+def test_it_is_called_as_it_was_started(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "--help"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Usage: python -m pipelines " in done.stdout
 
 
 def test_modules_of_others_are_left_alone(other: Path) -> None:

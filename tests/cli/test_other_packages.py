@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from programs import ROOT
 
+from pipelines.common import dependencies
 from pipelines.common.dependencies import DEPENDENCIES, Dependency
+from pipelines.common.errors import DependencyError
 from pipelines.llama3.pipeline import BUNDLED
 
 PROGRAM = Path(__file__).with_name("other_packages_program.py")
@@ -95,7 +97,11 @@ def test_a_package_that_is_missing(tmp_path, module):
     ("versions", "expected"),
     [
         ({"onnxruntime-gpu": "1.30.1"}, "onnxruntime-gpu 1.30.1 is installed, expected 1.31"),
-        ({"onnxruntime-gpu": "1.32.0"}, "onnxruntime-gpu 1.32.0 is installed, expected 1.31"),
+        (
+            {"onnxruntime": "1.32.0"},
+            "onnxruntime 1.32.0 is installed, expected 1.31 to below 1.32;"
+            " pip install 'onnxruntime>=1.31,<1.32'",
+        ),
         (
             {"onnxruntime-gpu": "1.31.1", "onnxruntime": "1.30.0"},
             "onnxruntime-gpu 1.31.1 and onnxruntime 1.30.0 are both installed, into one folder;"
@@ -142,6 +148,30 @@ def test_another_version(tmp_path, module, version):
 )
 def test_versions_that_will_do(version, right):
     assert Dependency(("x",), "1.31", "1.32").takes(version) == right
+
+
+@pytest.mark.parametrize(
+    ("installed", "fix"),
+    [
+        ([], "pip install 'half-here>=1'"),
+        (["half-here"], "pip uninstall --yes half-here && pip install 'half-here>=1'"),
+    ],
+)
+def test_a_folder_that_an_uninstallation_left(tmp_path, monkeypatch, installed, fix):
+    (tmp_path / "half_here" / "capi").mkdir(parents=True)
+    for name in installed:
+        information = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text(f"Name: {name}\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(
+        dependencies, "DEPENDENCIES", {"half_here": Dependency(("half-here",), "1")}
+    )
+    with pytest.raises(DependencyError) as error:
+        dependencies.check("half_here")
+    folder = tmp_path / "half_here"
+    assert f"of half_here there is no more than a folder ({folder})" in str(error.value)
+    assert str(error.value).endswith(f"; {fix}")
 
 
 def test_what_is_asked_for_is_what_the_project_declares():

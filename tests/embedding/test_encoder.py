@@ -14,11 +14,11 @@ from transformers import BertTokenizerFast
 from pipelines.common.errors import (
     ModelFileError,
     PromptError,
-    TargetError,
     TokenizerError,
     UsageError,
 )
 from pipelines.common.models.encoder import Embeddings, EncoderModel
+from pipelines.common.pipeline_check.stand_ins import CoreMLOnCpu, CudaOnCpu
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
 from pipelines.common.text.word_pieces import WordPieces
@@ -53,23 +53,36 @@ def test_pieces_are_those_of_transformers(path: Path, tmp_path: Path, text: str)
     assert opened(path).tokenizer.encode(text) == judge(text)["input_ids"]
 
 
-@pytest.mark.parametrize(
-    ("target", "native_ops"), [("cpu", True), ("cpu", False), ("torch", False)]
-)
-def test_vectors_are_those_of_transformers(path: Path, target: str, native_ops: bool) -> None:
-    model = opened(path, target=target, native_ops=native_ops)
+STARTS = {
+    "native": {},
+    "stock": {"native_ops": False},
+    "torch": {"target": "torch"},
+    "cuda": {"target": "cuda", "on": CudaOnCpu()},
+    "coreml": {"target": "coreml", "on": CoreMLOnCpu()},
+}
+
+
+@pytest.mark.parametrize("where", STARTS)
+def test_vectors_are_those_of_transformers(path: Path, where: str) -> None:
+    options = dict(STARTS[where])
+    on = options.pop("on", None)
+    model = opened(path, **options)
     texts = [model.tokenizer.encode(text) for text in TEXTS]
-    made = model.start().encode(texts)
+    made = model.start(on).encode(texts)
+    allowed = 0.02 if where == "coreml" else 1e-5  # which computes in float16
     for tokens, found in zip(texts, made, strict=True):
-        np.testing.assert_allclose(found, vectors(tiny(), tokens), atol=1e-5)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, vectors(tiny(), tokens), atol=allowed)
 
 
 @pytest.mark.parametrize("encoding", ["q4_0", "q8_0"])
-@pytest.mark.parametrize("native_ops", [True, False])
-def test_matrices_in_blocks(path: Path, encoding: str, native_ops: bool) -> None:
+@pytest.mark.parametrize("where", ["cuda", "coreml"])
+def test_matrices_in_blocks(path: Path, encoding: str, where: str) -> None:
+    options = dict(STARTS[where])
+    on = options.pop("on", None)
     tokens = opened(path).tokenizer.encode(TEXTS[0])
     (exact,) = opened(path, encoding=encoding, target="torch").start().encode([tokens])
-    (found,) = opened(path, encoding=encoding, native_ops=native_ops).start().encode([tokens])
+    (found,) = opened(path, encoding=encoding, **options).start(on).encode([tokens])
     assert np.abs(exact - vectors(tiny(), tokens)).max() > 1e-3
     assert np.abs(found - exact).max() < 0.1 * np.abs(exact).max()
 
@@ -107,12 +120,6 @@ def test_what_no_encoder_takes(path: Path) -> None:
     for wrong in ([], [1] * 33, [-1], [len(PIECES)]):
         with pytest.raises(UsageError):
             encoder.encode([[2, 3], wrong])
-
-
-@pytest.mark.parametrize("target", ["cuda", "coreml"])
-def test_targets_that_run_no_encoders(path: Path, target: str) -> None:
-    with pytest.raises(TargetError, match=f"target {target} runs no encoders, which minilm is"):
-        opened(path, target=target).start()
 
 
 def test_lone_surrogates(path: Path) -> None:

@@ -111,13 +111,14 @@ class Case:
             check=False,
         )
 
-    def is_noticed(self, name: str) -> bool:
-        """Whether the graph is made anew after a file has changed."""
+    def is_noticed(self, *names: str) -> bool:
+        """Whether the graph is made anew after files have changed."""
         for args in ([], ["--offline"]):
             done = self.run(*args)
             assert done.returncode == 0, done.stderr
-        path = self.folder / name
-        path.write_text(path.read_text() + " # edited")
+        for name in names:
+            path = self.folder / name
+            path.write_text(path.read_text() + " # edited")
         done = self.run("--offline")
         if done.returncode:
             assert "is not in the cache" in done.stderr
@@ -129,13 +130,10 @@ def case(tmp_path: Path) -> Callable[..., Case]:
     return lambda **parts: Case(tmp_path, **parts)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["a_other/__init__.py", "a_other/lazy.py", "library/helper.py", "library/table"],
-)
-def test_a_plugin_that_has_no_part(case: Callable[..., Case], name: str) -> None:
+def test_a_plugin_that_has_no_part(case: Callable[..., Case]) -> None:
     """Nor what it alone imports or reads."""
-    assert not case().is_noticed(name)
+    alone = ("a_other/__init__.py", "a_other/lazy.py", "library/helper.py", "library/table")
+    assert not case().is_noticed(*alone)
 
 
 @pytest.mark.parametrize("name", ["used/__init__.py", "used/model.py"])
@@ -205,22 +203,21 @@ def test_a_plugin_that_only_uses_what_it_loads(case: Callable[..., Case]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "way", "noticed"),
+    ("names", "way", "noticed"),
     [
-        ("one", "", False),
-        ("shared", "", False),
-        ("two", "", True),
-        ("shared", "from . import shared", True),
-        ("shared", "from acme.shared import VALUE", True),
-        ("__init__", "", True),
+        (["one", "shared"], "", False),
+        (["two"], "", True),
+        (["shared"], "from . import shared", True),
+        (["shared"], "from acme.shared import VALUE", True),
+        (["__init__"], "", True),
     ],
 )
 def test_two_plugins_of_one_package(
-    case: Callable[..., Case], name: str, way: str, noticed: bool
+    case: Callable[..., Case], names: list[str], way: str, noticed: bool
 ) -> None:
     both = case()
     one = "from . import shared\nfrom pipelines.plugin import hookimpl\n"
     one += "@hookimpl\ndef register_targets(): return []"
     used = USED.format(used=way).replace('f"{__name__}.model:build"', '"acme.two:build"')
     both.install(one=one, two=used + MODEL.format(model="", build="pass"))
-    assert both.is_noticed(f"library/acme/{name}.py") == noticed
+    assert both.is_noticed(*(f"library/acme/{name}.py" for name in names)) == noticed

@@ -45,12 +45,12 @@ def test_sessions_leave_nothing_behind(path: Path) -> None:
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs Linux's /proc")
     tokens = random_tokens(20)
-    for _ in range(20):
+    for _ in range(10):
         start(path).prefill(0, tokens)
     before = resident()
-    for _ in range(100):
+    for _ in range(40):
         start(path).prefill(0, tokens)
-    # A session of this model takes two megabytes and more; a hundred would be seen.
+    # A session of this model takes two megabytes and more; forty would be seen.
     assert resident() - before < 20e6
 
 

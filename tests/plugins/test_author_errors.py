@@ -65,12 +65,12 @@ MISTAKES = {
     "logits of another width": (
         "super().logits(self.more(x))",
         "super().logits(self.more(x))[..., :7]",
-        "the network gives no logits of 261 elements, but some of shape",
+        "the network gives no logits of shape [batch, wanted, 261], but some of shape",
     ),
     "logits of another rank": (
         "super().logits(self.more(x))",
         "super().logits(self.more(x)).unflatten(-1, (9, 29))",
-        "the network gives no logits of 261 elements, but some of shape",
+        "the network gives no logits of shape [batch, wanted, 261], but some of shape",
     ),
 }
 

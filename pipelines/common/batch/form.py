@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
-from pipelines.common.batch.row import BadRow, Row
-from pipelines.common.requests.text import Defaults, Result
+from pipelines.common.batch.row import BadRow, R, Row
+
+D = TypeVar("D")
+D_contra = TypeVar("D_contra", contravariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
-class Form(Protocol):
+class Form(Protocol[D_contra, R, T_contra]):
     """Reads rows from lines and makes records of what became of them.
+
+    A task has its own type of what holds for rows that say nothing else, of what a row asks for,
+    and of what comes of it.
 
     Attributes:
         name: What the manifest calls it.
@@ -17,7 +24,7 @@ class Form(Protocol):
 
     name: str
 
-    def parse(self, text: str, line: int, index: int, defaults: Defaults) -> Row | BadRow:
+    def parse(self, text: str, line: int, index: int, defaults: D_contra) -> Row[R] | BadRow:
         """Reads one line.
 
         Args:
@@ -28,7 +35,7 @@ class Form(Protocol):
             defaults: What holds for what the row does not say.
         """
 
-    def record(self, row: Row, result: Result) -> dict[str, Any]:
+    def record(self, row: Row[R], result: T_contra) -> dict[str, Any]:
         """What is written for a row that was run; JSON values only."""
 
     def failure(self, row: BadRow) -> dict[str, Any]:
@@ -43,3 +50,20 @@ class Form(Protocol):
         Returns:
             The line's number and whether the row was run; None if it is no record of this form.
         """
+
+
+@dataclass(frozen=True)
+class Forms(Generic[D, R, T_contra]):
+    """The forms of a task.
+
+    Attributes:
+        field: What the one text of a row is called in its object: ``prompt``.
+        lines: A text a line.
+        rows: An object a line.
+        requests: A request of the OpenAI Batch API a line.
+    """
+
+    field: str
+    lines: Form[D, R, T_contra]
+    rows: Form[D, R, T_contra]
+    requests: Form[D, R, T_contra]

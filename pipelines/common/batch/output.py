@@ -118,7 +118,7 @@ class OutputFile:
 
     @classmethod
     def resume(
-        cls, output: Path, settings: Settings, form: Form, lines: Iterable[int]
+        cls, output: Path, settings: Settings, form: Form[Any, Any, Any], lines: Iterable[int]
     ) -> OutputFile:
         """Goes on with an output, or begins it if it is not there.
 
@@ -303,7 +303,7 @@ def _locked(path: Path, flags: int = 0) -> Iterator[int]:
         on_failure.pop_all()
 
 
-def _read(path: Path, descriptor: int, form: Form) -> _Content:
+def _read(path: Path, descriptor: int, form: Form[Any, Any, Any]) -> _Content:
     """What the whole records of an output tell."""
     content = _Content()
     bad: int | None = None
@@ -341,7 +341,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _recorded(line: bytes, form: Form) -> tuple[int, bool] | None:
+def _recorded(line: bytes, form: Form[Any, Any, Any]) -> tuple[int, bool] | None:
     """What a line tells, see `Form.recorded`; None if it is torn or damaged."""
     if not line.endswith(b"\n"):
         return None

@@ -19,17 +19,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, Generic
 
-from pipelines.common.batch.form import Form
-from pipelines.common.batch.forms.completions import Completions
-from pipelines.common.batch.forms.rows import JsonRows
-from pipelines.common.batch.forms.text import PlainText
-from pipelines.common.batch.row import BadRow, Row
+from pipelines.common.batch.form import D, Form, Forms
+from pipelines.common.batch.forms.openai import ENVELOPE
+from pipelines.common.batch.row import BadRow, R, Row
 from pipelines.common.errors import BatchError
 from pipelines.common.files import open_input
 from pipelines.common.requests.fields import load_object
-from pipelines.common.requests.text import Defaults
 from pipelines.common.requests.values import RequestError, shown
 from pipelines.common.utf8 import MARK, check_mark
 
@@ -41,7 +38,7 @@ _ARRAY: Final = re.compile(r"\s*\[\s*(\{|$)")
 _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
 
 
-class Prompts:
+class Prompts(Generic[D, R]):
     """Rows that can be read any number of times; `from_file` and its like make them.
 
     Attributes:
@@ -52,7 +49,9 @@ class Prompts:
         unknown: Names of fields that nobody knows here, sorted, five at most.
     """
 
-    def __init__(self, file: BinaryIO, source: str, form: Form, defaults: Defaults) -> None:
+    def __init__(
+        self, file: BinaryIO, source: str, form: Form[D, R, Any], defaults: D, field: str = "prompt"
+    ) -> None:
         """Reads all rows once.
 
         Args:
@@ -60,6 +59,7 @@ class Prompts:
             source: What messages call it.
             form: How rows are read and records are written.
             defaults: What holds for what rows do not say.
+            field: What messages call what a row has.
 
         Raises:
             BatchError: There are no rows, two have one id, or the file cannot be read.
@@ -82,7 +82,7 @@ class Prompts:
             if len(unknown) < _MAX_SHOWN:
                 unknown.update(row.unknown)
         if not self.rows:
-            raise BatchError(f"{source} holds no prompts; expected one a line")
+            raise BatchError(f"{source} holds no {field}s; expected one a line")
         if repeated:
             raise BatchError(
                 f"{source}: ids are not unique: {_listed(repeated)}; give each row an id of its own"
@@ -90,7 +90,7 @@ class Prompts:
         self.fingerprint = digest.hexdigest()
         self.unknown = tuple(sorted(unknown)[:_MAX_SHOWN])
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
+    def __iter__(self) -> Iterator[Row[R] | BadRow]:
         """Reads the rows again, each when it is asked for.
 
         Raises:
@@ -106,7 +106,7 @@ class Prompts:
         """
         return (number for number, _ in _decoded(_split(self._chunks())))
 
-    def __enter__(self) -> Prompts:
+    def __enter__(self) -> Prompts[D, R]:
         return self
 
     def __exit__(
@@ -117,7 +117,7 @@ class Prompts:
     ) -> None:
         self._file.close()
 
-    def _parse(self, chunks: Iterable[bytes]) -> Iterator[Row | BadRow]:
+    def _parse(self, chunks: Iterable[bytes]) -> Iterator[Row[R] | BadRow]:
         for index, (number, line) in enumerate(_decoded(_split(chunks))):
             if isinstance(line, BadRow):
                 yield line
@@ -137,13 +137,14 @@ class Prompts:
             yield chunk
 
 
-def from_file(path: Path, defaults: Defaults) -> Prompts:
+def from_file(path: Path, defaults: D, forms: Forms[D, R, Any]) -> Prompts[D, R]:
     """Opens a file, or whatever a path such as ``/dev/stdin`` or a named pipe gives.
 
     Args:
         path: ``.txt`` has a prompt a line, ``.jsonl``, ``.ndjson`` and ``.json`` an object a line;
             of others the first line tells.
         defaults: What holds for what rows do not say.
+        forms: Those that there can be.
 
     Raises:
         BatchError: There are no rows, two have one id, or the file cannot be read.
@@ -152,36 +153,40 @@ def from_file(path: Path, defaults: Defaults) -> Prompts:
         file = open_input(path)
     except OSError as error:
         raise BatchError(
-            f"cannot read prompts from {path}: {error.strerror}; expected a file or a pipe with"
-            " one a line"
+            f"cannot read {forms.field}s from {path}: {error.strerror}; expected a file or a pipe"
+            " with one a line"
         ) from error
     if not file.seekable():
         with file:
             file = _spooled(file, str(path))
-    return _opened(file, str(path), path.suffix.lower(), defaults)
+    return _opened(file, str(path), path.suffix.lower(), defaults, forms)
 
 
-def from_stdin(defaults: Defaults) -> Prompts:
-    """Reads stdin to its end; its first line tells the form.
+def from_stdin(defaults: D, forms: Forms[D, R, Any]) -> Prompts[D, R]:
+    """Reads stdin to its end; its first line tells which of the forms it has.
 
     Raises:
         BatchError: There are no rows, two have one id, or stdin cannot be read.
     """
     if sys.stdin is None:
-        raise BatchError("the prompts are to come from stdin, which is closed")
-    return _opened(_spooled(sys.stdin.buffer, "stdin"), "stdin", "", defaults)
+        raise BatchError(f"the {forms.field}s are to come from stdin, which is closed")
+    return _opened(_spooled(sys.stdin.buffer, "stdin"), "stdin", "", defaults, forms)
 
 
-def from_texts(prompts: Sequence[str], defaults: Defaults) -> Prompts:
-    """Makes rows of prompts of the command line; the first one counts as line 1."""
-    lines = "".join(f"{json.dumps({'prompt': prompt})}\n" for prompt in prompts)
-    spool = _spooled(io.BytesIO(lines.encode()), "`prompts`")
-    return _opened(spool, "`prompts`", ".jsonl", defaults)
+def from_texts(texts: Sequence[str], defaults: D, forms: Forms[D, R, Any]) -> Prompts[D, R]:
+    """Makes rows of texts of the command line; the first one counts as line 1."""
+    lines = "".join(f"{json.dumps({forms.field: text})}\n" for text in texts)
+    source = f"`{forms.field}s`"
+    spool = _spooled(io.BytesIO(lines.encode()), source)
+    return _opened(spool, source, ".jsonl", defaults, forms)
 
 
-def _opened(file: BinaryIO, source: str, suffix: str, defaults: Defaults) -> Prompts:
+def _opened(
+    file: BinaryIO, source: str, suffix: str, defaults: D, forms: Forms[D, R, Any]
+) -> Prompts[D, R]:
     with _closed_on_failure(file):
-        return Prompts(file, source, _detected_form(file, source, suffix), defaults)
+        form = _detected_form(file, source, suffix, forms)
+        return Prompts(file, source, form, defaults, forms.field)
 
 
 def _spooled(stream: BinaryIO, source: str) -> BinaryIO:
@@ -207,14 +212,16 @@ def _closed_on_failure(file: BinaryIO) -> Iterator[BinaryIO]:
         raise
 
 
-def _detected_form(file: BinaryIO, source: str, suffix: str) -> Form:
+def _detected_form(
+    file: BinaryIO, source: str, suffix: str, forms: Forms[D, R, Any]
+) -> Form[D, R, Any]:
     """The one form of all rows, told by the file's suffix and the first row that is sound."""
     try:
         check_mark(_read(file, 0, source))
     except ValueError as error:
         raise BatchError(f"{source} {error}") from error
     if suffix == ".txt":
-        return PlainText()
+        return forms.lines
     chunks = (_read(file, offset, source) for offset in itertools.count(0, _CHUNK_BYTES))
     lines = _decoded(_split(itertools.takewhile(bool, chunks)))
     texts = (line for _, line in lines if isinstance(line, str))
@@ -224,13 +231,13 @@ def _detected_form(file: BinaryIO, source: str, suffix: str) -> Form:
             f"{source} holds a JSON array; expected an object a line: jq -c '.[]' makes them of it"
         )
     if suffix not in _JSON_SUFFIXES and not first.lstrip().startswith("{"):
-        return PlainText()
+        return forms.lines
     for text in itertools.chain([first], texts):
         with contextlib.suppress(RequestError):
             fields = load_object(text, "the line")
-            is_request = "prompt" not in fields and fields.keys() & {"custom_id", "body"}
-            return Completions() if is_request else JsonRows()
-    return JsonRows()
+            is_request = forms.field not in fields and fields.keys() & {*ENVELOPE}
+            return forms.requests if is_request else forms.rows
+    return forms.rows
 
 
 def _split(chunks: Iterable[bytes]) -> Iterator[bytearray | None]:

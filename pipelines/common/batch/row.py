@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
-
-from pipelines.common.requests.text import TextRequest
+from typing import Any, Generic, TypeAlias, TypeVar
 
 RowId: TypeAlias = str | int | None
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True)
-class Row:
+class Row(Generic[R]):
     """A row that can be run, as far as one can tell without a tokenizer.
 
     Attributes:
@@ -25,7 +25,7 @@ class Row:
 
     line: int
     id: RowId
-    request: TextRequest
+    request: R
     extra: Mapping[str, Any] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 

@@ -18,7 +18,7 @@ from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.errors import PromptError
 from pipelines.common.program.runner import Runner
 from pipelines.common.requests.prompts import PromptReader
-from pipelines.common.requests.text import Result
+from pipelines.common.requests.text import Defaults, Result, TextRequest
 
 
 class BatchRun:
@@ -30,7 +30,7 @@ class BatchRun:
 
     def __init__(
         self,
-        prompts: Prompts,
+        prompts: Prompts[Defaults, TextRequest],
         reader: PromptReader,
         *,
         max_length: int,
@@ -104,10 +104,10 @@ class BatchRun:
             figures.seconds = time.perf_counter() - start
             yield figures
 
-    def _rows(self) -> Iterator[Row | BadRow]:
+    def _rows(self) -> Iterator[Row[TextRequest] | BadRow]:
         return (row for row in self._prompts if row.line not in self._done)
 
-    def _encoded(self, row: Row) -> Request:
+    def _encoded(self, row: Row[TextRequest]) -> Request:
         """What a row asks of the engine.
 
         Raises:
@@ -161,7 +161,7 @@ class _Begun:
     """
 
     place: int
-    row: Row
+    row: Row[TextRequest]
     texts: list[str]
     tokens: int = 0
 

@@ -14,6 +14,7 @@ import typer
 import pipelines
 from pipelines.common.batch import prompts as sources
 from pipelines.common.batch.figures import Figures
+from pipelines.common.batch.forms.generate import PROMPTS
 from pipelines.common.batch.manifest import read_manifest
 from pipelines.common.batch.output import Output, OutputFile, OutputStream
 from pipelines.common.batch.prompts import Prompts
@@ -36,7 +37,7 @@ from pipelines.common.engine.metrics import StartUp, memory_as_json
 from pipelines.common.engine.stops import StopMatcher
 from pipelines.common.errors import BatchError, ParameterError, UsageError
 from pipelines.common.requests.prompts import PromptReader
-from pipelines.common.requests.text import Defaults
+from pipelines.common.requests.text import Defaults, TextRequest
 from pipelines.common.requests.values import shown
 from pipelines.common.system import peak_memory
 from pipelines.common.text_generation import TextModel
@@ -159,7 +160,7 @@ def run_batch(
             **model.describe(),
         }
         print_json(record, indented=False)
-    _conclude(request, batch.figures, interrupted=interrupted())
+    conclude(batch.figures, interrupted=interrupted(), resumable=request.file is not None)
 
 
 def _with_seed_of_manifest(request: BatchRequest) -> BatchRequest:
@@ -174,16 +175,19 @@ def _with_seed_of_manifest(request: BatchRequest) -> BatchRequest:
     return replace(request, defaults=replace(request.defaults, sampling=sampling))
 
 
-def _prompts(request: BatchRequest) -> Prompts:
+def _prompts(request: BatchRequest) -> Prompts[Defaults, TextRequest]:
     if request.prompts_file is None:
-        return sources.from_texts(request.texts, request.defaults)
+        return sources.from_texts(request.texts, request.defaults, PROMPTS)
     if request.prompts_file == _STREAM:
-        return sources.from_stdin(request.defaults)
-    return sources.from_file(request.prompts_file, request.defaults)
+        return sources.from_stdin(request.defaults, PROMPTS)
+    return sources.from_file(request.prompts_file, request.defaults, PROMPTS)
 
 
 def _output(
-    model: TextModel, reader: PromptReader, request: BatchRequest, prompts: Prompts
+    model: TextModel,
+    reader: PromptReader,
+    request: BatchRequest,
+    prompts: Prompts[Defaults, TextRequest],
 ) -> Output:
     if request.file is not None:
         settings = _settings(model, reader, request, prompts)
@@ -198,7 +202,10 @@ def _output(
 
 
 def _settings(
-    model: TextModel, reader: PromptReader, request: BatchRequest, prompts: Prompts
+    model: TextModel,
+    reader: PromptReader,
+    request: BatchRequest,
+    prompts: Prompts[Defaults, TextRequest],
 ) -> dict[str, Any]:
     """What the results depend on; a run with other values is another run."""
     told = model.describe()
@@ -230,19 +237,35 @@ def _template(reader: PromptReader) -> str | None:
     return None if text is None else digest(text)
 
 
-def _notice_oddities(request: BatchRequest, prompts: Prompts, progress: ConsoleProgress) -> None:
+def _notice_oddities(
+    request: BatchRequest, prompts: Prompts[Defaults, TextRequest], progress: ConsoleProgress
+) -> None:
     """Says what the user may not have meant."""
-    if prompts.unknown:
-        names = ", ".join(map(shown, prompts.unknown))
-        progress.notice(f"{prompts.source}: fields that are not known have no effect: {names}")
+    notice_unknown(prompts, progress)
     if len(request.texts) > len(set(request.texts)) and not request.defaults.sampling.temperature:
         progress.notice("equal prompts give equal texts: --temperature is 0")
 
 
-def _conclude(request: BatchRequest, figures: Figures, *, interrupted: bool) -> None:
-    """Ends the program, if there is more to say than that all went well."""
+def notice_unknown(prompts: Prompts[Any, Any], progress: ConsoleProgress) -> None:
+    """Names the fields that have no effect."""
+    if prompts.unknown:
+        names = ", ".join(map(shown, prompts.unknown))
+        progress.notice(f"{prompts.source}: fields that are not known have no effect: {names}")
+
+
+def conclude(figures: Figures, *, interrupted: bool, resumable: bool) -> None:
+    """Ends the program, if there is more to say than that all went well.
+
+    Args:
+        figures: How far the run has come.
+        interrupted: Whether it was stopped.
+        resumable: Whether another run can go on with what it has written.
+
+    Raises:
+        typer.Exit: Rows have failed (1), or the run was interrupted (130).
+    """
     if interrupted and figures.done < figures.rows:
-        how = "; run the same command with --resume for the others" if request.file else ""
+        how = "; run the same command with --resume for the others" if resumable else ""
         say(f"interrupted: {figures.done:,} of {figures.rows:,} rows are done{how}")
         raise typer.Exit(INTERRUPTED)
     if figures.failed:

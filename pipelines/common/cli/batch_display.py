@@ -108,4 +108,5 @@ def _failed(figures: Figures) -> str:
 
 
 def _rate(figures: Figures) -> str:
-    return f"{figures.generated_tokens / figures.seconds:,.0f} tok/s"
+    tokens = figures.generated_tokens or figures.prompt_tokens  # an encoder generates none
+    return f"{tokens / figures.seconds:,.0f} tok/s"

@@ -153,8 +153,9 @@ def _graphs(
     """What there is: ``neutral`` and ``lowered``, in this order."""
     from pipelines.common.program.module_program import ModuleProgram
     from pipelines.common.view import anatomy
+    from pipelines.common.view.parts import count_layers
 
-    layers = len(deployment.interface.caches)
+    layers = count_layers(deployment.program.encodings)
     graphs = {"lowered": anatomy.of_lowered(lowered, layers, context)}
     if neutral is not None:
         assert isinstance(deployment.program, ModuleProgram)

@@ -6,7 +6,7 @@ from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
-from pipelines.common.text_generation import GraphModel, ModelOptions
+from pipelines.common.text_generation import GraphModel, ModelOptions, ModelPipeline
 
 
 def open_graph_model(
@@ -22,11 +22,11 @@ def open_graph_model(
         purpose: What the graph is wanted for, for the message: ``export``.
 
     Raises:
-        UsageError: The pipeline runs without a graph, or is for another task than text.
+        UsageError: The pipeline runs without a graph.
     """
-    loaded = registry.load_pipeline(pipeline, "generate")
+    loaded = registry.load_pipeline(pipeline)
     check_takes_random(loaded, pipeline, options)
-    model = loaded.open(options, registry, progress)
+    model = loaded.open(options, registry, progress) if isinstance(loaded, ModelPipeline) else None
     if not isinstance(model, GraphModel):
         raise UsageError(f"pipeline {pipeline} runs without a graph; there is nothing to {purpose}")
     return model

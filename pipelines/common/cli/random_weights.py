@@ -10,7 +10,7 @@ from pipelines.common.errors import UsageError
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.random import RandomWeights
-    from pipelines.common.text_generation import ModelOptions, TextPipeline
+    from pipelines.common.text_generation import ModelOptions
 
 _SEED = "seed"
 _WORDS = {"true": True, "false": False}
@@ -45,7 +45,7 @@ def asked_random(wanted: bool, config: Sequence[str]) -> RandomWeights | None:
     return RandomWeights(pairs.pop(_SEED, 0), pairs)
 
 
-def check_takes_random(pipeline: TextPipeline, name: str, options: ModelOptions) -> None:
+def check_takes_random(pipeline: object, name: str, options: ModelOptions) -> None:
     """Makes sure that random weights are not asked for in vain.
 
     Args:

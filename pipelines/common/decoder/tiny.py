@@ -87,8 +87,30 @@ def tiny_sizes(kind: type[DecoderConfig], wanted: Mapping[str, Any]) -> dict[str
     Raises:
         ParameterError: See `tiny_metadata`.
     """
-    types, own = {"rope_base": float, **get_type_hints(kind)}, keys(kind)
-    known = {**dict.fromkeys(SIZES), "head_dim": None, **own}
+    sizes = chosen_sizes(kind, wanted, SIZES, {"rope_base": float, "head_dim": int})
+    sizes.setdefault("head_dim", max(1, sizes["hidden_size"] // max(1, sizes["heads"])))
+    return sizes
+
+
+def chosen_sizes(
+    kind: type[Any],
+    wanted: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    besides: Mapping[str, type[Any]],
+) -> dict[str, Any]:
+    """The numbers that are asked for, those that are usual, and some for those without a default.
+
+    Args:
+        kind: The dataclass of a family's numbers.
+        wanted: Those that are asked for, by field.
+        usual: Those that are there anyway.
+        besides: Types of others that can be asked for.
+
+    Raises:
+        ParameterError: See `tiny_metadata`.
+    """
+    types, own = {**besides, **get_type_hints(kind)}, keys(kind)
+    known = {**dict.fromkeys(usual), **besides, **own}
     for name, value in wanted.items():
         if name not in known:
             raise ParameterError(name, value, f"one of the numbers {', '.join(known)}")
@@ -96,8 +118,7 @@ def tiny_sizes(kind: type[DecoderConfig], wanted: Mapping[str, Any]) -> dict[str
             raise ParameterError(name, value, _described(types[name]))
         if name in _LARGEST and value > _LARGEST[name]:
             raise ParameterError(name, value, f"{_LARGEST[name]} or less")
-    sizes = {**SIZES, **wanted}
-    sizes.setdefault("head_dim", max(1, sizes["hidden_size"] // max(1, sizes["heads"])))
+    sizes = {**usual, **wanted}
     for field in dataclasses.fields(kind):
         if field.name in own and field.name not in sizes and field.default is dataclasses.MISSING:
             sizes[field.name] = _some(types[field.name], own[field.name], sizes["layers"])

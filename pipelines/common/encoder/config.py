@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.decoder.numbers import key, own_numbers
@@ -53,17 +54,18 @@ class EncoderConfig:
             yield "attention is causal, which is an encoder's never"
 
 
-def encoder_config(file: Checkpoint, architecture: str) -> EncoderConfig:
-    """Reads the keys of an architecture.
+C = TypeVar("C", bound=EncoderConfig)
+
+
+def encoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
+    """Reads the keys of an architecture, and those that `kind` adds.
 
     Raises:
         ModelFileError: A key is missing, of the wrong type, out of range or contradicts another.
     """
     if EMBEDDING not in file.tensors:
         raise ModelFileError(f"{file.path}: tensor '{EMBEDDING}' is missing; nothing can run")
-    config = EncoderConfig(
-        file.tensors[EMBEDDING].shape[0], **own_numbers(file, architecture, EncoderConfig)
-    )
+    config = kind(file.tensors[EMBEDDING].shape[0], **own_numbers(file, architecture, kind))
     for problem in config.problems():
         raise ModelFileError(f"{file.path}: metadata cannot be right: {problem}")
     if config.layers > len(file.tensors):

@@ -9,12 +9,11 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from pipelines.common.chat.template import ChatSettings
-from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.files import exists
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
@@ -24,7 +23,23 @@ from pipelines.common.program.origin import Origin
 from pipelines.common.program.weights import REQUESTS
 from pipelines.common.text.folder import TOKENIZER_FILES
 
-C = TypeVar("C", bound=DecoderConfig)
+
+class Numbers(Protocol):
+    """What the dataclasses of networks' dimensions have in common."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest sequence."""
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks."""
+
+    def problems(self) -> Iterator[str]:
+        """What no network can have."""
+
+
+C = TypeVar("C", bound=Numbers)
 
 FORMAT: Final = 5
 """Version of the folders that this module reads and writes."""
@@ -81,7 +96,7 @@ class Manifest:
         driver: Version of the driver that wrote it.
         pipeline: Name of the pipeline.
         target: Name of the target that the graph is for.
-        config: The decoder's dimensions, by name; a pipeline says which there are.
+        config: The network's dimensions, by name; a pipeline says which there are.
         rotations: The rotary tables of the graph.
         activations: See `LoweredGraph.activations`.
         state_bytes: See `LoweredGraph.state_bytes`.
@@ -118,7 +133,7 @@ class Manifest:
         return LoweredGraph(model, self.weights, self.state_bytes, self.taken, self.activations)
 
     def numbers(self, folder: Path, kind: type[C]) -> C:
-        """The decoder's dimensions as a pipeline has them.
+        """The network's dimensions as a pipeline has them.
 
         Args:
             folder: Where the manifest is, for messages.
@@ -129,6 +144,7 @@ class Manifest:
         """
         try:
             config = msgspec.convert(self.config, kind)
+            assert dataclasses.is_dataclass(config)
             if unknown := _unknown(self.config, dataclasses.asdict(config)):
                 raise ValueError(f"config.{unknown} is not known")
             for problem in _problems_of_config(self, config):
@@ -137,6 +153,21 @@ class Manifest:
             reason = str(error).replace("`$.", "`$.config.")
             raise ModelFileError(f"{folder / MANIFEST} cannot be used: {reason}") from error
         return config
+
+    def check_documents(self, folder: Path, names: Collection[str]) -> None:
+        """Makes sure that the folder has what a pipeline needs beside graph and weights.
+
+        Args:
+            folder: Where the manifest is, for messages.
+            names: Of the files that the pipeline needs.
+
+        Raises:
+            ModelFileError: One is missing.
+        """
+        if missing := [name for name in names if name not in self.files]:
+            raise ModelFileError(
+                f"{folder / MANIFEST} cannot be used: files: {quoted(missing[0])} is missing"
+            )
 
     def write(self, folder: Path) -> None:
         """Writes it into a folder.
@@ -278,7 +309,7 @@ def _problems(manifest: Manifest) -> Iterator[str]:
             yield from _problems_of_place(manifest, weight)
 
 
-def _problems_of_config(manifest: Manifest, config: DecoderConfig) -> Iterator[str]:
+def _problems_of_config(manifest: Manifest, config: Numbers) -> Iterator[str]:
     for problem in config.problems():
         yield f"config: {problem}"
     # Before a network of that many layers is made.
@@ -300,11 +331,11 @@ def _unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
 def _problems_of_files(manifest: Manifest) -> Iterator[str]:
     # Known names only: no path leads anywhere else.
     vocabulary = next((n for n in TOKENIZER_FILES if n in manifest.files), TOKENIZER_FILES[0])
-    needed = {GRAPH, vocabulary, *TOKENIZER_SETTINGS}
-    needed |= {MODEL, WEIGHTS} if manifest.places else set()
-    for name in manifest.files.keys() ^ needed:
-        state = "missing" if name in needed else "not one of an exported folder's"
-        yield f"files: {quoted(name)} is {state}"
+    needed = {GRAPH, vocabulary} | ({MODEL, WEIGHTS} if manifest.places else set())
+    for name in needed - manifest.files.keys():
+        yield f"files: {quoted(name)} is missing"
+    for name in manifest.files.keys() - needed - {*TOKENIZER_SETTINGS}:
+        yield f"files: {quoted(name)} is not one of an exported folder's"
     for name, stored in manifest.files.items():
         if stored.nbytes < 1:
             yield f"files: {quoted(name)} has {stored.nbytes} bytes"

@@ -5,21 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.metadata
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pipelines
-from pipelines.common.chat.template import ChatSettings
 from pipelines.common.errors import ExportError, PipelineError, UsageError
 from pipelines.common.export.manifest import (
     FORMAT,
     GRAPH,
     MODEL,
-    TOKENIZER_SETTINGS,
     WEIGHTS,
     Manifest,
     describe_file,
@@ -34,7 +30,6 @@ from pipelines.common.program.external import Place, placed, write_tensors
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.store import PACKAGES
 from pipelines.common.program.target import Deployment, Target
-from pipelines.common.text.tokenizer import Tokenizer
 from pipelines.common.text_generation import GraphModel, chat_settings
 
 
@@ -76,7 +71,8 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
         places = (
             {} if reference_weights else _write_weights(staging, deployment, model.target, graph)
         )
-        _write_tokenizer(staging, model.tokenizer, chat_settings(model))
+        for name, document in model.documents().items():
+            (staging / name).write_bytes(document)
         manifest = Manifest(
             format=FORMAT,
             driver=pipelines.__version__,
@@ -156,23 +152,6 @@ def _write_weights(
         )
     (folder / MODEL).write_bytes(placed(graph.model, places, WEIGHTS))
     return places
-
-
-def _write_tokenizer(folder: Path, tokenizer: Tokenizer, chat: ChatSettings) -> None:
-    """Writes it as model repositories carry it, see `tokenizer_of_folder`."""
-    vocabulary, bos_id = tokenizer.vocabulary, tokenizer.bos_id
-    bos = None if bos_id is None else vocabulary.token_of(bos_id)
-    config: dict[str, Any] = {"bos_token": bos, "add_bos_token": tokenizer.adds_bos}
-    if chat.template is not None:  # for other programs: the driver reads it in the manifest
-        config |= {"chat_template": chat.template, "eos_token": chat.eos_token or None}
-    settings: tuple[dict[str, Any], ...] = (
-        config,
-        {"eos_token_id": sorted(tokenizer.end_ids)},
-    )
-    for name, content in vocabulary.files().items():
-        (folder / name).write_bytes(content)
-    for name, setting in zip(TOKENIZER_SETTINGS, settings, strict=True):
-        (folder / name).write_text(json.dumps(setting, indent=1), encoding="utf-8")
 
 
 def _packages(deployment: Deployment, graph: LoweredGraph) -> dict[str, str]:

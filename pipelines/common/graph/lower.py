@@ -44,6 +44,9 @@ from pipelines.common.ops import DOMAIN, OPERATORS
 _STATE = re.compile(r"(key|value)\.\d+")
 """Names of the graph's inputs that are halves of the KV state."""
 
+_TABLE = re.compile(r"(cos|sin)(\.\d+)?")
+"""Names of those that are rotary tables."""
+
 
 def lower(
     model: ir.Model,
@@ -54,7 +57,7 @@ def lower(
 ) -> LoweredGraph:
     """Rewrites `model`, which is used up.
 
-    The graph gives its logits in float32, whatever type its activations have.
+    The graph gives its results in float32, whatever type its activations have.
 
     Args:
         model: The neutral graph.
@@ -89,7 +92,9 @@ def _finished(
     """The graph, when all rules have been applied."""
     lowering.weights.supply_values(lowering.activations)
     if activations != "float32":
-        calculate_in(model.graph, ir.DataType.from_numpy(lowering.activations))
+        calculate_in(
+            model.graph, ir.DataType.from_numpy(lowering.activations), _arrays(lowering, model)
+        )
     for clean in (
         CommonSubexpressionEliminationPass(),
         RemoveUnusedNodesPass(),
@@ -104,6 +109,17 @@ def _finished(
         tuple(taken),
         activations,
     )
+
+
+def _arrays(lowering: _Lowering, model: ir.Model) -> list[ir.Value]:
+    """The inputs that are arrays of a call; of weights, state and tables rules say the type."""
+    return [
+        value
+        for value in model.graph.inputs
+        if value.name not in lowering.weights.encodings
+        and not _STATE.fullmatch(value.name or "")
+        and not _TABLE.fullmatch(value.name or "")
+    ]
 
 
 def _no_onnx(graph: ir.Graph, rules: Sequence[Rule]) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
@@ -9,18 +11,23 @@ import onnx_ir as ir
 _NUMPY = {ir.DataType.FLOAT16: np.float16, ir.DataType.BFLOAT16: ml_dtypes.bfloat16}
 
 
-def calculate_in(graph: ir.Graph, kind: ir.DataType) -> None:
+def calculate_in(graph: ir.Graph, kind: ir.DataType, arrays: Iterable[ir.Value]) -> None:
     """Has the standard operators of a lowered graph calculate in `kind`.
 
     Rules have emitted nodes whose inputs are of that type. What is left of the neutral graph takes
     the type of its inputs; only constants and casts name one, and those in the domain `TYPED` keep
-    it. Logits are cast to float32.
+    it. What the network gives is cast to float32, what it keeps is not.
 
     Args:
         graph: With nothing neutral in it.
         kind: Float16 or bfloat16.
+        arrays: Inputs of the graph, of which those in float32 come to be in `kind`.
     """
+    for value in arrays:
+        if value.dtype == ir.DataType.FLOAT:
+            value.dtype = kind
     outputs = set(graph.outputs)
+    kept = {f"new_{value.name}" for value in graph.inputs}
     for value in graph.initializers.values():
         if value.dtype == ir.DataType.FLOAT and value.const_value is not None:
             _retype(value, kind)
@@ -35,7 +42,7 @@ def calculate_in(graph: ir.Graph, kind: ir.DataType) -> None:
             if value not in outputs:
                 value.type = value.shape = None  # the runtime infers them
     for index, output in enumerate(graph.outputs):
-        if output.name == "logits":
+        if output.name not in kept and output.dtype == ir.DataType.FLOAT:
             graph.outputs[index] = _in_float32(graph, output, kind)
 
 

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.checkpoints.checkpoint import Checkpoint
+from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.checkpoints.tokenizer_source import MODEL
 from pipelines.common.decoder.keys import check_keys
 from pipelines.common.encoder.config import EncoderConfig, encoder_config
-from pipelines.common.errors import (
-    ModelFileError,
-    TargetError,
-    TokenizerError,
-    UsageError,
-    quoted,
-)
-from pipelines.common.files import is_folder
+from pipelines.common.encoder.tiny import tiny_encoder
+from pipelines.common.errors import ModelFileError, TargetError, TokenizerError, quoted
 from pipelines.common.models.family import NetworkFamily
+from pipelines.common.models.folder import Folder, open_folder
 from pipelines.common.models.model import OpenedModel
-from pipelines.common.program.encoder import EncoderTarget, TextEncoder
+from pipelines.common.program.encoder import TextEncoder
+from pipelines.common.program.function import FunctionTarget
+from pipelines.common.program.target import Target
 from pipelines.common.progress import Progress
 from pipelines.common.text.word_pieces import WordPieces
 from pipelines.common.text_generation import Lookup, ModelOptions
 
 POOLINGS = {"mean": 1, "cls": 2, "last": 3}
 """What makes one vector of those of a text's tokens, with llama.cpp's numbers for it."""
+
+_VOCABULARY: Final = "tokenizer.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,40 +50,55 @@ class EncoderModel(OpenedModel):
         """What the model was made for; the mean where its file does not say."""
         return next((name for name, n in POOLINGS.items() if n == self.config.pooling), "mean")
 
-    def start(self) -> TextEncoder:
-        """Makes it run on the target asked for.
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a text."""
+        return self.config.context_length
+
+    def documents(self) -> Mapping[str, bytes]:
+        """See `GraphModel.documents`."""
+        return {_VOCABULARY: self.tokenizer.as_json().encode()}
+
+    def start(self, target: Target | None = None) -> TextEncoder:
+        """Makes it run on the target asked for, or one in its place.
 
         Raises:
             TargetError: The target runs no encoders; and see `Target.start`.
         """
-        target = self.target
-        if not isinstance(target, EncoderTarget):
+        target, longest = target or self.target, self.context_length
+        if not isinstance(target, FunctionTarget):
             raise TargetError(
                 f"target {self.options.target} runs no encoders, which {self.pipeline} is one of;"
                 " use `target` cpu"
             )
-        return target.start_encoder(self.deployment(slots=1, max_length=self.config.context_length))
+        deployment = self.deployment(slots=1, max_length=longest)
+        return TextEncoder(target.start_function(deployment), deployment.interface, longest)
 
 
+@dataclass(frozen=True)
 class EncoderPipeline(NetworkFamily):
-    """Runs the encoders of one family."""
+    """Runs the encoders of one family.
+
+    The network's function has a parameter that is annotated with the dataclass of its config:
+    `EncoderConfig`, or one that adds fields made with `pipelines.common.decoder.numbers.key`.
+    """
+
+    base = EncoderConfig
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> EncoderModel:
-        """Opens and validates the model file and its tokenizer.
+        """Opens and validates the model file, or exported folder, and its tokenizer.
 
         Raises:
-            UsageError: No model file is given, or the target is unknown.
+            UsageError: No model is given, or the target is unknown.
             ModelFileError: The file is not one that this pipeline can run.
             TokenizerError: Its tokenizer cannot be built.
         """
-        path = options.model_path
-        if path is None:
-            raise UsageError(f"{self.name} comes with no model; name a file with `model_path`")
-        if is_folder(path):
-            raise UsageError(f"{path} is a folder; {self.name} runs model files")
-        file = registry.opener(path)(path)
+        file = self.source(options, registry, progress)
+        if isinstance(file, Path):
+            folder = open_folder(file, self, options, registry, progress)
+            return self._of_folder(folder, options, registry, progress)
         architecture = self.architecture_of(file, registry)
-        config = encoder_config(file, architecture)
+        config = self.read(file, architecture)
         check_keys(file, architecture, config, progress.notice, self.ignored)
         cache = options.cache(progress.notice)
         program = self.program(file, config, options, cache, registry, progress)
@@ -88,25 +106,72 @@ class EncoderPipeline(NetworkFamily):
         if not isinstance(tokenizer, WordPieces):
             kind = file.metadata.string(MODEL)
             raise TokenizerError(
-                f"{path}: the tokenizer is of the kind {quoted(kind)}; encoders have 'bert'"
+                f"{file.path}: the tokenizer is of the kind {quoted(kind)}; encoders have 'bert'"
             )
-        if tokenizer.vocab_size > config.vocabulary:
-            raise ModelFileError(
-                f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding"
-                f" {config.vocabulary} rows"
-            )
+        _check_matches(tokenizer, config)
         if program.weights.notice:
             progress.notice(program.weights.notice)
         packages = registry.packages
         return EncoderModel(
             pipeline=self.name,
+            config=config,
             program=program,
+            tokenizer=tokenizer,
             options=options,
             registry=registry,
             progress=progress,
             load_packages=lambda: packages.of_model(options, progress, self.name),
-            config=config,
+            reopen=lambda folder: self._reopened(folder, options, registry),
+        )
+
+    def read(self, file: Checkpoint, architecture: str) -> EncoderConfig:
+        """See `NetworkFamily.read`."""
+        return encoder_config(file, architecture, self.numbers)
+
+    def tiny(
+        self, architecture: str, wanted: RandomWeights
+    ) -> tuple[dict[str, Any], Mapping[str, tuple[int, ...]]]:
+        """See `NetworkFamily.tiny`."""
+        return tiny_encoder(architecture, self.numbers, wanted)
+
+    def _of_folder(
+        self,
+        folder: Folder[EncoderConfig],
+        options: ModelOptions,
+        registry: Lookup,
+        progress: Progress,
+    ) -> EncoderModel:
+        tokenizer = WordPieces.load(folder.path / _VOCABULARY)
+        _check_matches(tokenizer, folder.config)
+        return EncoderModel(
+            pipeline=self.name,
+            config=folder.config,
+            program=folder.program,
             tokenizer=tokenizer,
+            options=options,
+            registry=registry,
+            progress=progress,
+            load_packages=folder.load_packages,
+            reopen=lambda new: self._reopened(new, options, registry),
+            versions=folder.versions,
+        )
+
+    def _reopened(self, path: Path, options: ModelOptions, registry: Lookup) -> EncoderModel:
+        """The model from a folder that it was exported to."""
+        options = replace(options, model_path=path, random=None)
+        return self.open(options, registry, Progress())
+
+
+def _check_matches(tokenizer: WordPieces, config: EncoderConfig) -> None:
+    """Makes sure that the embedding has a row for each token.
+
+    Raises:
+        ModelFileError: It has not.
+    """
+    if tokenizer.vocab_size > config.vocabulary:
+        raise ModelFileError(
+            f"{tokenizer.source}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding"
+            f" {config.vocabulary} rows"
         )
 
 

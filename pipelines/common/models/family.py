@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import Field, asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.common import opened
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
+from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.checkpoints.table import check_table
-from pipelines.common.errors import ModelFileError, PluginError, quoted
+from pipelines.common.errors import ModelFileError, PluginError, UsageError, quoted
+from pipelines.common.files import is_folder
+from pipelines.common.models.random import random_checkpoint, random_in_place_of
 from pipelines.common.nn.network import Network
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.weights import WeightSource
@@ -33,12 +38,88 @@ class NetworkFamily:
             (``general.architecture``); their metadata keys begin with that.
         network: ``"package.module:function"``; the function makes the network of a config.
         ignored: Metadata keys, without the architecture, that change nothing and are not told of.
+        bundled: The model file that runs when the user names none.
+        base: The dataclass that those of the networks' dimensions are, or add to.
+        documents: The files that exported folders have beside graph and weights.
+        beside: Tensors of a checkpoint that are read by something else than the network.
     """
 
     name: str
     architectures: tuple[str, ...]
     network: str
     ignored: tuple[str, ...] = ()
+    bundled: Path | None = None
+
+    base: ClassVar[type[Any]]
+    documents: ClassVar[Collection[str]] = ()
+    beside: ClassVar[Collection[str]] = ()
+
+    def read(self, file: Checkpoint, architecture: str) -> Any:
+        """The dimensions of a network.
+
+        Raises:
+            ModelFileError: A checkpoint lacks one, or has one that makes no sense.
+        """
+        raise NotImplementedError
+
+    def tiny(
+        self, architecture: str, wanted: RandomWeights
+    ) -> tuple[dict[str, Any], Mapping[str, tuple[int, ...]]]:
+        """Metadata and shapes of tensors that `read` makes the dimensions of a tiny network of.
+
+        Raises:
+            ParameterError: Something is wanted that the family does not have.
+        """
+        raise NotImplementedError
+
+    def random_checkpoint(self, wanted: RandomWeights) -> Checkpoint:
+        """A checkpoint of no file, of the first of the architectures; see `RandomPipeline`."""
+        return random_checkpoint(self, self.architectures[0], wanted)
+
+    def source(
+        self, options: ModelOptions, registry: Lookup, progress: Progress
+    ) -> Checkpoint | Path:
+        """The checkpoint to run, or the path of an exported folder.
+
+        Raises:
+            UsageError: No model is given and none comes with the pipeline, or random weights are
+                asked for where there can be none.
+            ModelFileError: The file cannot be opened.
+        """
+        file: Checkpoint
+        if options.random is not None and options.model_path is None:
+            file = self.random_checkpoint(options.random)
+        else:
+            path = self.path_of(options)
+            if options.model_path is None:
+                progress.notice(
+                    f"running the small bundled model {path.name}; for another one add"
+                    " `model_path` Meta-Llama-3-8B.Q4_0.gguf"
+                )
+            if is_folder(path):
+                if options.random is not None:
+                    raise UsageError(
+                        f"{path} is an exported folder, which runs on the weights that it has; name"
+                        " a model file, or leave out `random`"
+                    )
+                return path
+            file = registry.opener(path)(path)
+            if options.random is not None:
+                file = random_in_place_of(file, options.random)
+        if options.random is not None:
+            progress.notice(f"{self.name} runs on random weights: what it says means nothing")
+        return file
+
+    def path_of(self, options: ModelOptions) -> Path:
+        """The model that is meant.
+
+        Raises:
+            UsageError: None is given and none comes with the pipeline.
+        """
+        path = options.model_path or self.bundled
+        if path is None:
+            raise UsageError(f"{self.name} comes with no model; name a file with `model_path`")
+        return path
 
     def architecture_of(self, file: Checkpoint, registry: Lookup) -> str:
         """What a checkpoint says that it is.
@@ -81,6 +162,36 @@ class NetworkFamily:
             ) from error
         return made
 
+    @property
+    def numbers(self) -> type[Any]:
+        """The dataclass of the network's dimensions.
+
+        Raises:
+            PluginError: The network's function is not annotated with one.
+        """
+        parameters = inspect.signature(self.function).parameters.values()
+        kind = next((parameter.annotation for parameter in parameters), None)
+        if isinstance(kind, str):
+            known = vars(inspect.getmodule(self.function))
+            if kind not in known:
+                raise PluginError(
+                    f"the function {self.network} is annotated with {kind}, which its module has"
+                    f" not; expected a class of {self.base.__name__}"
+                )
+            kind = known[kind]
+        if not (isinstance(kind, type) and issubclass(kind, self.base)):
+            raise PluginError(
+                f"the function {self.network} has no parameter that is annotated with"
+                f" {self.base.__name__}, or a class of that; expected one, which is the config"
+            )
+        for name, value in vars(kind).items():
+            if isinstance(value, Field):  # the decorator would have put its default there
+                raise PluginError(
+                    f"{kind.__name__} of {self.network} has a field {name} and is no dataclass;"
+                    " decorate it with @dataclass(frozen=True)"
+                )
+        return kind
+
     def program(
         self,
         file: Checkpoint,
@@ -89,8 +200,6 @@ class NetworkFamily:
         cache: Cache,
         registry: Lookup,
         progress: Progress,
-        *,
-        beside: Collection[str] = (),
     ) -> ModuleProgram:
         """The network of a config, with the weights of a checkpoint.
 
@@ -101,14 +210,13 @@ class NetworkFamily:
             cache: Where converted weights and graphs are kept.
             registry: Where op packages are looked up.
             progress: Told when converted weights cannot be kept.
-            beside: Tensors that are read by something else.
 
         Raises:
             ModelFileError: The tensors are not those of the network.
         """
         network = self.build(config)
         table = network.weights()
-        check_table(file, table, ignored=beside)
+        check_table(file, table, ignored=self.beside)
         weights = WeightSource(file, table, options.encoding, cache, warn=progress.notice)
         packages = registry.packages
         return ModuleProgram(

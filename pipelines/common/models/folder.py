@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.mapped import map_file
 from pipelines.common.checkpoints.table import Weight, check_table
-from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.decoder.rope import TENSORS
 from pipelines.common.errors import ModelFileError
 from pipelines.common.export.manifest import (
     GRAPH,
     MANIFEST,
     WEIGHTS,
     Manifest,
+    Numbers,
     StoredFile,
     check_digests,
     read_manifest,
@@ -29,7 +28,6 @@ from pipelines.common.export.manifest import (
 from pipelines.common.export.packages import lacks_native, load_packages
 from pipelines.common.files import exists, is_file
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, element_type
-from pipelines.common.models.model import Model
 from pipelines.common.nn.interface import Interface
 from pipelines.common.nn.network import Network
 from pipelines.common.program.external import Place
@@ -39,24 +37,51 @@ from pipelines.common.program.target import Check, Deployment
 from pipelines.common.program.tensors import Made, make_tensors
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
-from pipelines.common.text.folder import tokenizer_of_folder
-from pipelines.common.text.tokenizer import check_matches
 from pipelines.common.text_generation import Lookup, ModelOptions
 
+C = TypeVar("C", bound=Numbers)
 
-class Family(Protocol):
-    """The pipeline that runs a folder, see `pipelines.common.models.pipeline.DecoderPipeline`."""
+
+class Family(Protocol[C]):
+    """The pipeline that runs a folder, see `pipelines.common.models.family.NetworkFamily`."""
 
     @property
     def name(self) -> str:
         """Its name."""
 
     @property
-    def numbers(self) -> type[DecoderConfig]:
+    def numbers(self) -> type[C]:
         """The dataclass of its networks' dimensions."""
 
-    def build(self, config: DecoderConfig) -> Network:
+    @property
+    def documents(self) -> Collection[str]:
+        """The files that its folders have beside graph and weights."""
+
+    @property
+    def beside(self) -> Collection[str]:
+        """Tensors of a model file that are read by something else than its networks."""
+
+    def build(self, config: C) -> Network:
         """The network of a config."""
+
+
+@dataclass(frozen=True)
+class Folder(Generic[C]):
+    """An exported folder that has been opened.
+
+    Attributes:
+        path: Where it is.
+        config: The network's dimensions.
+        program: Its graph and weights.
+        load_packages: Loads the op packages that the graph was made with.
+        versions: What has exported it.
+    """
+
+    path: Path
+    config: C
+    program: ExportedProgram
+    load_packages: Callable[[], tuple[LoadedPackage, ...]]
+    versions: Mapping[str, str]
 
 
 _SHAPED_AS_STORED = ("float32", "float16", "bfloat16")
@@ -68,11 +93,11 @@ _STATE_ITEM_BITS = (4, 8, 16, 32)
 
 def open_folder(
     folder: Path,
-    family: Family,
+    family: Family[C],
     options: ModelOptions,
     registry: Lookup,
     progress: Progress,
-) -> Model:
+) -> Folder[C]:
     """Opens and validates an exported folder.
 
     The sizes of all files are checked, and the digests of all but the weights.
@@ -86,7 +111,6 @@ def open_folder(
 
     Raises:
         ModelFileError: The folder is no export, damaged, of another version or another pipeline's.
-        TokenizerError: Its tokenizer, or the one that the user named, cannot be used.
     """
     manifest = read_manifest(folder)
     if manifest.pipeline != family.name:
@@ -95,13 +119,12 @@ def open_folder(
             " it"
         )
     config = manifest.numbers(folder, family.numbers)
+    manifest.check_documents(folder, family.documents)
     check_digests(folder, manifest, sorted(manifest.files.keys() - {WEIGHTS}))
     network = family.build(config)
     table = network.weights()
     _check_interface(folder, manifest, network.interface, config.context_length)
     _check_weights(folder, manifest, table)
-    tokenizer = tokenizer_of_folder(options.tokenizer_path or folder, progress.notice)
-    check_matches(tokenizer, config.vocabulary)
     if options.encoding not in (manifest.origin.encoding, "auto"):
         progress.notice(
             f"{folder} keeps the encodings of its export, `encoding` {manifest.origin.encoding}"
@@ -112,26 +135,14 @@ def open_folder(
         stored = manifest.files[WEIGHTS]
         weights = StoredWeights(folder / WEIGHTS, manifest.places, stored)
     else:
-        weights = _referenced(folder, manifest, table, registry, progress, cache)
-    return Model(
-        pipeline=manifest.pipeline,
-        config=config,
-        program=ExportedProgram(folder, manifest, network.interface, weights, cache),
-        tokenizer=tokenizer,
-        chat=manifest.chat,
-        options=options,
-        registry=registry,
-        progress=progress,
-        load_packages=lambda: _packages(folder, manifest, options, registry, progress),
-        reopen=lambda new: reopened(new, family, options, registry),
-        versions={"exported-by": manifest.driver},
+        weights = _referenced(folder, manifest, table, family.beside, registry, progress, cache)
+    return Folder(
+        folder,
+        config,
+        ExportedProgram(folder, manifest, network.interface, weights, cache),
+        lambda: _packages(folder, manifest, options, registry, progress),
+        {"exported-by": manifest.driver},
     )
-
-
-def reopened(folder: Path, family: Family, options: ModelOptions, registry: Lookup) -> Model:
-    """Opens a folder that was just exported of a model with those options, see `open_folder`."""
-    options = replace(options, model_path=folder, tokenizer_path=None)
-    return open_folder(folder, family, options, registry, Progress())
 
 
 class StoredWeights:
@@ -311,6 +322,7 @@ def _referenced(
     folder: Path,
     manifest: Manifest,
     table: Sequence[Weight],
+    beside: Collection[str],
     registry: Lookup,
     progress: Progress,
     cache: Cache,
@@ -332,5 +344,5 @@ def _referenced(
         fingerprint = file.fingerprint(cache.digests)
     if fingerprint != manifest.origin.fingerprint:
         raise ModelFileError(f"{taken}, which has changed; export the model again")
-    check_table(file, table, ignored=TENSORS)
+    check_table(file, table, ignored=beside)
     return WeightSource(file, table, manifest.origin.encoding, cache, warn=progress.notice)

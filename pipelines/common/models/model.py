@@ -12,17 +12,19 @@ from typing import Any
 import pipelines
 from pipelines.common.chat.template import ChatSettings
 from pipelines.common.decoder.config import DecoderConfig
+from pipelines.common.export.tokenizer_files import tokenizer_files
 from pipelines.common.program.package import LoadedPackage
 from pipelines.common.program.runner import Runner
+from pipelines.common.program.slot_runner import FED
 from pipelines.common.program.target import Deployment, Program, Target
 from pipelines.common.progress import Progress
 from pipelines.common.text.tokenizer import Tokenizer
-from pipelines.common.text_generation import Lookup, ModelOptions
+from pipelines.common.text_generation import GraphModel, Lookup, ModelOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedModel:
-    """What opened models have in common, whatever is asked of them.
+    """What models have in common that targets lower to a graph, whatever is asked of them.
 
     Attributes:
         pipeline: Name of the pipeline that has opened it.
@@ -31,6 +33,7 @@ class OpenedModel:
         registry: Has the targets.
         progress: Told of every phase, and of what the user should know.
         load_packages: Loads the op packages that it runs with.
+        reopen: See `GraphModel.exported`.
         versions: Versions of what took part in making it, beside those at work.
     """
 
@@ -40,6 +43,7 @@ class OpenedModel:
     registry: Lookup
     progress: Progress
     load_packages: Callable[[], tuple[LoadedPackage, ...]]
+    reopen: Callable[[Path], GraphModel]
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -65,6 +69,10 @@ class OpenedModel:
             packages=self.packages,
         )
 
+    def exported(self, folder: Path) -> GraphModel:
+        """See `GraphModel.exported`."""
+        return self.reopen(folder)
+
     def describe(self) -> dict[str, Any]:
         """What runs: pipeline, model, encodings by number of weights, target, op packages."""
         origin = self.program.origin(self.progress)
@@ -87,29 +95,29 @@ class OpenedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Model(OpenedModel):
-    """Implements `GraphModel` and `ChatModel`; builds nothing before `start`.
+    """Implements `TextModel` and `ChatModel`; builds nothing before `start`.
 
     Attributes:
         config: The decoder's dimensions.
         tokenizer: The model's, or the one that the user named.
         chat: See `ChatModel.chat`.
-        reopen: See `GraphModel.exported`.
     """
 
     config: DecoderConfig
     tokenizer: Tokenizer
     chat: ChatSettings
-    reopen: Callable[[Path], Model]
 
     @property
     def context_length(self) -> int:
         """Most tokens, prompt and output together, that the model was made for."""
         return self.config.context_length
 
-    def start(self, *, slots: int, max_length: int) -> Runner:
-        """Makes a runner on the target asked for, see `Target.start`."""
-        return self.target.start(self.deployment(slots=slots, max_length=max_length))
+    def start(self, *, slots: int, max_length: int, target: Target | None = None) -> Runner:
+        """Makes a runner, see `Target.start`, on the target asked for or one in its place."""
+        deployment = self.deployment(slots=slots, max_length=max_length)
+        deployment.interface.check_call(FED, "logits")
+        return (target or self.target).start(deployment)
 
-    def exported(self, folder: Path) -> Model:
-        """See `GraphModel.exported`."""
-        return self.reopen(folder)
+    def documents(self) -> Mapping[str, bytes]:
+        """See `GraphModel.documents`."""
+        return tokenizer_files(self.tokenizer, self.chat)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import Field, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
@@ -14,13 +15,14 @@ from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.decoder.keys import check_keys, check_kind
 from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.rope import TENSORS
-from pipelines.common.errors import PluginError, TokenizerError, UsageError
+from pipelines.common.decoder.tiny import outline, tiny_metadata, tiny_sizes
+from pipelines.common.errors import TokenizerError
+from pipelines.common.export.manifest import TOKENIZER_SETTINGS
 from pipelines.common.files import is_folder
 from pipelines.common.models.chat import chat_settings_of
 from pipelines.common.models.family import NetworkFamily
-from pipelines.common.models.folder import open_folder, reopened
+from pipelines.common.models.folder import Folder, open_folder
 from pipelines.common.models.model import Model
-from pipelines.common.models.random import random_checkpoint, random_in_place_of
 from pipelines.common.progress import Progress
 from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import Tokenizer, check_matches
@@ -33,50 +35,30 @@ class DecoderPipeline(NetworkFamily):
 
     The network's function has a parameter that is annotated with the dataclass of its config:
     `DecoderConfig`, or one that adds fields made with `pipelines.common.decoder.numbers.key`.
-
-    Attributes:
-        bundled: The model file that runs when the user names none.
     """
 
-    bundled: Path | None = None
+    base = DecoderConfig
+    documents = TOKENIZER_SETTINGS
+    beside = TENSORS
 
     def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> Model:
         """Opens and validates the model file, or exported folder, and its tokenizer.
 
         Raises:
             UsageError: No model is given and none comes with the pipeline, or the target is
-            unknown.
+                unknown.
             ModelFileError: The file is not one that this pipeline can run.
             TokenizerError: Its tokenizer cannot be built.
         """
-        file: Checkpoint
-        if options.random is not None and options.model_path is None:
-            file = self.random_checkpoint(options.random)
-        else:
-            path = self._path(options)
-            if options.model_path is None:
-                progress.notice(
-                    f"running the small bundled model {path.name}; for another one add"
-                    " `model_path` Meta-Llama-3-8B.Q4_0.gguf"
-                )
-            if is_folder(path):
-                if options.random is not None:
-                    raise UsageError(
-                        f"{path} is an exported folder, which runs on the weights that it has; name"
-                        " a model file, or leave out `random`"
-                    )
-                return open_folder(path, self, options, registry, progress)
-            file = registry.opener(path)(path)
-            if options.random is not None:
-                file = random_in_place_of(file, options.random)
-        if options.random is not None:
-            progress.notice(f"{self.name} runs on random weights: what it says means nothing")
+        file = self.source(options, registry, progress)
+        if isinstance(file, Path):
+            folder = open_folder(file, self, options, registry, progress)
+            return self._of_folder(folder, options, registry, progress)
         architecture = self.architecture_of(file, registry)
-        check_kind(file, architecture, self.numbers)
-        config = decoder_config(file, architecture, self.numbers)
+        config = self.read(file, architecture)
         check_keys(file, architecture, config, progress.notice, self.ignored)
         cache = options.cache(progress.notice)
-        program = self.program(file, config, options, cache, registry, progress, beside=TENSORS)
+        program = self.program(file, config, options, cache, registry, progress)
         tokenizer = self._tokenizer(file, cache, options, registry, progress)
         check_matches(tokenizer, config.vocabulary)
         if program.weights.notice:
@@ -92,42 +74,20 @@ class DecoderPipeline(NetworkFamily):
             registry=registry,
             progress=progress,
             load_packages=lambda: packages.of_model(options, progress, self.name),
-            reopen=lambda folder: reopened(folder, self, options, registry),
+            reopen=lambda folder: self._reopened(folder, options, registry),
         )
 
-    def random_checkpoint(self, wanted: RandomWeights) -> Checkpoint:
-        """A checkpoint of no file, of the first of the architectures; see `RandomPipeline`."""
-        return random_checkpoint(self, self.architectures[0], wanted)
+    def read(self, file: Checkpoint, architecture: str) -> DecoderConfig:
+        """See `NetworkFamily.read`."""
+        check_kind(file, architecture, self.numbers)
+        return decoder_config(file, architecture, self.numbers)
 
-    @property
-    def numbers(self) -> type[DecoderConfig]:
-        """The dataclass of the network's dimensions.
-
-        Raises:
-            PluginError: The network's function is not annotated with one.
-        """
-        parameters = inspect.signature(self.function).parameters.values()
-        kind = next((parameter.annotation for parameter in parameters), None)
-        if isinstance(kind, str):
-            known = vars(inspect.getmodule(self.function))
-            if kind not in known:
-                raise PluginError(
-                    f"the function {self.network} is annotated with {kind}, which its module has"
-                    " not; expected a class of DecoderConfig"
-                )
-            kind = known[kind]
-        if not (isinstance(kind, type) and issubclass(kind, DecoderConfig)):
-            raise PluginError(
-                f"the function {self.network} has no parameter that is annotated with"
-                " DecoderConfig, or a class of that; expected one, which is the config"
-            )
-        for name, value in vars(kind).items():
-            if isinstance(value, Field):  # the decorator would have put its default there
-                raise PluginError(
-                    f"{kind.__name__} of {self.network} has a field {name} and is no dataclass;"
-                    " decorate it with @dataclass(frozen=True)"
-                )
-        return kind
+    def tiny(
+        self, architecture: str, wanted: RandomWeights
+    ) -> tuple[dict[str, Any], Mapping[str, tuple[int, ...]]]:
+        """See `NetworkFamily.tiny`."""
+        metadata = tiny_metadata(architecture, self.numbers, wanted)
+        return metadata, outline(tiny_sizes(self.numbers, wanted.config))
 
     def open_tokenizer(
         self, options: ModelOptions, registry: Lookup, progress: Progress
@@ -139,17 +99,39 @@ class DecoderPipeline(NetworkFamily):
             ModelFileError: The file, or exported folder, is damaged.
             TokenizerError: Its tokenizer cannot be built.
         """
-        path = self._path(options)
+        path = self.path_of(options)
         if is_folder(path):
             return self.open(options, registry, progress).tokenizer
         cache = options.cache(progress.notice)
         return self._tokenizer(registry.opener(path)(path), cache, options, registry, progress)
 
-    def _path(self, options: ModelOptions) -> Path:
-        path = options.model_path or self.bundled
-        if path is None:
-            raise UsageError(f"{self.name} comes with no model; name a file with `model_path`")
-        return path
+    def _of_folder(
+        self,
+        folder: Folder[DecoderConfig],
+        options: ModelOptions,
+        registry: Lookup,
+        progress: Progress,
+    ) -> Model:
+        tokenizer = tokenizer_of_folder(options.tokenizer_path or folder.path, progress.notice)
+        check_matches(tokenizer, folder.config.vocabulary)
+        return Model(
+            pipeline=self.name,
+            config=folder.config,
+            program=folder.program,
+            tokenizer=tokenizer,
+            chat=folder.program.manifest.chat,
+            options=options,
+            registry=registry,
+            progress=progress,
+            load_packages=folder.load_packages,
+            reopen=lambda new: self._reopened(new, options, registry),
+            versions=folder.versions,
+        )
+
+    def _reopened(self, path: Path, options: ModelOptions, registry: Lookup) -> Model:
+        """The model from a folder that it was exported to."""
+        options = replace(options, model_path=path, tokenizer_path=None, random=None)
+        return self.open(options, registry, Progress())
 
     def _tokenizer(
         self,

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.random import RandomCheckpoint, RandomWeights, metadata_of
 from pipelines.common.checkpoints.table import tensor_shapes
-from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.rope import TENSORS
-from pipelines.common.decoder.tiny import outline, tiny_metadata, tiny_sizes
 from pipelines.common.errors import ParameterError, UsageError
-from pipelines.common.models.folder import Family
+from pipelines.common.nn.network import Network
 
 _SEEN: Final = frozenset(("biases", "tied"))
 """What a config says of tensors, and a network may not have whatever the config says."""
 
 
+class Family(Protocol):
+    """What random weights are for, see `pipelines.common.models.family.NetworkFamily`."""
+
+    def tiny(
+        self, architecture: str, wanted: RandomWeights
+    ) -> tuple[dict[str, Any], Mapping[str, tuple[int, ...]]]:
+        """Metadata and shapes of tensors that `read` makes dimensions of."""
+
+    def read(self, file: Checkpoint, architecture: str) -> Any:
+        """The dimensions of a network."""
+
+    def build(self, config: Any) -> Network:
+        """The network of a config."""
+
+
 def random_checkpoint(family: Family, architecture: str, wanted: RandomWeights) -> RandomCheckpoint:
-    """A checkpoint of a tiny decoder, or of one of the sizes asked for.
+    """A checkpoint of a tiny network, or of one of the sizes asked for.
 
     Args:
         family: The pipeline that is to run it.
@@ -32,13 +46,13 @@ def random_checkpoint(family: Family, architecture: str, wanted: RandomWeights) 
         ModelFileError: A size is out of range, or contradicts another.
     """
     path = Path(f"random {architecture} weights, seed {wanted.seed}")
-    metadata = metadata_of(path, tiny_metadata(architecture, family.numbers, wanted))
-    shapes = outline(tiny_sizes(family.numbers, wanted.config))
+    pairs, shapes = family.tiny(architecture, wanted)
+    metadata = metadata_of(path, {k: value for k, value in pairs.items() if value is not None})
     # The network says which tensors there are, and is made of numbers that a checkpoint has.
-    config = decoder_config(RandomCheckpoint(path, metadata, shapes), architecture, family.numbers)
+    config = family.read(RandomCheckpoint(path, metadata, shapes), architecture)
     tensors = tensor_shapes(family.build(config).weights())
     made = RandomCheckpoint(path, metadata, tensors, wanted.seed, wanted.encoding)
-    had = decoder_config(made, architecture, family.numbers)
+    had = family.read(made, architecture)
     for name in _SEEN & wanted.config.keys():
         if getattr(had, name) != getattr(config, name):
             raise ParameterError(name, wanted.config[name], "what this network can have")

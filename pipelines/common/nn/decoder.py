@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pipelines.common import ops
 from pipelines.common.decoder.config import DecoderConfig
@@ -12,10 +12,20 @@ from pipelines.common.nn.layers import Attention, Embedding, Linear, RMSNorm, Sw
 from pipelines.common.nn.module import Module
 from pipelines.common.nn.network import Network
 from pipelines.common.nn.step import Step
+from pipelines.common.ops.value import Spec
 from pipelines.common.rotary.rope import Rope
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+STEP: Final[Mapping[str, Spec]] = {
+    "tokens": Spec(("batch", "sequence"), "int64"),
+    "past": Spec(("batch",), "int32"),
+    "total": Spec(("batch",), "int32"),
+    "wanted": Spec(("batch", "wanted"), "int64"),
+}
+"""The arrays of a step: tokens, padded on the right; how many each row's state has before and
+after it; and the places whose logits are wanted."""
 
 
 class Block(Module):
@@ -80,6 +90,8 @@ class Decoder(Network):
             widest=self.widest,
             caches=self.held(KVCache),
             ropes=self.held(Rope),
+            takes=STEP,
+            gives={"logits": Spec(("batch", "wanted", self.vocabulary))},
         )
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pipelines.common import ops
 from pipelines.common.encoder.config import EncoderConfig
@@ -11,13 +11,26 @@ from pipelines.common.nn.interface import Interface
 from pipelines.common.nn.layers import Embedding, LayerNorm, Linear
 from pipelines.common.nn.module import Module
 from pipelines.common.nn.network import Network
+from pipelines.common.ops.value import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+TEXTS: Final[Mapping[str, Spec]] = {
+    "tokens": Spec(("batch", "sequence"), "int64"),
+    "positions": Spec((1, "sequence"), "int64"),
+    "token_types": Spec(("batch", "sequence"), "int64"),
+}
+"""The arrays of whole texts of one length: tokens, their places, and which of two texts that are
+read together each belongs to."""
+
 
 class EncoderBlock(Module):
-    """Attention and a feed-forward network, each with its input normalized behind it."""
+    """Attention and a feed-forward network, each with its input normalized behind it.
+
+    Args:
+        config: Dimensions of the encoder.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         width, inner, epsilon = config.hidden_size, config.intermediate_size, config.norm_epsilon
@@ -41,13 +54,17 @@ class EncoderBlock(Module):
 
 
 class Encoder(Network):
-    """Token ids to a vector each; texts are of one kind, the first."""
+    """Token ids to a vector each.
+
+    Args:
+        config: Its dimensions.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         width = config.hidden_size
         self.embedding = Embedding(config.vocabulary, width)
         self.positions = Embedding(config.context_length, width, "position_embd")
-        self.kinds = Embedding(2, width, "token_types")
+        self.token_types = Embedding(2, width, "token_types")
         self.norm = LayerNorm(width, config.norm_epsilon, "token_embd_norm")
         self.layers = [EncoderBlock(config) for _ in range(config.layers)]
         for number, layer in enumerate(self.layers):
@@ -60,7 +77,13 @@ class Encoder(Network):
     def interface(self) -> Interface:
         """See `Network.interface`."""
         return Interface(
-            self.vocabulary, self.hidden_size, self.widest, caches=(), ropes=(), encodes=True
+            vocabulary=self.vocabulary,
+            hidden_size=self.hidden_size,
+            widest=self.widest,
+            caches=(),
+            ropes=(),
+            takes=TEXTS,
+            gives={"vectors": Spec(("batch", "sequence", self.hidden_size))},
         )
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -69,9 +92,8 @@ class Encoder(Network):
         Returns:
             ``vectors`` ``[batch, sequence, hidden_size]``.
         """
-        tokens, positions = inputs["tokens"], inputs["positions"]
-        x = self.embedding(tokens) + self.positions(positions) + self.kinds(tokens * 0)
-        x = self.norm(x)
+        x = self.embedding(inputs["tokens"]) + self.positions(inputs["positions"])
+        x = self.norm(x + self.token_types(inputs["token_types"]))
         for layer in self.layers:
             x = layer(x)
         return {"vectors": x}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,8 +43,11 @@ class Interface:
         widest: Elements of the widest vector that a layer makes of it.
         caches: What it keeps, in the order of its layers.
         ropes: What it rotates heads by, each once.
-        encodes: Whether it takes whole texts and gives the vectors of their tokens; else it takes
-            tokens on top of what it keeps, and gives logits.
+        takes: The arrays that a call is given, by name; what it keeps, tables and weights are
+            besides. Sizes with names differ from call to call: ``batch`` is how many sequences are
+            computed at once, ``sequence`` how many tokens of each. Where all that it gives is of
+            that size, a target may pad it, of which only `SelfAttention` is told.
+        gives: The arrays that it gives, by name, likewise; what it keeps is besides.
     """
 
     vocabulary: int
@@ -52,7 +55,8 @@ class Interface:
     widest: int
     caches: tuple[KVCache, ...]
     ropes: tuple[Rope, ...]
-    encodes: bool = False
+    takes: Mapping[str, Spec]
+    gives: Mapping[str, Spec]
 
     @cached_property
     def states(self) -> Mapping[KVCache, tuple[str, str]]:
@@ -66,22 +70,9 @@ class Interface:
         return {rope: (f"cos{suffix}", f"sin{suffix}") for rope, suffix in numbered}
 
     def inputs(self) -> dict[str, Spec]:
-        """What a call is given before the weights.
-
-        ``tokens`` are padded on the right; ``past`` and ``total`` say how many each row's state has
-        before and after the call; ``wanted`` are the places whose logits are. Whole texts are of
-        one length, and have their ``positions`` instead.
-        """
-        if self.encodes:
-            return {
-                "tokens": Spec(("batch", "sequence"), "int64"),
-                "positions": Spec((1, "sequence"), "int64"),
-            }
+        """What a call is given before the weights: arrays, rotary tables, and what is kept."""
         return {
-            "tokens": Spec(("batch", "sequence"), "int64"),
-            "past": Spec(("batch",), "int32"),
-            "total": Spec(("batch",), "int32"),
-            "wanted": Spec(("batch", "wanted"), "int64"),
+            **self.takes,
             **{
                 name: Spec(("positions", rope.dims // 2))
                 for rope, names in self.rotations.items()
@@ -94,6 +85,26 @@ class Interface:
             },
         }
 
+    def check_call(self, fed: Collection[str], wanted: str) -> None:
+        """Makes sure that it can be called.
+
+        Args:
+            fed: What its caller has for it, by name.
+            wanted: What it has to give.
+
+        Raises:
+            PluginError: It takes something else, or gives something else.
+        """
+        if others := sorted(self.takes.keys() - fed):
+            raise PluginError(
+                f"the network takes {', '.join(others)}, which nothing here has for it; expected"
+                f" some of {', '.join(fed)}"
+            )
+        if wanted not in self.gives:
+            raise PluginError(
+                f"the network gives {', '.join(self.gives) or 'nothing'}; expected {wanted}"
+            )
+
     def check_results(self, shapes: Mapping[str, Sequence[int | str]]) -> None:
         """Makes sure that a network gives what it says.
 
@@ -103,14 +114,14 @@ class Interface:
         Raises:
             PluginError: It gives something else.
         """
-        name, width = ("vectors", self.hidden_size) if self.encodes else ("logits", self.vocabulary)
-        shape = shapes.get(name)
-        if shape is None or len(shape) != 3 or shape[-1] != width:
-            given = "none" if shape is None else f"some of shape {[*shape]}"
-            raise PluginError(
-                f"the network gives no {name} of {width} elements, but {given}; expected a shape of"
-                f" three dimensions whose last one is {width}"
-            )
+        for name, spec in self.gives.items():
+            shape = shapes.get(name)
+            if shape is None or not _fits(shape, spec.shape):
+                given = "none" if shape is None else f"some of shape {_listed(shape)}"
+                raise PluginError(
+                    f"the network gives no {name} of shape {_listed(spec.shape)}, but {given};"
+                    " expected what its interface declares"
+                )
 
     def tables(self, positions: int) -> dict[str, NDArray[np.float32]]:
         """The rotary tables by the names of their inputs, each ``[positions, dims / 2]``.
@@ -141,3 +152,16 @@ class Interface:
     def token_elements(self) -> int:
         """Numbers that are kept of one token of a sequence."""
         return sum(2 * cache.heads * cache.width for cache in self.caches)
+
+
+def _fits(shape: Sequence[int | str], declared: Sequence[int | str]) -> bool:
+    """Whether a shape has the dimensions that are declared, and the sizes that have no names."""
+    return len(shape) == len(declared) and all(
+        size == wanted
+        for size, wanted in zip(shape, declared, strict=True)
+        if isinstance(wanted, int)
+    )
+
+
+def _listed(shape: Sequence[int | str]) -> str:
+    return f"[{', '.join(map(str, shape))}]"

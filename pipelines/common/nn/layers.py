@@ -50,7 +50,13 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """Token ids ``[batch, sequence]`` to vectors ``[batch, sequence, width]``."""
+    """Token ids ``[batch, sequence]`` to vectors ``[batch, sequence, width]``.
+
+    Args:
+        rows: Tokens in the vocabulary.
+        width: Elements of a vector.
+        tensor: What model files call its tensor, without ``.weight``.
+    """
 
     def __init__(self, rows: int, width: int, tensor: str = "token_embd") -> None:
         self.weight = parameter(rows, width, tensor=f"{tensor}.weight", kind="embedding")
@@ -61,7 +67,13 @@ class Embedding(Module):
 
 
 class RMSNorm(Module):
-    """Scales vectors of `width` elements to a root mean square of one, then by a learned weight."""
+    """Scales vectors of `width` elements to a root mean square of one, then by a learned weight.
+
+    Args:
+        width: Elements of a vector.
+        epsilon: Added to the mean square.
+        tensor: What model files call its tensor, without ``.weight``.
+    """
 
     def __init__(self, width: int, epsilon: float, tensor: str) -> None:
         self.weight = parameter(width, tensor=f"{tensor}.weight")
@@ -73,7 +85,13 @@ class RMSNorm(Module):
 
 
 class LayerNorm(Module):
-    """Vectors of `width` elements to mean zero and variance one, then a learned weight and bias."""
+    """Vectors of `width` elements to mean zero and variance one, then a learned weight and bias.
+
+    Args:
+        width: Elements of a vector.
+        epsilon: Added to the variance.
+        tensor: What model files call its tensors, without ``.weight`` and ``.bias``.
+    """
 
     def __init__(self, width: int, epsilon: float, tensor: str) -> None:
         self.weight = parameter(width, tensor=f"{tensor}.weight")
@@ -146,7 +164,11 @@ class Attention(Module):
 class HeadNormAttention(Attention):
     """`Attention` that normalizes each head of queries and keys before it rotates them.
 
-    Source: Henry et al. 2020, arXiv:2010.04245. Its arguments are those of `Attention`.
+    Source: Henry et al. 2020, arXiv:2010.04245.
+
+    Args:
+        config: See `Attention`.
+        options: See `Attention`.
     """
 
     def __init__(self, config: DecoderConfig, **options: Any) -> None:

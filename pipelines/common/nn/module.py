@@ -42,7 +42,14 @@ class Parameter:
 def parameter(
     *shape: int, tensor: str, kind: Kind = "vector", rows: tuple[int, int] | None = None
 ) -> Any:
-    """A `Parameter`, to be assigned to an attribute of a module, which is a tensor when it runs."""
+    """A `Parameter`, to be assigned to an attribute of a module, which is a tensor when it runs.
+
+    Args:
+        shape: Its dimensions, the last one contiguous.
+        tensor: The whole name of the tensor in model files, but for a layer's ``blk.0.``.
+        kind: What it is, which decides what it may be quantized to.
+        rows: The first of the tensor's rows and the first that is not in it any more; None for all.
+    """
     return Parameter(shape, tensor, kind, rows)
 
 

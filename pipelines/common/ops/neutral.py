@@ -128,6 +128,9 @@ def operator(name: str) -> Callable[..., Any]:
     """What calls a neutral operator that an op package declares, be it later.
 
     A call raises `OpPackageError` where no operator of that name is declared.
+
+    Args:
+        name: Its name in graphs.
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:

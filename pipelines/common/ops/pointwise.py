@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 @neutral_operator("SiLU", lambda x: x)
 def silu(x: Tensor) -> Tensor:
-    """``x * sigmoid(x)`` (Elfwing et al. 2017, arXiv:1702.03118)."""
+    """``x * sigmoid(x)`` (Elfwing et al. 2017, arXiv:1702.03118).
+
+    Args:
+        x: Any shape.
+    """
     from torch.nn import functional
 
     return functional.silu(x)

@@ -20,6 +20,9 @@ from pipelines.common.ort.emit import FLOAT, ONNX_TYPES
 _MASK = "mask"
 """Name of the input with what each token sees."""
 
+PADDING = "padding"
+"""Name of the input ``[batch, 1, 1, sequence]`` that is `MASKED` where no text has a token."""
+
 MASKED = -1e4
 """What is added to a score that has no say: softmax makes it 0, and float16 holds it."""
 
@@ -109,12 +112,23 @@ def attention(
     return op.Reshape(mixed, op.Constant(value_ints=[0, 0, heads * size])), new_key, new_value
 
 
-def self_attention(op: Emitter, query: Any, key: Any, value: Any, head_dim: Any, scale: Any) -> Any:
-    """`SelfAttention`."""
+def self_attention(
+    op: Emitter,
+    query: Any,
+    key: Any,
+    value: Any,
+    head_dim: Any,
+    scale: Any,
+    *,
+    padded: bool = False,
+) -> Any:
+    """`SelfAttention`; where texts are padded, `PADDING` says how far."""
     size, width = head_dim.as_int(), op.width(query)
     factor = op.Constant(value_float=scale.as_float())
     keys = op.Transpose(_by_head(op, key, size), perm=[0, 1, 3, 2])
     scores = op.MatMul(op.Mul(_by_head(op, query, size), factor), keys)
+    if padded:
+        scores = op.Add(scores, op.input(PADDING, op.activations, ("batch", 1, 1, "sequence")))
     mixed = op.MatMul(op.Softmax(scores, axis=-1), _by_head(op, value, size))
     mixed = op.Transpose(mixed, perm=[0, 2, 1, 3])
     return op.Reshape(mixed, op.Constant(value_ints=[0, 0, width]))

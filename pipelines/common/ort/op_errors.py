@@ -115,7 +115,7 @@ class Makers:
         for name in halves:
             if name not in types:
                 raise self._of_folder(f"it has no input {name}")
-        for name in ("logits", *(f"new_{half}" for half in halves)):
+        for name in (*interface.gives, *(f"new_{half}" for half in halves)):
             if name not in outputs:
                 raise self._of_folder(f"it has no output {name}")
         for name, kind in types.items():

@@ -1,4 +1,4 @@
-"""What is checked of a pipeline of decoders, and of a target, on random weights."""
+"""What is checked of a pipeline of decoders or encoders, and of a target, on random weights."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from pipelines.common.pipeline_check.outcome import (
     require,
 )
 from pipelines.common.pipeline_check.plugin_module import check_module
-from pipelines.common.pipeline_check.subject import Subject, Told
-from pipelines.common.program.runner import Row
+from pipelines.common.pipeline_check.subject import Subject, Told, rows
+from pipelines.common.program.encoder import TextEncoder
+from pipelines.common.program.runner import Row, Runner
 from pipelines.common.program.weights import REQUESTS
 from pipelines.common.text_generation import RandomPipeline
 
@@ -44,19 +45,19 @@ _UNKNOWN = "are not known"
 
 
 def pipeline_checks(subject: Subject) -> list[Check]:
-    """All checks of a pipeline of decoders that need nothing but it.
+    """All checks of a pipeline of decoders or encoders that need nothing but it.
 
     Args:
         subject: The pipeline and its weights.
     """
     module = partial(check_module, subject.registry.pipelines[subject.pipeline].plugin)
     if not isinstance(subject.loaded, RandomPipeline):
-        return [Check(MODULE, module), Check("logits", partial(_not_random, subject.pipeline))]
+        return [Check(MODULE, module), Check("results", partial(_not_random, subject.pipeline))]
     checks = {
         MODULE: module,
         "metadata": partial(check_metadata, subject),
         "model file": partial(check_file, subject),
-        "variety of logits": partial(check_variety, subject),
+        f"variety of {subject.gives}": partial(check_variety, subject),
     }
     for name in subject.registry.targets:
         if name != REFERENCE:
@@ -89,6 +90,11 @@ def target_checks(subject: Subject, target: str) -> list[Check]:
 
 
 def _of_backend(subject: Subject, backend: Backend) -> dict[str, partial[str]]:
+    if subject.encodes:
+        return {
+            f"vectors on {backend.name}": partial(check_logits, subject, backend),
+            f"batches on {backend.name}": partial(check_texts, subject, backend),
+        }
     return {
         f"logits on {backend.name}": partial(check_logits, subject, backend),
         f"steps on {backend.name}": partial(check_steps, subject, backend),
@@ -97,7 +103,11 @@ def _of_backend(subject: Subject, backend: Backend) -> dict[str, partial[str]]:
 
 
 def check_metadata(subject: Subject) -> str:
-    """A model's own keys are all known, and one that is not is told."""
+    """A model's own keys are all known, and one that is not is told.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     told = Told()
     subject.open(progress=told)
     unknown = [message for message in told.messages if _UNKNOWN in message]
@@ -112,7 +122,11 @@ def check_metadata(subject: Subject) -> str:
 
 
 def check_file(subject: Subject) -> str:
-    """Written as GGUF and read again it is the same model."""
+    """Written as GGUF and read again it is the same model.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = subject.at(subject.write(Path(folder, "model.gguf")))
         ours, theirs = subject.open().config, file.open().config
@@ -123,24 +137,33 @@ def check_file(subject: Subject) -> str:
 
 
 def check_variety(subject: Subject) -> str:
-    """The logits are numbers, and depend on the tokens: nothing else would be worth comparing."""
+    """Results are numbers, and depend on the tokens: nothing else would be worth comparing.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     logits = subject.reference
-    require(np.isfinite(logits).all(), "the network's logits are not all finite")
+    require(np.isfinite(logits).all(), f"the network's {subject.gives} are not all finite")
     least = np.abs(np.diff(logits, axis=0)).max(-1).min()
     require(
         least > 0.01 * np.abs(logits).max(),
-        f"after different tokens logits differ by no more than {least:.1e}; so errors would not be"
-        " seen",
+        f"after different tokens {subject.gives} differ by no more than {least:.1e}; so errors"
+        " would not be seen",
     )
-    order = subject.open(REFERENCE).start(slots=1, max_length=subject.room)
+    order = subject.start(subject.open(REFERENCE))
     swapped = [subject.tokens[1], subject.tokens[0], *subject.tokens[2:]]
-    moved = relative_error(order.score(swapped)[2:], logits[2:])
+    moved = relative_error(rows(order, swapped)[2:], logits[2:])
     require(moved > 1e-3, "the order of the tokens makes no difference")
     return f"from {logits.min():.2g} to {logits.max():.2g}"
 
 
 def check_graph(subject: Subject, target: str) -> str:
-    """It is lowered for a target, which has kernels for all of it."""
+    """It is lowered for a target, which has kernels for all of it.
+
+    Args:
+        subject: The pipeline and its weights.
+        target: The target's name.
+    """
     model = subject.open(target)
     try:
         graph = model.target.lower(model.deployment(slots=1, max_length=subject.room))
@@ -150,14 +173,28 @@ def check_graph(subject: Subject, target: str) -> str:
 
 
 def check_logits(subject: Subject, backend: Backend) -> str:
-    """Logits are those of the network run eagerly."""
-    runner = backend.start(subject)
-    return near(runner.score(subject.tokens), subject.reference, backend.tolerance(subject))
+    """Logits, or vectors, are those of the network run eagerly.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
+    made = rows(backend.start(subject), subject.tokens)
+    return near(made, subject.reference, backend.tolerance(subject))
 
 
 def check_steps(subject: Subject, backend: Backend) -> str:
-    """A prompt as a whole, in parts and token by token gives what scoring it does."""
-    runner, tokens, tolerance = backend.start(subject), subject.tokens, backend.tolerance(subject)
+    """A prompt as a whole, in parts and token by token gives what scoring it does.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
+    runner, tokens, tolerance = (
+        _runner(subject, backend),
+        subject.tokens,
+        backend.tolerance(subject),
+    )
     middle = len(tokens) // 2
     made = {
         len(tokens) - 1: runner.prefill(0, tokens).copy(),
@@ -172,8 +209,13 @@ def check_steps(subject: Subject, backend: Backend) -> str:
 
 
 def check_batches(subject: Subject, backend: Backend) -> str:
-    """Sequences of different lengths beside each other give what each gives alone."""
-    runner = backend.start(subject, slots=len(_LENGTHS))
+    """Sequences of different lengths beside each other give what each gives alone.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
+    runner = _runner(subject, backend, slots=len(_LENGTHS))
     lengths = [min(length, len(subject.tokens) - _STEPS) for length in _LENGTHS]
     prompts = [Row(slot, subject.tokens[:length]) for slot, length in enumerate(lengths)]
     made = {(0, slot): logits[-1].copy() for slot, logits in enumerate(runner.forward(prompts))}
@@ -184,7 +226,7 @@ def check_batches(subject: Subject, backend: Backend) -> str:
     said = near(np.stack([*made.values()]), np.stack(expected), backend.tolerance(subject))
     if not runner.batch_invariant:
         return said
-    alone = backend.start(subject).score(subject.tokens)
+    alone = rows(backend.start(subject), subject.tokens)
     same = all(
         np.array_equal(logits, alone[lengths[slot] + step - 1])
         for (step, slot), logits in made.items()
@@ -193,8 +235,29 @@ def check_batches(subject: Subject, backend: Backend) -> str:
     return f"{said}; neighbours change nothing"
 
 
+def check_texts(subject: Subject, backend: Backend) -> str:
+    """Texts of different and of equal lengths beside each other give what each gives alone.
+
+    Args:
+        subject: The pipeline and its weights.
+        backend: Where it is run.
+    """
+    encoder, reference = backend.start(subject), subject.start(subject.open(REFERENCE))
+    require(isinstance(encoder, TextEncoder), f"pipeline {subject.pipeline} encodes no texts")
+    assert isinstance(encoder, TextEncoder)
+    lengths = [min(length, len(subject.tokens)) for length in _LENGTHS]
+    texts = [subject.tokens[:length] for length in lengths]
+    texts += [subject.tokens[-length:] for length in lengths]
+    made, expected = encoder.encode(texts), [rows(reference, text) for text in texts]
+    return near(np.concatenate(made), np.concatenate(expected), backend.tolerance(subject))
+
+
 def check_cached(subject: Subject) -> str:
-    """A graph that was made once is taken from the cache."""
+    """A graph that was made once is taken from the cache.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     for _ in range(2):
         told = Told()
         model = subject.open(progress=told)
@@ -208,19 +271,27 @@ def check_cached(subject: Subject) -> str:
 
 
 def check_export(subject: Subject) -> str:
-    """An exported folder runs as the model does."""
+    """An exported folder runs as the model does.
+
+    Args:
+        subject: The pipeline and its weights.
+    """
     model = subject.open()
     with tempfile.TemporaryDirectory() as folder:
         export(model, "cpu", Path(folder, "out"), reference_weights=False)
         opened = subject.at(Path(folder, "out")).open()
         require(opened.config == model.config, f"its config is {opened.config}, not {model.config}")
-        logits = opened.start(slots=1, max_length=subject.room).score(subject.tokens)
-    expected = STOCK_CPU.start(subject).score(subject.tokens)
-    return near(logits, expected, 1e-6)
+        made = rows(subject.start(opened), subject.tokens)
+    return near(made, rows(STOCK_CPU.start(subject), subject.tokens), 1e-6)
 
 
 def check_stored(subject: Subject, encoding: Encoding) -> str:
-    """Matrices that are stored in an encoding run in it, native or not."""
+    """Matrices that are stored in an encoding run in it, native or not.
+
+    Args:
+        subject: The pipeline and its weights.
+        encoding: What they are stored in.
+    """
     config = subject.open().config
     if (config.hidden_size % encoding.block_size) or config.intermediate_size % encoding.block_size:
         sizes = dict.fromkeys(("hidden_size", "intermediate_size"), encoding.block_size)
@@ -237,18 +308,25 @@ def check_encoding(subject: Subject, encoding: str, *, exact: bool = False) -> s
         encoding: What is asked for.
         exact: Whether they are floats, so that no activations are rounded.
     """
-    runner = subject.open(REFERENCE, encoding).start(slots=1, max_length=subject.room)
-    expected = runner.score(subject.tokens)
+    expected = rows(subject.start(subject.open(REFERENCE, encoding)), subject.tokens)
     said = []
     for backend in (NATIVE_CPU, STOCK_CPU):
         try:
-            logits = backend.start(subject, encoding).score(subject.tokens)
+            logits = rows(backend.start(subject, encoding), subject.tokens)
         except CheckSkippedError:
             continue
         allowed = 1e-3 if exact else _ROUNDED
         # A close choice of experts may be another one where activations are rounded.
         said.append(near(logits, expected, allowed, of_most=subject.chooses and not exact))
     return max(said)
+
+
+def _runner(subject: Subject, backend: Backend, slots: int = 1) -> Runner:
+    """Starts a decoder."""
+    started = backend.start(subject, slots=slots)
+    if isinstance(started, TextEncoder):
+        raise CheckSkippedError(f"pipeline {subject.pipeline} is of encoders, which keep nothing")
+    return started
 
 
 def _not_random(pipeline: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines.common.op_check.check import check
 from pipelines.common.pipeline_check.compare import near
 from pipelines.common.pipeline_check.outcome import require
-from pipelines.common.pipeline_check.subject import Subject
+from pipelines.common.pipeline_check.subject import Subject, rows
 from pipelines.common.registry.registry import Registry
 
 
@@ -55,5 +55,4 @@ def check_op_package_in(subject: Subject, path: Path, *, allowed: float = 1e-4) 
     packages = {taken.package for taken in model.target.lower(deployment).taken}
     name = next(package.name for package in model.packages if package.named)
     require(name in packages, "none of its rules takes anything of the model")
-    logits = model.start(slots=1, max_length=subject.room).score(subject.tokens)
-    return near(logits, subject.reference, allowed)
+    return near(rows(subject.start(model), subject.tokens), subject.reference, allowed)

@@ -50,7 +50,11 @@ Path(out).write_text(json.dumps([seconds, imported]))
 
 
 def check_module(plugin: Plugin) -> str:
-    """A plugin is registered quickly, silently, and without what is heavy."""
+    """A plugin is registered quickly, silently, and without what is heavy.
+
+    Args:
+        plugin: The plugin, whose module has been imported.
+    """
     assert plugin.module is not None  # what it registers is there
     module = plugin.module.__name__
     where = plugin.provenance if module.startswith(PREFIX) else ""

@@ -1,12 +1,12 @@
-"""What is checked: a pipeline of decoders, on random weights or on a model file."""
+"""What is checked: a pipeline of decoders or encoders, on random weights or on a model file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,23 @@ from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.decoder.mixture import MixtureConfig
 from pipelines.common.errors import UsageError
 from pipelines.common.files import is_folder, resolved
+from pipelines.common.models.encoder import EncoderModel, EncoderPipeline
 from pipelines.common.models.model import Model
+from pipelines.common.program.encoder import TextEncoder
+from pipelines.common.program.runner import Runner
+from pipelines.common.program.target import Target
 from pipelines.common.progress import Progress
 from pipelines.common.registry.entries import Entry
 from pipelines.common.registry.registry import Registry
-from pipelines.common.text_generation import ModelOptions, RandomPipeline, TextPipeline
+from pipelines.common.text_generation import ModelOptions, ModelPipeline, RandomPipeline
 
 ROOM = 64
 """Tokens that the runners of checks have room for, or the model's context if that is less."""
 
 _TOKENS = 40
+
+Opened: TypeAlias = Model | EncoderModel
+Started: TypeAlias = Runner | TextEncoder
 
 
 class Told(Progress):
@@ -98,7 +105,7 @@ class Subject:
         return write_gguf(self.checkpoint, path)
 
     @cached_property
-    def loaded(self) -> TextPipeline:
+    def loaded(self) -> ModelPipeline:
         """The pipeline itself."""
         return self.registry.load_pipeline(self.pipeline)
 
@@ -123,7 +130,7 @@ class Subject:
         native_ops: bool = False,
         custom_ops: Iterable[Path] = (),
         progress: Progress | None = None,
-    ) -> Model:
+    ) -> Opened:
         """Opens it as the driver does.
 
         Args:
@@ -134,7 +141,7 @@ class Subject:
             progress: Told of everything.
 
         Raises:
-            UsageError: The pipeline is none of decoders.
+            UsageError: The pipeline is none of decoders or encoders.
         """
         options = ModelOptions(
             model_path=self.path,
@@ -145,11 +152,34 @@ class Subject:
             random=None if self.path else self.random,
         )
         model = self.loaded.open(options, self.registry, progress or Progress())
-        if not isinstance(model, Model):
+        if not isinstance(model, Opened):
             raise UsageError(
-                f"pipeline {self.pipeline} is none of decoders, which are what can be checked"
+                f"pipeline {self.pipeline} is of neither decoders nor encoders, which are what can"
+                " be checked"
             )
         return model
+
+    def start(self, model: Opened, *, slots: int = 1, target: Target | None = None) -> Started:
+        """Has an opened model run.
+
+        Args:
+            model: The model.
+            slots: Sequences of a decoder, which are held side by side.
+            target: What to run on in the place of its own target.
+        """
+        if isinstance(model, EncoderModel):
+            return model.start(target)
+        return model.start(slots=slots, max_length=self.room, target=target)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it is a pipeline of encoders."""
+        return isinstance(self.loaded, EncoderPipeline)
+
+    @property
+    def gives(self) -> str:
+        """What its networks give."""
+        return "vectors" if self.encodes else "logits"
 
     @property
     def chooses(self) -> bool:
@@ -171,8 +201,21 @@ class Subject:
 
     @cached_property
     def reference(self) -> NDArray[np.float32]:
-        """The logits after each of `tokens`, of the network run eagerly, ``[tokens, vocab]``."""
-        return self.open("torch").start(slots=1, max_length=self.room).score(self.tokens)
+        """What the network gives for each of `tokens`, run eagerly: logits, or vectors."""
+        return rows(self.start(self.open("torch")), self.tokens)
+
+
+def rows(started: Started, tokens: Sequence[int]) -> NDArray[np.float32]:
+    """The logits after each token, or the vectors of an encoder, ``[tokens, elements]``.
+
+    Args:
+        started: What computes.
+        tokens: One sequence.
+    """
+    if isinstance(started, TextEncoder):
+        (vectors,) = started.encode([tokens])
+        return vectors
+    return started.score(tokens)
 
 
 def _is_found(path: Path, registry: Registry) -> bool:

@@ -1,34 +1,45 @@
-"""What a target hands to whoever has texts encoded."""
+"""Vectors of the tokens of texts, by a network that takes whole texts."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.errors import UsageError
-from pipelines.common.program.target import Deployment
+from pipelines.common.nn.interface import Interface
+from pipelines.common.program.function import Function
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS: Final = 4096
 """Most tokens that are computed together: bounds the activations' memory."""
 
+_FED: Final = ("tokens", "positions", "token_types")
+_VECTORS: Final = "vectors"
 
-class TextEncoder(ABC):
+
+class TextEncoder:
     """A compiled encoder with its weights.
 
     Texts of one length are computed together, so that none of what is computed is padding, and a
     text's vectors do not depend on how long others are.
 
     Args:
-        vocabulary: Number of token ids.
+        function: The network, which gives ``vectors`` ``[batch, sequence, hidden_size]``.
+        interface: What it takes: ``tokens``, and maybe their ``positions`` and ``token_types``,
+            which are 0.
         context_length: Tokens of the longest text.
+
+    Raises:
+        PluginError: The network takes something else, or gives no vectors.
     """
 
-    def __init__(self, vocabulary: int, context_length: int) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, function: Function, interface: Interface, context_length: int) -> None:
+        interface.check_call(_FED, _VECTORS)
+        self._function = function
+        self._takes = interface.takes.keys()
+        self._vocabulary = interface.vocabulary
         self.context_length = context_length
 
     def encode(self, texts: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
@@ -56,9 +67,14 @@ class TextEncoder(ABC):
                 vectors |= zip(some, made, strict=True)
         return [vectors[place] for place in range(len(texts))]
 
-    @abstractmethod
     def _compute(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors ``[texts, tokens, hidden_size]`` of texts of one length."""
+        fed = {
+            "tokens": tokens,
+            "positions": np.arange(tokens.shape[1])[None],
+            "token_types": np.zeros_like(tokens),
+        }
+        return self._function({name: fed[name] for name in self._takes})[_VECTORS]
 
     def _check(self, tokens: Sequence[int]) -> None:
         if not 1 <= len(tokens) <= self.context_length:
@@ -70,15 +86,3 @@ class TextEncoder(ABC):
                 f"tokens go from {min(tokens)} to {max(tokens)}; the vocabulary has"
                 f" {self._vocabulary}, from 0"
             )
-
-
-@runtime_checkable
-class EncoderTarget(Protocol):
-    """A target that encoders run on, too."""
-
-    def start_encoder(self, deployment: Deployment) -> TextEncoder:
-        """Builds, lowers, compiles and loads; errors are those of `Target.start`.
-
-        Args:
-            deployment: The network; its `max_length` is the length of the longest text.
-        """

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.common.errors import UsageError
 from pipelines.common.program.runner import PREFILL_CHUNK, Row
+
+FED: Final = ("tokens", "past", "total", "wanted")
+"""What such runners feed to a network, beside tables and the state."""
 
 
 class SlotRunner(ABC):

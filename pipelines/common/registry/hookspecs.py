@@ -30,6 +30,7 @@ them is taken away or comes to mean another thing; what is only added leaves it 
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function of a plugin's module as the hook that it is named like."""
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -72,7 +73,8 @@ class TaskRecord:
         summary: One line for ``list``.
         command: Makes the command of a pipeline, a `click.Command`, given its record. What the
             record's `load` returns is between the pipeline and the task: a `TextPipeline` for
-            ``generate``, an `EncoderPipeline` for ``embed``.
+            ``generate``, an `EncoderPipeline` for ``embed``. Commands that build for a model ask
+            for a `ModelPipeline`, whatever its task is.
     """
 
     name: str

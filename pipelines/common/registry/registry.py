@@ -63,6 +63,9 @@ _HOOKS: dict[str, type[Record]] = {
 class Registry:
     """The records of all plugins, by name.
 
+    Args:
+        strict: See `discover`.
+
     Attributes:
         pipelines: Pipelines, the built-in ones first.
         tasks: Tasks, likewise.

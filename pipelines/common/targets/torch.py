@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipelines.common.errors import TargetError, UsageError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.nn.network import Network
-from pipelines.common.program.encoder import TextEncoder
+from pipelines.common.program.function import Arrays
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
@@ -55,9 +55,9 @@ class TorchTarget:
             self._bound(deployment), deployment.slots, deployment.max_length, device=self._device
         )
 
-    def start_encoder(self, deployment: Deployment) -> TorchEncoder:
-        """See `EncoderTarget.start_encoder`."""
-        return TorchEncoder(self._bound(deployment), deployment.max_length, device=self._device)
+    def start_function(self, deployment: Deployment) -> TorchFunction:
+        """See `FunctionTarget.start_function`."""
+        return TorchFunction(self._bound(deployment), device=self._device)
 
     def _bound(self, deployment: Deployment) -> Network:
         """The network with its weights, on the device.
@@ -104,33 +104,27 @@ class TorchTarget:
         return {"torch": torch.__version__}
 
 
-class TorchEncoder(TextEncoder):
-    """Implements `TextEncoder` around an eager encoder.
+class TorchFunction:
+    """Implements `pipelines.common.program.function.Function` around an eager network.
 
     Args:
-        network: The encoder with its weights, which are on `device`.
-        context_length: Tokens of the longest text.
+        network: The network with its weights, which are on `device`.
         device: Where it runs.
     """
 
-    def __init__(
-        self, network: Network, context_length: int, *, device: torch.device | str = "cpu"
-    ) -> None:
-        super().__init__(network.interface.vocabulary, context_length)
+    def __init__(self, network: Network, *, device: torch.device | str = "cpu") -> None:
+        self._interface = network.interface
         self._network = network
         self._device = device
 
     @torch.inference_mode()
-    def _compute(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `TextEncoder._compute`."""
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """See `Function`."""
         made = self._network(
-            {
-                "tokens": torch.tensor(tokens, device=self._device),
-                "positions": torch.arange(tokens.shape[1], device=self._device)[None],
-            }
+            {name: torch.tensor(array, device=self._device) for name, array in arrays.items()}
         )
-        result: NDArray[np.float32] = made["vectors"].cpu().numpy()
-        return result
+        self._interface.check_results({name: tensor.shape for name, tensor in made.items()})
+        return {name: made[name].cpu().numpy() for name in self._interface.gives}
 
 
 class TorchRunner(SlotRunner):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, Final
 
 import tokenizers
@@ -11,7 +13,7 @@ from pipelines.common.errors import TokenizerError
 from pipelines.common.text.library import told_panics
 from pipelines.common.text.tokenizer import check_unicode
 
-_UNKNOWN, _FIRST, _LAST = "[UNK]", "[CLS]", "[SEP]"
+UNKNOWN, FIRST, LAST = "[UNK]", "[CLS]", "[SEP]"
 
 
 class WordPieces:
@@ -32,19 +34,43 @@ class WordPieces:
         ids = {piece: id for id, piece in enumerate(pieces)}
         if len(ids) < len(pieces):
             raise TokenizerError(f"{source}: the vocabulary has a piece twice")
-        if missing := [token for token in (_UNKNOWN, _FIRST, _LAST) if token not in ids]:
+        if missing := [token for token in (UNKNOWN, FIRST, LAST) if token not in ids]:
             raise TokenizerError(f"{source}: the vocabulary lacks {', '.join(missing)}")
-        backend = tokenizers.Tokenizer(models.WordPiece(ids, unk_token=_UNKNOWN))
+        backend = tokenizers.Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN))
         backend.normalizer = normalizers.BertNormalizer()
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         backend.decoder = decoders.WordPiece()
-        ends = [(token, ids[token]) for token in (_FIRST, _LAST)]
+        ends = [(token, ids[token]) for token in (FIRST, LAST)]
         backend.post_processor = processors.TemplateProcessing(
-            single=f"{_FIRST} $A {_LAST}", special_tokens=ends
+            single=f"{FIRST} $A {LAST}", special_tokens=ends
         )
         self._backend = backend
         self.vocab_size: Final = len(pieces)
         self.source: Final = source
+
+    @classmethod
+    def load(cls, path: Path) -> WordPieces:
+        """The vocabulary of a file that `as_json` has made.
+
+        Raises:
+            TokenizerError: It is another file, or lacks something.
+        """
+        try:
+            ids: Any = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+            pieces = sorted(ids, key=ids.__getitem__)
+            whole = [ids[piece] for piece in pieces] == [*range(len(pieces))]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise TokenizerError(
+                f"{path} cannot be read as the vocabulary of an encoder: {error!r}"
+            ) from error
+        if not whole:
+            raise TokenizerError(f"{path}: the ids of the vocabulary are not 0, 1, 2 and so on")
+        return cls(pieces, str(path))
+
+    def as_json(self) -> str:
+        """The content of its `tokenizer.json`."""
+        text: str = self._backend.to_str()
+        return text
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, those that begin and end it included.
@@ -60,14 +86,14 @@ class WordPieces:
 
     def describe(self) -> dict[str, Any]:
         """What `inspect` shows; JSON values only."""
-        ids = {token: self._backend.token_to_id(token) for token in (_UNKNOWN, _FIRST, _LAST)}
+        ids = {token: self._backend.token_to_id(token) for token in (UNKNOWN, FIRST, LAST)}
         return {
             "source": self.source,
             "vocab_size": self.vocab_size,
             "special_tokens": len(ids),
             "adds_bos": True,
-            "bos": {"id": ids[_FIRST], "piece": _FIRST},
-            "end": [{"id": ids[_LAST], "piece": _LAST}],
+            "bos": {"id": ids[FIRST], "piece": FIRST},
+            "end": [{"id": ids[LAST], "piece": LAST}],
         }
 
     def shortened(self, ids: list[int], length: int) -> list[int]:

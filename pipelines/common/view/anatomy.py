@@ -211,6 +211,11 @@ class _Reading:
         self._tensors = tensors
         self._layers = layers
         self._context = context
+        self._ids = {
+            value.name
+            for value in graph.inputs
+            if value.dtype == ir.DataType.INT64 and value.name not in tensors
+        }
         halves = sum(is_state(value.name) for value in graph.inputs)
         self._half = state * context // max(1, halves)
         self._counted: set[str] = set()
@@ -226,10 +231,10 @@ class _Reading:
         inputs = _names(node.inputs)
         new = [] if node.op_type in _SHAPES else [n for n in inputs if n not in self._counted]
         self._counted.update(new)
-        # Of a table that token ids go into, one row is read; of experts, those that are used.
+        # Of a table that ids go into, one row is read; of experts, those that are used.
         used, count = _experts(node)
         weights = sum(
-            tensor.nbytes * used // (tensor.shape[0] if "tokens" in inputs else count)
+            tensor.nbytes * used // (count if self._ids.isdisjoint(inputs) else tensor.shape[0])
             for name in new
             if (tensor := self._tensors.get(name))
         )
@@ -246,7 +251,7 @@ class _Reading:
         if node.domain != DOMAIN:
             return 0
         # A product with each key that is seen, and with each value.
-        if node.op_type == "Attention":
+        if node.op_type in ("Attention", "SelfAttention"):
             query = node.inputs[0]
             assert query is not None and query.shape is not None
             width = query.shape[-1]
@@ -256,7 +261,9 @@ class _Reading:
         inputs = _names(node.inputs)
         shapes = [self._tensors[name].shape for name in inputs if name in self._tensors]
         used, count = _experts(node)
-        matrices = [shape for shape in shapes if len(shape) > 1 and "tokens" not in inputs]
+        if not self._ids.isdisjoint(inputs):
+            return 0
+        matrices = [shape for shape in shapes if len(shape) > 1]
         return sum(2 * math.prod(shape) * used // count for shape in matrices)
 
 

@@ -21,6 +21,16 @@ def is_state(name: str | None) -> bool:
     return _STATE.fullmatch(name or "") is not None
 
 
+def count_layers(parameters: Iterable[str]) -> int:
+    """How many layers a network has.
+
+    Args:
+        parameters: Names of its parameters.
+    """
+    found = (_LAYER.match(name) for name in parameters)
+    return max((1 + int(match["layer"]) for match in found if match), default=0)
+
+
 def find_parts(graph: ir.Graph, parameters: Mapping[str, str], layers: int) -> dict[ir.Node, int]:
     """The part that each node belongs to.
 
@@ -52,12 +62,13 @@ def find_parts(graph: ir.Graph, parameters: Mapping[str, str], layers: int) -> d
     }
     # Weights of no layer are read before all layers or after them.
     order = {node: number for number, node in enumerate(graph)}
-    last = max((order[node] for node, part in fixed.items() if 0 < part < end), default=-1)
+    inside = [order[node] for node, part in fixed.items() if 0 < part < end]
+    first, last = min(inside, default=len(order)), max(inside, default=-1)
     parts: dict[ir.Node, int] = {}
     for node in graph:
         reached = [known[value] for value in node.inputs if value in known]
-        if order[node] > last and not weights.isdisjoint(node.inputs):
-            reached.append(end)
+        if not first <= order[node] <= last and not weights.isdisjoint(node.inputs):
+            reached.append(end if order[node] > last else 0)
         if reached:
             parts[node] = max(reached)
             known.update(dict.fromkeys(node.outputs, parts[node]))

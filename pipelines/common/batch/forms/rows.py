@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Generic
 
-from pipelines.common.batch.row import BadRow, Row, RowId
+from pipelines.common.batch.form import D
+from pipelines.common.batch.forms.openai import ENVELOPE
+from pipelines.common.batch.row import BadRow, R, Row, RowId
 from pipelines.common.engine.sequence import Timings
 from pipelines.common.requests.fields import check_text, load_object, read_request
-from pipelines.common.requests.text import Defaults, Result, timings_record
+from pipelines.common.requests.text import Defaults, Result, TextRequest, timings_record
 from pipelines.common.requests.values import RequestError, shown
 from pipelines.common.requests.vocabulary import HARMLESS, KNOWN
 
-_KNOWN: Final = KNOWN | {"id"}
+
+class ObjectRows(ABC, Generic[D, R]):
+    """Reads rows from objects. What has no effect goes into the record.
+
+    Attributes:
+        field: What a row has at the least.
+        known: Its other fields, but for ``id``.
+        harmless: Those of them that have no effect.
+    """
+
+    field: ClassVar[str]
+    known: ClassVar[Collection[str]]
+    harmless: ClassVar[Collection[str]] = ()
+
+    @abstractmethod
+    def read(self, fields: Mapping[str, Any], defaults: D, index: int) -> R:
+        """What the fields of a row ask for.
+
+        Raises:
+            RequestError: They make no sense.
+        """
+
+    def parse(self, text: str, line: int, index: int, defaults: D) -> Row[R] | BadRow:
+        """Reads one line."""
+        row_id: RowId = None
+        extra: dict[str, Any] = {}
+        unknown: tuple[str, ...] = ()
+        try:
+            fields = load_object(text, "the line")
+            row_id = _read_id(fields.get("id"))
+            check_text(fields)
+            unknown = tuple(n for n in fields if n not in self.known and n != "id")
+            extra = {n: v for n, v in fields.items() if n in self.harmless or n in unknown}
+            if self.field not in fields and extra.keys() & {*ENVELOPE}:
+                raise RequestError(
+                    "this is a row of the OpenAI Batch API, but the first one is not; put rows of "
+                    "the two forms into two files"
+                )
+            return Row(line, row_id, self.read(fields, defaults, index), extra, unknown)
+        except RequestError as error:
+            return BadRow(line, row_id, str(error), extra, unknown)
 
 
 class RowRecords:
     """The records of rows: flat objects that all have the same fields."""
 
-    def record(self, row: Row, result: Result) -> dict[str, Any]:
+    def record(self, row: Row[TextRequest], result: Result) -> dict[str, Any]:
         """What is written for a row that was run."""
         record = {
             "id": row.id,
@@ -57,34 +101,20 @@ class RowRecords:
         return None
 
 
-class JsonRows(RowRecords):
+class JsonRows(ObjectRows[Defaults, TextRequest], RowRecords):
     """Rows as objects; what they do not say, or say with null, is as by default.
 
-    Fields: ``id``, and those of `pipelines.common.requests.vocabulary`. What has no effect goes
-    into the record.
+    Fields: ``id``, and those of `pipelines.common.requests.vocabulary`.
     """
 
     name = "rows"
+    field = "prompt"
+    known = KNOWN
+    harmless = HARMLESS
 
-    def parse(self, text: str, line: int, index: int, defaults: Defaults) -> Row | BadRow:
-        """Reads one line."""
-        row_id: RowId = None
-        extra: dict[str, Any] = {}
-        unknown: tuple[str, ...] = ()
-        try:
-            fields = load_object(text, "the line")
-            row_id = _read_id(fields.get("id"))
-            check_text(fields)
-            unknown = tuple(name for name in fields if name not in _KNOWN)
-            extra = {n: v for n, v in fields.items() if n in HARMLESS or n not in _KNOWN}
-            if "prompt" not in fields and extra.keys() & {"custom_id", "body"}:
-                raise RequestError(
-                    "this is a row of the OpenAI Batch API, but the first one is not; put rows of "
-                    "the two forms into two files"
-                )
-            return Row(line, row_id, read_request(fields, defaults, index), extra, unknown)
-        except RequestError as error:
-            return BadRow(line, row_id, str(error), extra, unknown)
+    def read(self, fields: Mapping[str, Any], defaults: Defaults, index: int) -> TextRequest:
+        """See `ObjectRows.read`."""
+        return read_request(fields, defaults, index)
 
 
 def _read_id(value: Any) -> RowId:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.common.batch.forms.rows import RowRecords
 from pipelines.common.batch.row import BadRow, Row
-from pipelines.common.requests.text import Defaults
+from pipelines.common.requests.text import Defaults, TextRequest
 from pipelines.common.utf8 import NUL
 
 
@@ -13,7 +13,9 @@ class PlainText(RowRecords):
 
     name = "text"
 
-    def parse(self, text: str, line: int, index: int, defaults: Defaults) -> Row | BadRow:
+    def parse(
+        self, text: str, line: int, index: int, defaults: Defaults
+    ) -> Row[TextRequest] | BadRow:
         """Reads one line."""
         if "\0" in text:
             return BadRow(line, None, NUL)

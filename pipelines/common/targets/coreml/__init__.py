@@ -27,6 +27,7 @@ from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Availability, Deployment, Device
 from pipelines.common.system import available_memory, processor, total_memory
 from pipelines.common.targets.coreml import weights
+from pipelines.common.targets.coreml.function import CoreMLFunction, lengths
 from pipelines.common.targets.coreml.layouts import LARGEST, LAYOUTS
 from pipelines.common.targets.coreml.rules import RULES
 from pipelines.common.targets.coreml.runner import LENGTHS, CoreMLRunner, capacity
@@ -122,16 +123,38 @@ class CoreMLTarget:
         _tell_of_float16(deployment, graph, matrices)
         with deployment.progress.phase("load", "preparing weights"):
             folder = weights.stored(deployment, graph)
-            embed = weights.embedding(deployment, graph)
+            embedding = weights.tables(deployment, graph)
         sessions = _Sessions(deployment, graph, folder, self._provider)
+        fixed = {"batch": 1, "wanted": 1, "capacity": room, "positions": room}
         return CoreMLRunner(
-            sessions.make,
+            lambda length: sessions.make({**fixed, "sequence": length}),
             deployment.interface,
-            embed,
+            embedding,
             deployment.interface.tables(room),
             slots=deployment.slots,
             max_length=deployment.max_length,
             makers=makers(deployment, graph),
+        )
+
+    def start_function(self, deployment: Deployment) -> CoreMLFunction:
+        """See `FunctionTarget.start_function`."""
+        if not self._has_provider():
+            raise TargetError(f"this build of ONNX Runtime has no {self._provider.name}")
+        graph = self.lower(deployment)
+        matrices = sum(weight.nbytes for weight in graph.weights if not weight.host)
+        sizes = lengths(deployment.max_length)
+        deployment.require_memory("coreml", len(sizes) * matrices, 0, slots=1)
+        report(deployment, graph, "coreml")
+        _tell_of_float16(deployment, graph, matrices)
+        with deployment.progress.phase("load", "preparing weights"):
+            folder = weights.stored(deployment, graph)
+            embedding = weights.tables(deployment, graph)
+        return CoreMLFunction(
+            _Sessions(deployment, graph, folder, self._provider).make,
+            deployment.interface,
+            embedding,
+            sizes,
+            makers(deployment, graph),
         )
 
     def versions(self) -> dict[str, str]:
@@ -158,40 +181,34 @@ class _Sessions:
     folder: Path
     provider: Provider
 
-    def make(self, length: int) -> InferenceSession:
-        """The session for calls of a length.
+    def make(self, sizes: Mapping[str, int]) -> InferenceSession:
+        """The session for calls of some sizes, by the names that the graph has for them.
 
         Raises:
             TargetError: The provider does not take every node.
         """
-        deployment, room = self.deployment, capacity(self.deployment.max_length)
+        deployment = self.deployment
         graph = dataclasses.replace(self.graph, model=(self.folder / weights.GRAPH).read_bytes())
         packages, by = at_work(deployment, graph), makers(deployment, graph)
         with (
             deployment.progress.phase(
-                "compile", f"compiling the graph for calls of {length} tokens"
+                "compile", f"compiling the graph for calls of {sizes['sequence']} tokens"
             ),
             by.explain_session(graph),
         ):
             session = make_session(
                 graph,
                 {},
-                self._provider(length, room),
+                self._provider(sizes),
                 [package.library for package in packages if package.library],
                 deployment.threads,
-                {
-                    "batch": 1,
-                    "sequence": length,
-                    "wanted": 1,
-                    "capacity": room,
-                    "positions": room,
-                },
+                sizes,
             )
         by.check_interface(session, deployment.interface)
         require_placement(session, self.provider.name)
         return session
 
-    def _provider(self, length: int, room: int) -> Provider:
+    def _provider(self, sizes: Mapping[str, int]) -> Provider:
         """The provider, which finds the weights, and what it has compiled in an earlier run."""
         entries = {
             **_ENTRIES,
@@ -200,7 +217,8 @@ class _Sessions:
         options = dict(self.provider.options)
         if self.provider.name == COREML.name:
             # Its own key knows neither shapes nor weights, nor which versions have compiled them.
-            name = f"{onnxruntime().__version__}-{platform.mac_ver()[0]}-{length}-{room}"
+            shape = "-".join(str(size) for _, size in sorted(sizes.items()))
+            name = f"{onnxruntime().__version__}-{platform.mac_ver()[0]}-{shape}"
             options["ModelCacheDirectory"] = str(weights.compiled(self.folder, name))
         return Provider(self.provider.name, options, {**entries, **self.provider.entries})
 

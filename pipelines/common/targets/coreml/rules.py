@@ -13,8 +13,15 @@ from pipelines.common.graph.rules import COMPUTED, Emitter, Rule
 from pipelines.common.ort import arithmetic, emit, experts
 from pipelines.common.targets.coreml.layouts import parts
 
-EMBEDDED = "embedded"
-"""The graph's input for the vectors of a call's tokens, ``[batch, sequence, hidden_size]``."""
+
+def embedded(ids: str, parameter: str) -> str:
+    """The graph's input for rows of a table, ``[batch, sequence, width]``.
+
+    Args:
+        ids: Name of the input that says which rows.
+        parameter: The table.
+    """
+    return f"{parameter}.{ids}"
 
 
 def _product(op: Emitter, x: Any, weight: Any) -> Any:
@@ -26,13 +33,16 @@ def _product(op: Emitter, x: Any, weight: Any) -> Any:
     return op.MatMul(x, op.weight(weight, "transposed", shape, op.activations))
 
 
-def _outside(op: Emitter, tokens: Any, weight: Any) -> Any:  # noqa: ARG001 - the runner has them
-    """`Embedding`, whose table stays with the runner."""
+def _outside(op: Emitter, tokens: Any, weight: Any) -> Any:
+    """`Embedding` of what the network takes; the table stays with the runner."""
+    if not tokens.is_graph_input():
+        return None
     rows, width = op.shape(weight)
     encoding = ENCODINGS[op.encoding(weight)]
     op.host_weight(weight, "stored", (rows, encoding.row_bytes(width)), np.uint8)
     # An input cannot stand for a node's result by itself: it would be renamed to that.
-    return op.Identity(op.input(EMBEDDED, op.activations, ("batch", "sequence", width)))
+    name = embedded(tokens.name, weight.name)
+    return op.Identity(op.input(name, op.activations, (*tokens.shape, width)))
 
 
 RULES: tuple[Rule, ...] = (
@@ -55,7 +65,11 @@ RULES: tuple[Rule, ...] = (
     Rule("Gelu", patterns.gelu, emit.gelu),
     Rule("Select in arithmetic", patterns.select, arithmetic.select),
     Rule("RoPE in arithmetic", patterns.rope, arithmetic.rope),
-    Rule("SelfAttention in arithmetic", patterns.self_attention, arithmetic.self_attention),
+    Rule(
+        "SelfAttention in arithmetic",
+        patterns.self_attention,
+        partial(arithmetic.self_attention, padded=True),
+    ),
     Rule(
         "Attention in arithmetic",
         patterns.attention,

@@ -13,8 +13,7 @@ from pipelines.common.ort import arithmetic
 from pipelines.common.ort.op_errors import NOBODY, Makers
 from pipelines.common.ort.session import bind, input_types
 from pipelines.common.program.slot_runner import SlotRunner
-from pipelines.common.targets.coreml.rules import EMBEDDED
-from pipelines.common.targets.coreml.weights import Embed
+from pipelines.common.targets.coreml.weights import Tables
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -51,7 +50,7 @@ class CoreMLRunner(SlotRunner):
     Args:
         session: Makes the session of a length; it is asked for when a call of that length comes.
         interface: The network's.
-        embed: Token ids to vectors; None if the graph does that.
+        embedding: What embeds tokens.
         tables: The rotary tables by name, each ``[capacity, dims / 2]``.
         slots: Sequences side by side.
         max_length: Tokens a slot can hold.
@@ -64,7 +63,7 @@ class CoreMLRunner(SlotRunner):
         self,
         session: Callable[[int], InferenceSession],
         interface: Interface,
-        embed: Embed | None,
+        embedding: Tables,
         tables: Mapping[str, NDArray[np.float32]],
         *,
         slots: int,
@@ -74,8 +73,7 @@ class CoreMLRunner(SlotRunner):
         super().__init__(slots, max_length, interface.vocabulary)
         self._session = session
         self._sessions: dict[int, InferenceSession] = {}
-        self._hidden_size = interface.hidden_size
-        self._embed = embed
+        self._embedding = embedding
         self._tables = tables
         self._makers = makers
         self._types = input_types(self._session_of(1))
@@ -169,10 +167,7 @@ class CoreMLRunner(SlotRunner):
                 np.float16,
             ),
         }
-        if self._embed is not None:
-            embedded = np.zeros((1, length, self._hidden_size), np.float32)
-            embedded[0, : len(tokens)] = self._embed(tokens.tolist())
-            made[EMBEDDED] = embedded
+        made |= self._embedding.rows(self._types, made)
         return {
             name: np.ascontiguousarray(array, self._types[name])
             for name, array in made.items()

@@ -1,12 +1,13 @@
-"""Where the weights of a graph for Core ML are: the matrices in a file, the embedding at hand."""
+"""Where the weights of a graph for Core ML are: the matrices in a file, embeddings at hand."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pipelines.common import opened
 from pipelines.common.bystanders import bystanders
 from pipelines.common.cache import digest
-from pipelines.common.encodings import ENCODINGS
+from pipelines.common.encodings import ENCODINGS, Encoding
 from pipelines.common.encodings.convert import dequantize
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph
@@ -22,14 +23,59 @@ from pipelines.common.program.sources import LIBRARIES, changed, sources, versio
 from pipelines.common.program.store import describe
 from pipelines.common.program.target import Deployment
 from pipelines.common.targets.coreml import layouts
+from pipelines.common.targets.coreml.rules import embedded
 
 GRAPH, WEIGHTS = "graph.onnx", "weights.bin"
 """Names of the two files of `stored`."""
 
 _SOURCES = "sources.json"
 
-Embed: TypeAlias = Callable[[Sequence[int]], NDArray[np.float32]]
-"""Token ids to their vectors, ``[tokens, hidden_size]``."""
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose rows are an input of the graph.
+
+    Attributes:
+        encoding: What it is in.
+        raw: Its rows, ``[rows, row_bytes]``.
+    """
+
+    encoding: Encoding
+    raw: NDArray[np.uint8]
+
+    def rows(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """Rows ``[..., width]`` by their numbers ``[...]``."""
+        found = dequantize(self.encoding, self.raw[ids.reshape(-1)])
+        return found.reshape(*ids.shape, -1)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a graph, which has none of them.
+
+    Attributes:
+        by_parameter: Each by its name.
+        takes: Names of the arrays that have numbers of rows.
+    """
+
+    by_parameter: Mapping[str, Table]
+    takes: tuple[str, ...]
+
+    def rows(
+        self, names: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The rows that a graph is fed.
+
+        Args:
+            names: With the names of its inputs.
+            arrays: What the network takes.
+        """
+        return {
+            name: table.rows(arrays[ids])
+            for parameter, table in self.by_parameter.items()
+            for ids in self.takes
+            if (name := embedded(ids, parameter)) in names
+        }
 
 
 def stored(deployment: Deployment, graph: LoweredGraph) -> Path:
@@ -84,13 +130,14 @@ def compiled(folder: Path, name: str) -> Path:
     return made
 
 
-def embedding(deployment: Deployment, graph: LoweredGraph) -> Embed | None:
-    """What embeds tokens; None if the graph does, by a rule of an op package."""
+def tables(deployment: Deployment, graph: LoweredGraph) -> Tables:
+    """What embeds tokens; a rule of an op package may have left it in the graph."""
     on_host = tuple(weight for weight in graph.weights if weight.host)
     wanted = dataclasses.replace(graph, weights=on_host)
-    for (weight, *_), array in deployment.program.tensors(
-        wanted, layouts.LAYOUTS, deployment.packages
-    ):
-        encoding, rows = ENCODINGS[weight.encoding], array.reshape(weight.shape)
-        return lambda tokens: dequantize(encoding, rows[list(tokens)])
-    return None
+    made = deployment.program.tensors(wanted, layouts.LAYOUTS, deployment.packages)
+    found = {
+        weight.parameter: Table(ENCODINGS[weight.encoding], array.reshape(weight.shape))
+        for weights, array in made
+        for weight in weights
+    }
+    return Tables(found, tuple(deployment.interface.takes))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import onnxruntime
+from pipelines.common.ort.function import SessionFunction
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.op_errors import Makers
 from pipelines.common.ort.packages import at_work, makers, report
-from pipelines.common.ort.session import Compiled, compile_graph
+from pipelines.common.ort.session import Compiled, bind, compile_graph
 from pipelines.common.ort.state import capacity
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Availability, Deployment, Device
 from pipelines.common.program.tensors import named
 from pipelines.common.system import available_memory, processor, total_memory
-from pipelines.common.targets.cpu.encoder import CpuEncoder
 from pipelines.common.targets.cpu.rules import RULES
 from pipelines.common.targets.cpu.runner import CpuRunner
 
@@ -56,13 +58,18 @@ class CpuTarget:
         report(deployment, graph, "cpu")
         return _start(deployment, graph)
 
-    def start_encoder(self, deployment: Deployment) -> CpuEncoder:
-        """See `EncoderTarget.start_encoder`."""
+    def start_function(self, deployment: Deployment) -> SessionFunction:
+        """See `FunctionTarget.start_function`."""
         graph = self.lower(deployment)
         deployment.require_memory("cpu", _weight_bytes(graph), 0, slots=1)
         report(deployment, graph, "cpu")
         compiled, by = _compiled(deployment, graph)
-        return CpuEncoder(compiled, deployment, by)
+
+        def bind_fixed(binding: Any) -> None:
+            for name, array in compiled.inputs.items():
+                bind(binding.bind_input, name, array)
+
+        return SessionFunction(compiled.session, deployment.interface, bind_fixed, by)
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""

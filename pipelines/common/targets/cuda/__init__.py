@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import failures, onnxruntime, said
+from pipelines.common.ort.function import SessionFunction
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.ort.operator_list import check_operators
 from pipelines.common.ort.packages import at_work, makers, report
@@ -35,7 +36,7 @@ from pipelines.common.targets.cuda import driver
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
 
-    from pipelines.common.targets.cuda.runner import CudaRunner
+    from pipelines.common.targets.cuda.memory import Memory
 
 PROVIDER = "CUDAExecutionProvider"
 
@@ -116,6 +117,29 @@ class CudaTarget:
     def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`."""
         # Not before: ``auto`` looks at this target in every run.
+        from pipelines.common.targets.cuda.memory import Memory
+        from pipelines.common.targets.cuda.runner import CudaRunner
+
+        graph = self._fitting(deployment)
+        memory = Memory("cuda", deployment.device)
+        with _in_use(deployment.device):
+            session, tensors = self._load(deployment, graph, memory, capture=self._graph_capture)
+            return CudaRunner(
+                session, deployment, graph, tensors, memory, graph_capture=self._graph_capture
+            )
+
+    def start_function(self, deployment: Deployment) -> SessionFunction:
+        """See `FunctionTarget.start_function`."""
+        from pipelines.common.targets.cuda.memory import Memory, function
+
+        graph = self._fitting(deployment)
+        memory = Memory("cuda", deployment.device)
+        with _in_use(deployment.device):
+            session, tensors = self._load(deployment, graph, memory, capture=False)
+            return function(session, deployment, graph, tensors, memory)
+
+    def _fitting(self, deployment: Deployment) -> LoweredGraph:
+        """The graph of what has turned out to fit into the device's memory."""
         from pipelines.common.targets.cuda.footprint import footprint
         from pipelines.common.targets.cuda.rules import activation_type
 
@@ -137,8 +161,7 @@ class CudaTarget:
             available=free,
         )
         report(deployment, graph, "cuda")
-        with _in_use(deployment.device):
-            return self._load(deployment, graph)
+        return graph
 
     def versions(self) -> dict[str, str]:
         """See `Target.versions`."""
@@ -159,25 +182,29 @@ class CudaTarget:
                 f" is full, or one has it for itself: {error}"
             ) from error
 
-    def _load(self, deployment: Deployment, graph: LoweredGraph) -> CudaRunner:
-        from pipelines.common.targets.cuda.memory import Memory, upload
-        from pipelines.common.targets.cuda.runner import CudaRunner
+    def _load(
+        self, deployment: Deployment, graph: LoweredGraph, memory: Memory, *, capture: bool
+    ) -> tuple[InferenceSession, dict[str, OrtValue]]:
+        """A session, and the weights on the device that it is to be given in each call."""
+        from pipelines.common.targets.cuda.memory import upload
 
-        memory = Memory("cuda", deployment.device)
         with deployment.progress.phase("load", "copying weights to the device"):
             tensors = upload(
                 deployment.program.tensors(graph, LAYOUTS, deployment.packages), memory
             )
         by = makers(deployment, graph)
         with deployment.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
-            session = self._compile(deployment, graph, tensors)
+            session = self._compile(deployment, graph, tensors, capture=capture)
             by.check_interface(session, deployment.interface)
-        return CudaRunner(
-            session, deployment, graph, tensors, memory, graph_capture=self._graph_capture
-        )
+        return session, tensors
 
     def _compile(
-        self, deployment: Deployment, graph: LoweredGraph, tensors: dict[str, OrtValue]
+        self,
+        deployment: Deployment,
+        graph: LoweredGraph,
+        tensors: dict[str, OrtValue],
+        *,
+        capture: bool,
     ) -> InferenceSession:
         """A session with the constants among the tensors, which are taken out of them."""
         value = onnxruntime().OrtValue
@@ -196,7 +223,7 @@ class CudaTarget:
             return made
 
         try:
-            return session(graph_capture=self._graph_capture)
+            return session(graph_capture=capture)
         except failures() as error:
             if "graph capture" in str(error):
                 session(graph_capture=False)  # tells which nodes are elsewhere

@@ -1,14 +1,18 @@
-"""How much of a device's memory a decoder takes beside its KV state, reckoned before loading."""
+"""How much of a device's memory a network takes beside its KV state, reckoned before loading."""
 
 from __future__ import annotations
 
 from pipelines.common.graph.rules import LoweredGraph, element_type
 from pipelines.common.ort.state import capacity
+from pipelines.common.program.encoder import BATCH_TOKENS
 from pipelines.common.program.runner import PREFILL_CHUNK
 from pipelines.common.program.target import Deployment
 
 _LIBRARIES = 256 << 20
 """Bytes that cuBLAS and the provider's kernels take for themselves; an allowance."""
+
+_NARROWEST = 32
+"""Elements of the narrowest head of an encoder, which its declaration does not tell."""
 
 _DECODED_ROWS = 32768
 """Rows of a large matrix that the provider turns from blocks to floats at a time."""
@@ -30,15 +34,23 @@ def footprint(deployment: Deployment, graph: LoweredGraph) -> int:
 
 
 def _activations(deployment: Deployment, graph: LoweredGraph) -> int:
-    """A chunk of a prompt in a layer, or a step of all slots, whichever is more; and logits."""
+    """A chunk of a prompt in a layer, or a step of all slots, whichever is more; and logits.
+
+    Of a network that keeps nothing, it is what is computed of whole texts at once.
+    """
     interface = deployment.interface
     element = element_type(graph.activations).itemsize
-    tokens = max(PREFILL_CHUNK, deployment.slots)
+    tokens = max(PREFILL_CHUNK, deployment.slots) if interface.caches else BATCH_TOKENS
     layer = tokens * (4 * interface.hidden_size + 3 * interface.widest) * element
-    if graph.activations == "float32":  # its attention has scores and probabilities of all pairs
+    # Attention in arithmetic has scores and probabilities of all pairs.
+    if not interface.caches:
+        heads = -(-interface.hidden_size // _NARROWEST)
+        layer += 2 * tokens * heads * deployment.max_length * element
+    elif graph.activations == "float32":
         heads = max(cache.queries for cache in interface.caches)
         layer += 2 * tokens * heads * capacity(deployment.max_length) * element
     matrix = max(interface.widest, min(interface.vocabulary, _DECODED_ROWS))
     decoded = matrix * interface.hidden_size * element
-    logits = deployment.slots * interface.vocabulary * (element + 4)
-    return layer + decoded + logits
+    if not interface.caches:
+        return layer + decoded
+    return layer + decoded + deployment.slots * interface.vocabulary * (element + 4)

@@ -6,7 +6,7 @@ CUDA graphs https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvid
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,10 @@ from numpy.typing import DTypeLike, NDArray
 from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.emit import BFLOAT16
-from pipelines.common.ort.session import CPU, Provider, make_session
+from pipelines.common.ort.function import SessionFunction
+from pipelines.common.ort.packages import makers
+from pipelines.common.ort.session import CPU, Provider, input_types, make_session
+from pipelines.common.program.target import Deployment
 from pipelines.common.program.tensors import Made
 
 if TYPE_CHECKING:
@@ -144,6 +147,33 @@ def upload(made: Iterator[Made], memory: Memory) -> dict[str, OrtValue]:
         value = memory.holding(array.reshape(shape))
         values.update({weight.name: value for weight in weights})
     return values
+
+
+def function(
+    session: InferenceSession,
+    deployment: Deployment,
+    graph: LoweredGraph,
+    tensors: Mapping[str, OrtValue],
+    memory: Memory,
+) -> SessionFunction:
+    """A network that keeps nothing, over weights in a device's memory.
+
+    Args:
+        session: The compiled graph.
+        deployment: What it was compiled for.
+        graph: The graph.
+        tensors: Its weights that are no constants, by name.
+        memory: The device's, where they are.
+    """
+    types = input_types(session)
+    shapes = {weight.name: weight.shape for weight in graph.weights}  # tied ones are one tensor
+
+    def bind_fixed(binding: IOBinding) -> None:
+        for name, value in tensors.items():
+            address = value.data_ptr()
+            memory.bind(binding.bind_input, name, address, types[name], shapes[name])
+
+    return SessionFunction(session, deployment.interface, bind_fixed, makers(deployment, graph))
 
 
 def run(session: InferenceSession, binding: IOBinding, graph: int | None = None) -> None:

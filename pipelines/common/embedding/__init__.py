@@ -1,1 +1,0 @@
-"""Texts whose vectors are asked for."""
