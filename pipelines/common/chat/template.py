@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipelines.common.chat.messages import Message, characters
+from pipelines.common.dependencies import check
 from pipelines.common.errors import PromptError, TemplateError, one_line, quoted
 
 _LONGEST: Final = 1 << 17
@@ -42,7 +43,9 @@ class ChatTemplate:
 
         Raises:
             TemplateError: It is none, or too large.
+            DependencyError: Jinja is of a version that will not do.
         """
+        check("jinja2")  # there are known ways out of the sandbox of older ones
         # Jinja takes 30 ms to import, which only those wait for who have a conversation.
         from jinja2.exceptions import TemplateSyntaxError
 
