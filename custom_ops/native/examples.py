@@ -52,21 +52,47 @@ def norm_gated(generator: np.random.Generator) -> Iterator[Example]:
         yield {**example, "norm": norm, "epsilon": EPSILON}
 
 
+def attention(generator: np.random.Generator) -> Iterator[Example]:
+    """`Attention`, also with values of another width than keys."""
+    return _also_narrowed(EXAMPLES[patterns.attention](generator))
+
+
+def rope_attention(generator: np.random.Generator) -> Iterator[Example]:
+    """The same with rotation before it."""
+    return _also_narrowed(EXAMPLES[patterns.rope_attention](generator))
+
+
 def norm_rope_attention(generator: np.random.Generator) -> Iterator[Example]:
     """Everything before the output matrix of an attention layer."""
-    return _projected(EXAMPLES[patterns.rope_attention](generator), generator)
+    return _projected(rope_attention(generator), generator)
+
+
+def _also_narrowed(examples: Iterable[Mapping[str, Any]]) -> Iterator[Example]:
+    """Examples, and those of plain attention in one size once more with narrower values."""
+    narrowed = []
+    for example in examples:
+        yield {**example}
+        if example["head_dim"] == 64 and example.keys().isdisjoint(("window", "cap", "sinks")):
+            kv_heads, width = example["past_value"].shape[1], 40
+            narrower = {
+                "value": np.ascontiguousarray(example["value"][..., : kv_heads * width]),
+                "past_value": np.ascontiguousarray(example["past_value"][..., :width]),
+                "value_dim": width,
+            }
+            narrowed.append({**example, **narrower})
+    yield from narrowed
 
 
 def _projected(
     examples: Iterable[Mapping[str, Any]], generator: np.random.Generator
 ) -> Iterator[Example]:
     width = 256
-    weights: dict[tuple[int, int], Example] = {}
+    weights: dict[tuple[int, ...], Example] = {}
     for example in examples:
         rows = {name: example[name].shape[-1] for name in ("query", "key", "value")}
         # The calls that go on with each other's states are those of one layer.
         layer = weights.setdefault(
-            (rows["query"], rows["key"]),
+            tuple(rows.values()),
             {
                 **{
                     name: _normal(generator, n, width, scale=width**-0.5)

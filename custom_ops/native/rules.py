@@ -205,6 +205,7 @@ def _emit_attention(op: Emitter, inputs: AttentionInputs, rotation: Rotation | N
         interleaved=rotation.interleaved.as_int() if rotation else 0,
         window=inputs.window.as_int(),
         cap=inputs.cap.as_float(),
+        value_dim=inputs.value_size,
         _domain=DOMAIN,
         _outputs=3,
     )
@@ -281,8 +282,13 @@ def _rules() -> Iterator[Rule]:
         ("query", "key", "value"),
         examples.norm_rope_attention,
     )
-    yield Rule("attention with rotation", patterns.rope_attention, _emit_attention)
-    yield Rule("attention", patterns.attention, _emit_attention)
+    yield Rule(
+        "attention with rotation",
+        patterns.rope_attention,
+        _emit_attention,
+        examples=examples.rope_attention,
+    )
+    yield Rule("attention", patterns.attention, _emit_attention, examples=examples.attention)
     for by, gate in _GATES.items():
         yield from _of_each_block_encoding(
             f"norm and gated product{by}", gate.normed, gate.emit_normed, examples.norm_gated

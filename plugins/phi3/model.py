@@ -23,7 +23,7 @@ class FusedAttention(nn.Attention):
 
     def __init__(self, config: Phi3Config) -> None:
         super().__init__(config, window=config.window)
-        sizes = (config.query_size, config.key_size, config.key_size)
+        sizes = (config.query_size, config.key_size, config.value_size)
         self.query, self.key, self.value = nn.fused(config, "attn_qkv", config.hidden_size, sizes)
 
 

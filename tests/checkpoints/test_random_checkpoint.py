@@ -118,7 +118,7 @@ def test_numbers_without_a_default_are_within_their_bounds() -> None:
         ({"layers": 0}, "'odd.block_count' is 0; expected a positive"),
         ({"vocabulary": 255}, "`vocabulary` is 255; expected 261 or more"),
         ({"heads": 3, "head_dim": 8}, "3 attention heads cannot be shared out among 2"),
-        ({"head_dim": 7}, "expected one even number"),
+        ({"head_dim": 7}, "expected even numbers"),
         ({"window": 12}, "'odd.attention.window' is 12; expected a number from 5 to 9"),
         ({"biases": ("attn_qkv",)}, r"`biases` is \('attn_qkv',\); expected what this network can"),
         ({"widths": 3}, "`widths` is 3; expected a tuple of int"),

@@ -88,7 +88,7 @@ def test_sizes_out_of_range(tmp_path: Path, key: str, value: int) -> None:
         ({"llama.attention.head_count": 6, "llama.attention.head_count_kv": 2}, ["256", "6"]),
         ({"llama.rope.dimension_count": 66}, ["64", "66"]),
         ({"llama.rope.dimension_count": 31}, ["64", "31"]),
-        ({"llama.attention.value_length": 32}, ["64", "32"]),
+        ({"llama.attention.value_length": 32}, ["attn_v", "[128, 256]", "[64, 256]"]),
         ({"llama.attention.key_length": 63, "llama.rope.dimension_count": 63}, ["63"]),
         ({"llama.attention.layer_norm_rms_epsilon": -1e-5}, ["-1e-05"]),
         ({"llama.rope.freq_base": 0.5}, ["0.5"]),

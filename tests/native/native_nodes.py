@@ -43,7 +43,7 @@ class Node:
         """The inputs that are not left out."""
         return {name: array for name, array in self.inputs.items() if array is not None}
 
-    def session(self, library: Path) -> ort.InferenceSession:
+    def session(self, library: Path, threads: int = 1) -> ort.InferenceSession:
         """A session of the node alone, which knows no shapes beforehand."""
         node = onnx.helper.make_node(
             self.operator,
@@ -69,16 +69,16 @@ class Node:
         model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         options.register_custom_ops_library(str(library))
         return ort.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def run(self, library: Path) -> list[NDArray[Any]]:
+    def run(self, library: Path, threads: int = 1) -> list[NDArray[Any]]:
         """The node's results."""
         feeds = {name: array for name, array in self.given.items() if name not in self.constants}
-        return self.session(library).run(None, feeds)
+        return self.session(library, threads).run(None, feeds)
 
 
 def normal(generator: np.random.Generator, *shape: int) -> NDArray[np.float32]:
@@ -172,6 +172,7 @@ def attention(
     name: str = "RotaryAttention",
     *,
     head_dim: int = 64,
+    value_dim: int = 0,
     tokens: int = 3,
     past: Sequence[int] = (0, 5),
     capacity: int = 32,
@@ -180,16 +181,24 @@ def attention(
     cap: float = 0.0,
     sinks: bool = False,
 ) -> Node:
-    """Four heads on two; of the last sequence the last token is padding."""
+    """Four heads on two; of the last sequence the last token is padding.
+
+    A `value_dim` of 0 is `head_dim`.
+    """
+    value_dim = value_dim or head_dim
     generator = np.random.default_rng(head_dim + tokens)
     batch = len(past)
     dtype = np.float32 if name.endswith("Float32") else np.float16
     inputs: dict[str, NDArray[Any] | None] = {
-        part: normal(generator, batch, tokens, heads * head_dim)
-        for part, heads in (("query", 4), ("key", 2), ("value", 2))
+        part: normal(generator, batch, tokens, heads * width)
+        for part, heads, width in (
+            ("query", 4, head_dim),
+            ("key", 2, head_dim),
+            ("value", 2, value_dim),
+        )
     }
-    for part in ("past_key", "past_value"):
-        inputs[part] = normal(generator, batch, 2, capacity, head_dim).astype(dtype)
+    for part, width in (("past_key", head_dim), ("past_value", value_dim)):
+        inputs[part] = normal(generator, batch, 2, capacity, width).astype(dtype)
     inputs["past"] = np.array(past, np.int32)
     inputs["total"] = inputs["past"] + np.int32(tokens)
     if tokens > 1:
@@ -201,6 +210,7 @@ def attention(
         inputs["sinks"] = normal(generator, 4)
     attributes = {
         "head_dim": head_dim,
+        "value_dim": value_dim,
         "scale": head_dim**-0.5,
         "interleaved": int(interleaved),
         "window": window,

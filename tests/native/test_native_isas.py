@@ -158,9 +158,10 @@ NODES: dict[str, Node] = {
     **{f"{encoding}, rows": embedding(encoding) for encoding in STORED},
     "f32, narrow": linear("f32", columns=19),
     **{
-        f"{name}, {head_dim}, {tokens} tokens, window {window}, cap {cap}": attention(
+        f"{name}, {head_dim}, {value_dim}, {tokens} tokens, window {window}, cap {cap}": attention(
             name,
             head_dim=head_dim,
+            value_dim=value_dim,
             tokens=tokens,
             interleaved=tokens == 3,
             capacity=352,
@@ -175,9 +176,15 @@ NODES: dict[str, Node] = {
             "RotaryAttentionFloat32",
             "AttentionFloat32",
         )
-        for head_dim in (16, 18, 64, 80, 128)
+        for head_dim, value_dim in ((16, 16), (18, 18), (64, 64), (80, 80), (128, 128), (48, 35))
         for tokens, past in ((1, (0, 300)), (3, (0, 300)), (40, (0, 290)))
         for window, cap in ((0, 0.0), (7, 0.0), (0, 1.5))
+    },
+    **{
+        f"{tokens} tokens on several spans": attention(
+            head_dim=16, tokens=tokens, capacity=2512, past=(1500, 2500), window=2000, sinks=True
+        )
+        for tokens in (1, 3)
     },
 }
 

@@ -33,15 +33,17 @@ def angles() -> tuple[Tensor, Tensor]:
     return table.cos(), table.sin()
 
 
-def attention_arguments(sequence: int, past: list[int], total: list[int]) -> tuple[Any, ...]:
+def attention_arguments(
+    sequence: int, past: list[int], total: list[int], value_dim: int = HEAD_DIM
+) -> tuple[Any, ...]:
     """Random ones; nothing in the state is zero, so that reading too far shows."""
     batch = len(past)
     return (
         torch.randn(batch, sequence, HEADS * HEAD_DIM),
         torch.randn(batch, sequence, KV_HEADS * HEAD_DIM),
-        torch.randn(batch, sequence, KV_HEADS * HEAD_DIM),
+        torch.randn(batch, sequence, KV_HEADS * value_dim),
         torch.randn(batch, KV_HEADS, CAPACITY, HEAD_DIM),
-        torch.randn(batch, KV_HEADS, CAPACITY, HEAD_DIM),
+        torch.randn(batch, KV_HEADS, CAPACITY, value_dim),
         torch.tensor(past, dtype=torch.int32),
         torch.tensor(total, dtype=torch.int32),
         HEAD_DIM,
@@ -111,20 +113,23 @@ def test_rope_of_neighbours() -> None:
     ],
     ids=["prompt", "step", "on top", "ragged", "full"],
 )
-def test_attention(sequence: int, past: list[int], total: list[int]) -> None:
+@pytest.mark.parametrize("value_dim", [HEAD_DIM, 3, 24], ids="values of {}".format)
+def test_attention(sequence: int, past: list[int], total: list[int], value_dim: int) -> None:
     """Row by row, without a state: over the concatenation of what came before and what is new."""
-    arguments = attention_arguments(sequence, past, total)
+    arguments = attention_arguments(sequence, past, total, value_dim)
     query, key, value, past_key, past_value = arguments[:5]
-    mixed, new_key, new_value = ops.attention(*arguments)
+    mixed, new_key, new_value = ops.attention(
+        *arguments, value_dim=0 if value_dim == HEAD_DIM else value_dim
+    )
 
     for row, (start, stop) in enumerate(zip(past, total, strict=True)):
         new = stop - start
         keys, values = (
             torch.cat(
-                [old[row, :, :start], x[row, :new].unflatten(-1, (-1, HEAD_DIM)).transpose(0, 1)],
+                [old[row, :, :start], x[row, :new].unflatten(-1, (-1, width)).transpose(0, 1)],
                 dim=1,
             )
-            for old, x in ((past_key, key), (past_value, value))
+            for old, x, width in ((past_key, key, HEAD_DIM), (past_value, value, value_dim))
         )
         assert torch.equal(new_key[row, :, :stop], keys)
         assert torch.equal(new_value[row, :, :stop], values)

@@ -85,39 +85,44 @@ def test_rope(tmp_path: Path, interleaved: int) -> None:
         np.testing.assert_allclose(y[row, :length], expected[row, :length], atol=1e-6)
 
 
-def attention_inputs() -> dict[str, Array]:
+def attention_inputs(value_dim: int = HEAD_DIM) -> dict[str, Array]:
     width = KV_HEADS * HEAD_DIM
-    state = (3, KV_HEADS, CAPACITY, HEAD_DIM)
+    state = (3, KV_HEADS, CAPACITY)
     return {
         "query": random(3, SEQUENCE, GROUP * width, seed=1),
         "key": random(3, SEQUENCE, width, seed=2),
-        "value": random(3, SEQUENCE, width, seed=3),
-        "past_key": random(*state, seed=4),
-        "past_value": random(*state, seed=5),
+        "value": random(3, SEQUENCE, KV_HEADS * value_dim, seed=3),
+        "past_key": random(*state, HEAD_DIM, seed=4),
+        "past_value": random(*state, value_dim, seed=5),
         "past": PAST,
         "total": PAST + LENGTHS,
     }
 
 
 def attention_graph(inputs: Mapping[str, Array]) -> LoweredGraph:
-    state = ("b", KV_HEADS, "c", HEAD_DIM)
+    value_dim = inputs["past_value"].shape[-1]
     outputs = {
-        "mixed": ("b", "s", GROUP * KV_HEADS * HEAD_DIM),
-        "new_past_key": state,
-        "new_past_value": state,
+        "mixed": ("b", "s", GROUP * KV_HEADS * value_dim),
+        "new_past_key": ("b", KV_HEADS, "c", HEAD_DIM),
+        "new_past_value": ("b", KV_HEADS, "c", value_dim),
     }
     attributes = {"head_dim": HEAD_DIM, "scale": HEAD_DIM**-0.5}
+    if value_dim != HEAD_DIM:
+        attributes["value_dim"] = value_dim
     attention = Operator("Attention", list(inputs), outputs, attributes)
     return lowered([attention], inputs, list(outputs), rules=RULES)
 
 
-def test_attention_of_ragged_rows(tmp_path: Path) -> None:
-    inputs = attention_inputs()
+@pytest.mark.parametrize("value_dim", [HEAD_DIM, 3, 24])
+def test_attention_of_ragged_rows(tmp_path: Path, value_dim: int) -> None:
+    inputs = attention_inputs(value_dim)
     graph = attention_graph(inputs)
     assert operators(graph) <= PLAIN
     mixed, new_key, new_value = compute(tmp_path, graph, {**inputs, **feeds(graph)})
     tensors = [torch.from_numpy(array) for array in inputs.values()]
-    expected, keys, values = ops.attention(*tensors, HEAD_DIM, HEAD_DIM**-0.5)
+    expected, keys, values = ops.attention(
+        *tensors, HEAD_DIM, HEAD_DIM**-0.5, value_dim=0 if value_dim == HEAD_DIM else value_dim
+    )
     # To the bit: the state holds what was computed, and padding leaves what was there.
     np.testing.assert_array_equal(new_key, keys.numpy())
     np.testing.assert_array_equal(new_value, values.numpy())

@@ -36,20 +36,41 @@ struct Output {
 // What the gate of a gated product goes through: silu, or gelu by way of tanh.
 enum class Gate : int64_t { silu = 1, gelu = 2 };
 
-// Some tokens of one sequence and the query heads that share one key-value head.
+// Keys whose softmax is computed by itself. The spans begin at multiples of it, whatever is computed beside them, so
+// that they can be computed on different threads and sums still have one order.
+constexpr int64_t kSpan = 1024;
+
+// What a row has of the keys of a span, or of several in their order.
+struct Share {
+  float top;    // the highest score
+  float total;  // of the weights, which are relative to it
+};
+
+// Some tokens of one sequence and the query heads that share one key-value head, and a span of the keys.
 struct AttentionJob {
   const float* queries;  // [rows][head_dim rounded up to 16], rotated and scaled; a row is (token, head)
-  float* mixed;          // like queries
+  float* mixed;          // [rows][value_dim rounded up to 16]: sums of values times weights
+  Share* shares;         // [rows]
   const void* keys;      // [capacity / 16][head_dim][16]
-  const void* values;    // [capacity][head_dim]
+  const void* values;    // [capacity][value_dim]
   bool half;             // whether the state is float16; float32 otherwise
   int rows;
   int heads;             // row r belongs to token r / heads
-  int head_dim;
+  int head_dim;          // elements of a query, and of a key
+  int value_dim;         // elements of a value
   int64_t position;      // of the first token; token i sees keys up to position + i
   int64_t window;        // how many of them, the last ones; 0 for all
   float cap;             // what scores come near and never reach; 0 for no such
   const float* sinks;    // null, or a score of each of `heads` that has a share and no value
+  int64_t span;          // which one, from 0
+
+  // The keys that a row sees are those from `first_seen` on, up to `end_seen`.
+  int64_t end_seen(int row) const { return position + row / heads + 1; }
+  int64_t first_seen(int row) const { return window > 0 && window < end_seen(row) ? end_seen(row) - window : 0; }
+
+  // The spans of these keys, likewise.
+  int64_t first_span(int row) const { return first_seen(row) / kSpan; }
+  int64_t end_span(int row) const { return (end_seen(row) + kSpan - 1) / kSpan; }
 };
 
 struct Kernels {
@@ -77,16 +98,22 @@ struct Kernels {
   // gate[i] = by(gate[i]) * up[i]
   void (*gate_multiply)(Gate by, float* gate, const float* up, int64_t count);
 
-  // The mix of the values that each row sees.
+  // What each row has of the values of a span, if it sees any.
   void (*attend)(const AttentionJob& job);
+
+  // Adds what a row has of a later span to what it has of those before; `width` is a multiple of 16.
+  void (*merge)(const float* mixed, const Share& share, int width, float* into, Share& whole);
+
+  // Divides what a row has of all values by the sum of the weights.
+  void (*normalize)(float* mixed, const Share& share, int width);
 
   // Rotates one head by the angles of one position (tables of head_dim / 2), times `scale`.
   void (*rotate)(const float* x, const float* cos, const float* sin, int head_dim, bool interleaved, float scale,
                  float* y);
 
   // Writes one head of one token into the state.
-  void (*append)(const float* key, const float* value, int head_dim, int64_t position, bool half, void* keys,
-                 void* values);
+  void (*append)(const float* key, const float* value, int head_dim, int value_dim, int64_t position, bool half,
+                 void* keys, void* values);
 };
 
 // The tables that run on this processor, the best first.

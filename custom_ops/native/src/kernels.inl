@@ -20,9 +20,11 @@ using native::Encoding;
 using native::Gate;
 using native::FloatFormats;
 using native::kLanes;
+using native::kSpan;
 using native::Output;
 using native::Panel;
 using native::Reading;
+using native::Share;
 using native::unrolled;
 
 // ---- products with packed matrices ----
@@ -424,14 +426,14 @@ void float_product(Encoding encoding, const uint8_t* matrix, int64_t ahead, int6
 
 // ---- attention ----
 
-constexpr int kChunk = 256;  // keys between two looks at the largest score
+constexpr int kChunk = 256;  // keys between two looks at the largest score; spans are whole chunks
 constexpr float kNever = -__builtin_inff();
 
 inline F32 load_state(const float* p) { return F32::load(p); }
 inline F32 load_state(const uint16_t* p) { return F32::load_half(p); }
 
-// A row of queries, and of what they mix: head_dim rounded up to whole vectors.
-inline int row_stride(int head_dim) { return (head_dim + kLanes - 1) / kLanes * kLanes; }
+// From one row of queries, or of what they mix, to the next: the width rounded up to whole vectors.
+inline int row_stride(int width) { return (width + kLanes - 1) / kLanes * kLanes; }
 
 // Scores of `rows` queries and 16 * `blocks` keys, `[rows][kChunk]`.
 template <int rows, int blocks, class Element>
@@ -456,8 +458,8 @@ inline void score(const float* queries, const Element* keys, int head_dim, float
 // Adds the values of `count` keys, by their weights, to `vectors` vectors of each row, from element
 // `first` on. Only a single vector may reach beyond the end of a row.
 template <int rows, int vectors, class Element>
-inline void mix(const float* weights, const Element* values, int count, int head_dim, int first, float* mixed) {
-  const int stride = row_stride(head_dim);
+inline void mix(const float* weights, const Element* values, int count, int value_dim, int first, float* mixed) {
+  const int stride = row_stride(value_dim);
   mixed += first;
   F32 sums[rows][vectors];
   for (int r = 0; r < rows; ++r)
@@ -465,10 +467,10 @@ inline void mix(const float* weights, const Element* values, int count, int head
   for (int k = 0; k < count; ++k) {
     F32 value[vectors];
     for (int v = 0; v < vectors; ++v)
-      value[v] = vectors == 1 ? load_lanes(values + k * head_dim, first, head_dim)
-                              : load_state(values + k * head_dim + first + v * kLanes);
+      value[v] = vectors == 1 ? load_lanes(values + k * value_dim, first, value_dim)
+                              : load_state(values + k * value_dim + first + v * kLanes);
     if (rows <= 4)
-      for (int v = 0; v < vectors; v += 2) prefetch(values + (k + 32) * head_dim + first + v * kLanes);
+      for (int v = 0; v < vectors; v += 2) prefetch(values + (k + 32) * value_dim + first + v * kLanes);
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < vectors; ++v) sums[r][v] = fma(F32::all(weights[r * kChunk + k]), value[v], sums[r][v]);
   }
@@ -525,25 +527,26 @@ struct Softmax {
   }
 };
 
-// Some rows against all keys that they see.
+// Some rows against the keys of a span that they see.
 template <int rows, class Element>
 void attend_rows(const AttentionJob& job, const Element* keys, const Element* values, int first) {
-  const int head_dim = job.head_dim, stride = row_stride(head_dim);
-  const float* queries = job.queries + first * stride;
+  const int head_dim = job.head_dim, value_dim = job.value_dim, stride = row_stride(value_dim);
+  const float* queries = job.queries + first * row_stride(head_dim);
   float* mixed = job.mixed + first * stride;
   std::memset(mixed, 0, rows * stride * sizeof(float));
   Softmax softmax[rows];
   int64_t seen[rows], start[rows];  // each row sees the keys from `start` to `seen`
   for (int r = 0; r < rows; ++r) {
-    seen[r] = job.position + (first + r) / job.heads + 1;
-    start[r] = job.window > 0 && job.window < seen[r] ? seen[r] - job.window : 0;
-    if (job.sinks != nullptr) softmax[r].begin(job.sinks[(first + r) % job.heads]);
+    seen[r] = job.end_seen(first + r);
+    start[r] = job.first_seen(first + r);
+    if (job.sinks != nullptr && job.first_span(first + r) == job.span)
+      softmax[r].begin(job.sinks[(first + r) % job.heads]);
   }
-  const int64_t end = seen[rows - 1];
+  const int64_t span = job.span * kSpan, end = seen[rows - 1] < span + kSpan ? seen[rows - 1] : span + kSpan;
 
   alignas(64) float scores[rows * kChunk];
   // Chunks begin at the same keys whatever a window leaves out, so that sums have one order.
-  const int64_t outset = start[0] / kChunk * kChunk;
+  const int64_t outset = start[0] > span ? start[0] / kChunk * kChunk : span;
   for (int64_t begin = outset; begin < end; begin += kChunk) {
     const int count = static_cast<int>(end - begin < kChunk ? end - begin : kChunk);
     const int blocks = (count + kLanes - 1) / kLanes;
@@ -562,13 +565,13 @@ void attend_rows(const AttentionJob& job, const Element* keys, const Element* va
     }
 
     constexpr int vectors = rows <= 4 ? 4 : 2;
-    chunk = values + begin * head_dim;
+    const Element* mixable = values + begin * value_dim;
     int i = 0;
-    for (; i + vectors * kLanes <= head_dim; i += vectors * kLanes)
-      mix<rows, vectors>(scores, chunk, count, head_dim, i, mixed);
-    for (; i < head_dim; i += kLanes) mix<rows, 1>(scores, chunk, count, head_dim, i, mixed);
+    for (; i + vectors * kLanes <= value_dim; i += vectors * kLanes)
+      mix<rows, vectors>(scores, mixable, count, value_dim, i, mixed);
+    for (; i < value_dim; i += kLanes) mix<rows, 1>(scores, mixable, count, value_dim, i, mixed);
   }
-  for (int r = 0; r < rows; ++r) scale(mixed + r * stride, stride, F32::all(1.0f / sum(softmax[r].total)));
+  for (int r = 0; r < rows; ++r) job.shares[first + r] = {softmax[r].top, sum(softmax[r].total)};
 }
 
 template <class Element>
@@ -583,10 +586,23 @@ void attend_to(const AttentionJob& job) {
 
 void attend(const AttentionJob& job) { job.half ? attend_to<uint16_t>(job) : attend_to<float>(job); }
 
-// Rotates pairs of a head's elements and multiplies them by `scale`.
-void rotate(const float* x, const float* cos, const float* sin, int head_dim, bool interleaved, float scale,
-            float* y) {
-  const int pairs = head_dim / 2, step = interleaved ? 2 : 1, distance = interleaved ? 1 : pairs;
+void merge(const float* mixed, const Share& share, int width, float* into, Share& whole) {
+  const float top = share.top > whole.top ? share.top : whole.top;
+  const F32 before = exp(F32::all(whole.top - top)), added = exp(F32::all(share.top - top));
+  for (int i = 0; i < width; i += kLanes)
+    fma(F32::load(mixed + i), added, F32::load(into + i) * before).store(into + i);
+  float totals[kLanes];
+  fma(F32::all(share.total), added, F32::all(whole.total) * before).store(totals);
+  whole = {top, totals[0]};
+}
+
+void normalize(float* mixed, const Share& share, int width) { scale(mixed, width, F32::all(1.0f / share.total)); }
+
+// Rotates pairs of elements that are `distance` apart and multiplies them by `scale`. With a constant `step` compilers
+// vectorize it.
+template <int step>
+inline void rotate_pairs(const float* x, const float* cos, const float* sin, int pairs, int distance, float scale,
+                         float* __restrict y) {
   for (int i = 0; i < pairs; ++i) {
     const float real = x[i * step], imaginary = x[i * step + distance];
     y[i * step] = (real * cos[i] - imaginary * sin[i]) * scale;
@@ -594,24 +610,41 @@ void rotate(const float* x, const float* cos, const float* sin, int head_dim, bo
   }
 }
 
-void append(const float* key, const float* value, int head_dim, int64_t position, bool half, void* keys,
+void rotate(const float* x, const float* cos, const float* sin, int head_dim, bool interleaved, float scale,
+            float* y) {
+  const int pairs = head_dim / 2;
+  interleaved ? rotate_pairs<2>(x, cos, sin, pairs, 1, scale, y) : rotate_pairs<1>(x, cos, sin, pairs, pairs, scale, y);
+}
+
+// The element of a state in `float` or float16; what it is made of is rounded to that.
+inline void store_state(const float* x, int64_t i, int count, float* y, int64_t step) {
+  for (int j = 0; j < count; ++j) y[(i + j) * step] = x[i + j];
+}
+inline void store_state(const float* x, int64_t i, int count, uint16_t* y, int64_t step) {
+  uint16_t halves[kLanes];
+  load_lanes(x, i, i + count).store_half(halves);
+  for (int j = 0; j < count; ++j) y[(i + j) * step] = halves[j];
+}
+
+// Writes a row of `width` elements, each `step` after the one before.
+template <class Element>
+inline void append_row(const float* x, int width, Element* y, int64_t step) {
+  for (int i = 0; i < width; i += kLanes) store_state(x, i, width - i < kLanes ? width - i : kLanes, y, step);
+}
+
+template <class Element>
+void append_to(const float* key, const float* value, int head_dim, int value_dim, int64_t position, Element* keys,
+               Element* values) {
+  append_row(key, head_dim, keys + position / kLanes * kLanes * head_dim + position % kLanes, kLanes);
+  append_row(value, value_dim, values + position * value_dim, 1);
+}
+
+void append(const float* key, const float* value, int head_dim, int value_dim, int64_t position, bool half, void* keys,
             void* values) {
-  const int64_t first = position / kLanes * kLanes * head_dim + position % kLanes;
-  if (!half) {
-    float* column = static_cast<float*>(keys) + first;
-    for (int d = 0; d < head_dim; ++d) column[d * kLanes] = key[d];
-    std::memcpy(static_cast<float*>(values) + position * head_dim, value, head_dim * sizeof(float));
-    return;
-  }
-  uint16_t* column = static_cast<uint16_t*>(keys) + first;
-  for (int d = 0; d < head_dim; d += kLanes) {
-    uint16_t halves[kLanes];
-    const int count = head_dim - d < kLanes ? head_dim - d : kLanes;
-    load_lanes(key, d, head_dim).store_half(halves);
-    for (int i = 0; i < count; ++i) column[(d + i) * kLanes] = halves[i];
-    load_lanes(value, d, head_dim).store_half(halves);
-    std::memcpy(static_cast<uint16_t*>(values) + position * head_dim + d, halves, count * sizeof(uint16_t));
-  }
+  if (half)
+    append_to(key, value, head_dim, value_dim, position, static_cast<uint16_t*>(keys), static_cast<uint16_t*>(values));
+  else
+    append_to(key, value, head_dim, value_dim, position, static_cast<float*>(keys), static_cast<float*>(values));
 }
 
 }  // namespace
@@ -622,7 +655,7 @@ namespace native {
 #define NATIVE_TABLE(isa)                                                                                     \
   extern const Kernels isa##_kernels;                                                                         \
   const Kernels isa##_kernels = {kName,         quantize,      rms_norm,     product, gated_product, float_product, \
-                                 gate_multiply, attend, rotate, append};
+                                 gate_multiply, attend,        merge,        normalize, rotate, append};
 NATIVE_TABLE_OF(NATIVE_ISA)
 
 }  // namespace native

@@ -593,10 +593,10 @@ Result check_rotate(const Kernels& kernels, Random& random) {
 // One head's keys or values, in either type.
 class State {
  public:
-  State(int64_t capacity, int head_dim, bool keys, bool half)
-      : head_dim_(head_dim), keys_(keys), half_(half), bytes_(capacity * head_dim * (half ? 2 : 4)) {
+  State(int64_t capacity, int width, bool keys, bool half)
+      : width_(width), keys_(keys), half_(half), bytes_(capacity * width * (half ? 2 : 4)) {
     for (int64_t position = 0; position < capacity; ++position)
-      for (int d = 0; d < head_dim; ++d) set(position, d, kNaN);
+      for (int d = 0; d < width; ++d) set(position, d, kNaN);
   }
 
   void* data() { return bytes_.data(); }
@@ -612,19 +612,19 @@ class State {
   }
   std::vector<float> all() {
     std::vector<float> values;
-    for (int64_t i = 0; i < static_cast<int64_t>(bytes_.size()) / (half_ ? 2 : 4) / head_dim_; ++i)
-      for (int d = 0; d < head_dim_; ++d) values.push_back(get(i, d));
+    for (int64_t i = 0; i < static_cast<int64_t>(bytes_.size()) / (half_ ? 2 : 4) / width_; ++i)
+      for (int d = 0; d < width_; ++d) values.push_back(get(i, d));
     return values;
   }
 
  private:
   uint8_t* at(int64_t position, int d) {
-    const int64_t element = keys_ ? (position / kLanes * head_dim_ + d) * kLanes + position % kLanes
-                                  : position * head_dim_ + d;
+    const int64_t element = keys_ ? (position / kLanes * width_ + d) * kLanes + position % kLanes
+                                  : position * width_ + d;
     return bytes_.data() + element * (half_ ? 2 : 4);
   }
 
-  int head_dim_;
+  int width_;
   bool keys_, half_;
   std::vector<uint8_t> bytes_;
 };
@@ -636,55 +636,85 @@ int random_head_dim(Random& random) {
   return random.chance(0.5) ? random.pick(common) : static_cast<int>(2 * random.integer(1, 64));
 }
 
+int random_value_dim(Random& random, int head_dim) {
+  return random.chance(0.5) ? head_dim : static_cast<int>(random.integer(1, 128));
+}
+
 Result check_append(const Kernels& kernels, Random& random) {
-  const int head_dim = random_head_dim(random);
+  const int head_dim = random_head_dim(random), value_dim = random_value_dim(random, head_dim);
   const int64_t position = random.integer(0, 100);
   const bool half = random.chance(0.5);
   const std::vector<float> key = random_floats(random, head_dim, random_kind(random));
-  const std::vector<float> value = random_floats(random, head_dim, random_kind(random));
-  State keys(round_up(position + 1), head_dim, true, half), values(round_up(position + 1), head_dim, false, half);
+  const std::vector<float> value = random_floats(random, value_dim, random_kind(random));
+  State keys(round_up(position + 1), head_dim, true, half), values(round_up(position + 1), value_dim, false, half);
   State expected_keys = keys, expected_values = values;
-  for (int d = 0; d < head_dim; ++d) {
-    expected_keys.set(position, d, key[d]);
-    expected_values.set(position, d, value[d]);
-  }
-  kernels.append(key.data(), value.data(), head_dim, position, half, keys.data(), values.data());
+  for (int d = 0; d < head_dim; ++d) expected_keys.set(position, d, key[d]);
+  for (int d = 0; d < value_dim; ++d) expected_values.set(position, d, value[d]);
+  kernels.append(key.data(), value.data(), head_dim, value_dim, position, half, keys.data(), values.data());
   Result result = keys.all(), expected = expected_keys.all();
   const Result more = values.all(), expected_more = expected_values.all();
   result.insert(result.end(), more.begin(), more.end());
   expected.insert(expected.end(), expected_more.begin(), expected_more.end());
   for (size_t i = 0; i < result.size(); ++i)
-    expect_same(result[i], expected[i], "element ", i, " of the state, position ", position, ", size ", head_dim);
+    expect_same(result[i], expected[i], "element ", i, " of the state, position ", position, ", sizes ", head_dim, " and ",
+                value_dim);
   return result;
 }
 
+// What the rows of a job come to: each span by itself, one after the other added.
+void attend_to_all(const Kernels& kernels, AttentionJob job) {
+  const int64_t width = round_up(job.value_dim);
+  std::vector<float> part(job.rows * width, kUntouched);
+  std::vector<Share> shares(job.rows), whole(job.rows);
+  float* mixed = job.mixed;
+  job.mixed = part.data();
+  job.shares = shares.data();
+  for (job.span = job.first_span(0); job.span < job.end_span(job.rows - 1); ++job.span) {
+    kernels.attend(job);
+    for (int row = 0; row < job.rows; ++row) {
+      if (job.span == job.first_span(row)) {
+        std::copy_n(job.mixed + row * width, width, mixed + row * width);
+        whole[row] = shares[row];
+      } else if (job.span > job.first_span(row) && job.span < job.end_span(row)) {
+        kernels.merge(job.mixed + row * width, shares[row], static_cast<int>(width), mixed + row * width, whole[row]);
+      }
+    }
+  }
+  for (int row = 0; row < job.rows; ++row)
+    kernels.normalize(mixed + row * width, whole[row], static_cast<int>(width));
+}
+
 Result check_attend(const Kernels& kernels, Random& random) {
-  const int head_dim = random_head_dim(random), heads = static_cast<int>(random.integer(1, 8));
+  const int head_dim = random_head_dim(random), value_dim = random_value_dim(random, head_dim);
+  const int heads = static_cast<int>(random.integer(1, 8));
   const int tokens = static_cast<int>(random.integer(1, random.chance(0.5) ? 1 : 16)), rows = tokens * heads;
-  const int64_t position = random.integer(0, random.chance(0.3) ? 700 : 40), end = position + tokens;
-  const int64_t stride = round_up(head_dim), capacity = round_up(end) + kLanes * random.integer(0, 1);
+  const int64_t far = random.chance(0.2) ? 3 * kSpan : 700;
+  const int64_t position = random.integer(0, random.chance(0.3) ? far : 40), end = position + tokens;
+  const int64_t query_stride = round_up(head_dim), stride = round_up(value_dim);
+  const int64_t capacity = round_up(end) + kLanes * random.integer(0, 1);
   const bool half = random.chance(0.5);
   const Kind kind = random.chance(0.1) ? Kind::not_finite : Kind::plain;
   const bool sharp = kind == Kind::plain && random.chance(0.2);
 
-  std::vector<float> queries(rows * stride, kNaN);
+  std::vector<float> queries(rows * query_stride, kNaN);
   for (int row = 0; row < rows; ++row) {
     const std::vector<float> query = random_floats(random, head_dim, Kind::plain);
     for (int d = 0; d < head_dim; ++d)
-      queries[row * stride + d] = query[d] * (sharp ? 3.0f : 1.0f / std::sqrt(static_cast<float>(head_dim)));
+      queries[row * query_stride + d] = query[d] * (sharp ? 3.0f : 1.0f / std::sqrt(static_cast<float>(head_dim)));
   }
-  if (kind == Kind::not_finite) queries[random.integer(0, rows - 1) * stride] = not_finite(random);
+  if (kind == Kind::not_finite) queries[random.integer(0, rows - 1) * query_stride] = not_finite(random);
 
   // What is beyond `end` was never written. Within, rows that do not see a value still multiply it by zero.
-  const int64_t window = random.chance(0.5) ? random.integer(1, random.chance(0.5) ? 20 : 800) : 0;
-  State keys(capacity, head_dim, true, half), values(capacity, head_dim, false, half);
+  const int64_t window = random.chance(0.5) ? random.integer(1, random.chance(0.5) ? 20 : 1200) : 0;
+  State keys(capacity, head_dim, true, half), values(capacity, value_dim, false, half);
   for (int64_t i = 0; i < end; ++i) {
     const bool seen_by_all = i <= position && (window == 0 || i >= end - window);
-    for (int d = 0; d < head_dim; ++d) {
+    const auto element = [&] {
       const bool odd = kind == Kind::not_finite && seen_by_all && random.chance(0.1 / static_cast<double>(end));
-      keys.set(i, d, odd ? not_finite(random) : random.normal());
-      values.set(i, d, odd ? not_finite(random) : random.normal());
-    }
+      return odd ? not_finite(random) : random.normal();
+    };
+    for (int d = 0; d < head_dim; ++d) keys.set(i, d, element());
+    for (int d = 0; d < value_dim; ++d) values.set(i, d, element());
   }
 
   Result mixed(rows * stride, kUntouched);
@@ -697,13 +727,14 @@ Result check_attend(const Kernels& kernels, Random& random) {
   job.rows = rows;
   job.heads = heads;
   job.head_dim = head_dim;
+  job.value_dim = value_dim;
   job.position = position;
   job.window = window;
   if (random.chance(0.3)) job.cap = static_cast<float>(random.integer(1, 50));
   std::vector<float> sinks(heads);
   for (float& sink : sinks) sink = random.normal();
   if (random.chance(0.3)) job.sinks = sinks.data();
-  kernels.attend(job);
+  attend_to_all(kernels, job);
 
   for (int row = 0; row < rows; ++row) {
     const int64_t seen = position + row / heads + 1;
@@ -712,7 +743,7 @@ Result check_attend(const Kernels& kernels, Random& random) {
     double top = -kInfinity, largest = 0;
     for (int64_t i = start; i < seen; ++i) {
       Sum score;
-      for (int d = 0; d < head_dim; ++d) score.add(double{queries[row * stride + d]} * keys.get(i, d));
+      for (int d = 0; d < head_dim; ++d) score.add(double{queries[row * query_stride + d]} * keys.get(i, d));
       if (job.cap > 0) score.value = job.cap * std::tanh(score.value / job.cap);
       weights[i] = score.value;
       if (!(score.value <= top)) top = score.value;
@@ -721,13 +752,13 @@ Result check_attend(const Kernels& kernels, Random& random) {
     if (job.sinks != nullptr && !(sinks[row % heads] <= top)) top = sinks[row % heads];
     double total = job.sinks != nullptr ? std::exp(sinks[row % heads] - top) : 0;
     for (int64_t i = start; i < seen; ++i) total += weights[i] = std::exp(weights[i] - top);
-    for (int d = 0; d < head_dim; ++d) {
+    for (int d = 0; d < value_dim; ++d) {
       Sum expected;
       for (int64_t i = start; i < seen; ++i) expected.add(weights[i] / total * values.get(i, d));
       // A score that is infinite leaves nothing to sums that are zero.
       const double bound = expected.magnitude == 0 ? 0 : (1e-5 + 1e-6 * largest) * expected.magnitude;
       expect_near(mixed[row * stride + d], expected.value, bound + 1e-33,
-                  "element ", d, " of ", head_dim, ", row ", row, " of ", rows, ", ", heads, " heads, position ",
+                  "element ", d, " of ", value_dim, ", row ", row, " of ", rows, ", ", heads, " heads, position ",
                   position, half ? ", float16" : ", float32");
     }
   }
@@ -736,15 +767,15 @@ Result check_attend(const Kernels& kernels, Random& random) {
   const auto check_part = [&](int first, int count, int part_heads, int64_t part_position) {
     Result part(count * stride, kUntouched);
     AttentionJob some = job;
-    some.queries = queries.data() + first * stride;
+    some.queries = queries.data() + first * query_stride;
     some.mixed = part.data();
     some.rows = count;
     some.heads = part_heads;
     if (job.sinks != nullptr) some.sinks = job.sinks + first % heads;
     some.position = part_position;
-    kernels.attend(some);
+    attend_to_all(kernels, some);
     for (int row = 0; row < count; ++row)
-      for (int d = 0; d < head_dim; ++d)
+      for (int d = 0; d < value_dim; ++d)
         expect_same(part[row * stride + d], mixed[(first + row) * stride + d], "element ", d, " of row ", first + row,
                     " of ", rows, ", computed with ", count, ", position ", position);
   };
@@ -757,7 +788,7 @@ Result check_attend(const Kernels& kernels, Random& random) {
 
   Result result;  // without what is behind each row
   for (int row = 0; row < rows; ++row)
-    result.insert(result.end(), mixed.begin() + row * stride, mixed.begin() + row * stride + head_dim);
+    result.insert(result.end(), mixed.begin() + row * stride, mixed.begin() + row * stride + value_dim);
   return result;
 }
 

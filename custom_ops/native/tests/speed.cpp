@@ -193,8 +193,21 @@ void attention_speed(int head_dim, int rows, int64_t position) {
   const std::vector<uint16_t> keys(capacity * head_dim, 0x2c00), values(capacity * head_dim, 0x2c00);
   const std::vector<float> queries(rows * head_dim, 0.1f);
   std::vector<float> mixed(rows * head_dim);
-  const AttentionJob job{queries.data(), mixed.data(), keys.data(), values.data(), true, rows, 4, head_dim, position, 0, 0, nullptr};
-  const double s = seconds([&] { kernels().attend(job); });
+  std::vector<Share> shares(rows);
+  AttentionJob job{};
+  job.queries = queries.data();
+  job.mixed = mixed.data();
+  job.shares = shares.data();
+  job.keys = keys.data();
+  job.values = values.data();
+  job.half = true;
+  job.rows = rows;
+  job.heads = 4;
+  job.head_dim = job.value_dim = head_dim;
+  job.position = position;
+  const double s = seconds([&] {
+    for (job.span = 0; job.span < job.end_span(rows - 1); ++job.span) kernels().attend(job);
+  });
   const double pairs = rows * (static_cast<double>(position) + 0.5 * (rows / 4 + 1));
   std::printf("| %d queries of %d on %lld keys | %.0f |\n", rows, head_dim, static_cast<long long>(position),
               2 * pairs * head_dim / s / 1e9);

@@ -21,7 +21,7 @@ class DecoderConfig:
         layers: Number of blocks.
         heads: Query heads.
         kv_heads: Key and value heads; divides `heads`.
-        head_dim: Elements of one head.
+        head_dim: Elements of one head of queries, and of keys.
         norm_epsilon: Of every normalization.
         rope: The rotary embedding of queries and keys.
         interleaved: Which elements a rotation pairs, see `pipelines.common.ops.rope`; that is in
@@ -29,6 +29,7 @@ class DecoderConfig:
         attention_factor: What attention scores are multiplied by beside ``head_dim ** -0.5``.
         biases: Matrices of a layer that have a bias, by the names of their tensors: ``attn_q``.
         tied: Whether the output matrix is the embedding.
+        value_dim: Elements of one head of values; 0 for `head_dim`.
     """
 
     vocabulary: int
@@ -45,6 +46,7 @@ class DecoderConfig:
     attention_factor: float = 1.0
     biases: tuple[str, ...] = ()
     tied: bool = False
+    value_dim: int = 0
 
     @property
     def attention_scale(self) -> float:
@@ -58,8 +60,18 @@ class DecoderConfig:
 
     @property
     def key_size(self) -> int:
-        """Elements of all key heads, and of all value heads."""
+        """Elements of all key heads."""
         return self.kv_heads * self.head_dim
+
+    @property
+    def value_size(self) -> int:
+        """Elements of all value heads."""
+        return self.kv_heads * (self.value_dim or self.head_dim)
+
+    @property
+    def mixed_size(self) -> int:
+        """Elements of what all query heads make of the values."""
+        return self.heads * (self.value_dim or self.head_dim)
 
     def problems(self) -> Iterator[str]:
         """What no decoder can have, wherever the dimensions were read from.
@@ -73,6 +85,8 @@ class DecoderConfig:
             if type(value) in (int, float) and field.default is MISSING and not 0 < value < largest:
                 yield f"{field.name} is {value}, expected a positive 32-bit number"
                 return
+        if not 0 <= self.value_dim < 2**31:
+            yield f"value_dim is {self.value_dim}, expected a 32-bit number, or 0"
         if self.head_dim % 2 or self.heads % self.kv_heads:
             yield f"there are {self.heads} heads of {self.head_dim} on {self.kv_heads}"
         if self.rope.dims > self.head_dim:

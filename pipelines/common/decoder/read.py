@@ -51,11 +51,10 @@ def decoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
     head_dim = sizes.one("attention.key_length", max(1, hidden_size // heads))
     value_dim = sizes.one("attention.value_length", head_dim)
     rotated = sizes.one("rope.dimension_count", head_dim)
-    if head_dim != value_dim or head_dim % 2 or rotated % 2 or rotated > head_dim:
+    if head_dim % 2 or rotated % 2 or rotated > head_dim:
         raise ModelFileError(
-            f"{file.path}: key length {head_dim}, value length {value_dim} and rotary"
-            f" dimensions {rotated}; expected one even number for both lengths, and no more of them"
-            " rotated"
+            f"{file.path}: key length {head_dim} and rotary dimensions {rotated}; expected even"
+            " numbers, and no more elements rotated than a key has"
         )
     # Without the key there are as many as heads, unless the tensors say that it is missing.
     key = file.tensors.get("blk.0.attn_k.weight")
@@ -98,6 +97,7 @@ def decoder_config(file: Checkpoint, architecture: str, kind: type[C]) -> C:
         attention_factor=scale * head_dim**0.5 if scale else 1.0,
         biases=tuple(sorted(m[1] for m in map(_BIAS.fullmatch, file.tensors) if m)),
         tied="output.weight" not in file.tensors,
+        value_dim=0 if value_dim == head_dim else value_dim,
         **own,
     )
     for problem in config.problems():

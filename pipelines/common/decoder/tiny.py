@@ -37,7 +37,8 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "layers": ("block_count",),
     "heads": ("attention.head_count",),
     "kv_heads": ("attention.head_count_kv",),
-    "head_dim": ("attention.key_length", "attention.value_length", "rope.dimension_count"),
+    "head_dim": ("attention.key_length", "rope.dimension_count"),
+    "value_dim": ("attention.value_length",),
     "norm_epsilon": ("attention.layer_norm_rms_epsilon",),
     "rope_base": ("rope.freq_base",),
 }
@@ -87,8 +88,10 @@ def tiny_sizes(kind: type[DecoderConfig], wanted: Mapping[str, Any]) -> dict[str
     Raises:
         ParameterError: See `tiny_metadata`.
     """
-    sizes = chosen_sizes(kind, wanted, SIZES, {"rope_base": float, "head_dim": int})
+    besides = {"rope_base": float, "head_dim": int, "value_dim": int}
+    sizes = chosen_sizes(kind, wanted, SIZES, besides)
     sizes.setdefault("head_dim", max(1, sizes["hidden_size"] // max(1, sizes["heads"])))
+    sizes.setdefault("value_dim", sizes["head_dim"])
     return sizes
 
 

@@ -391,14 +391,14 @@ def _install(lowering: _Lowering, model: ir.Model) -> tuple[LoweredWeight, ...]:
 
 
 def _state_bytes(graph: ir.Graph) -> int:
-    """What a token of a slot takes of the halves ``[slots, kv_heads, capacity, head_dim]``."""
+    """What a token of a slot takes of the halves ``[slots, kv_heads, capacity, width]``."""
     total = 0
     for value in graph.inputs:
         if value.name is not None and _STATE.fullmatch(value.name):
             assert value.shape is not None and value.dtype is not None
-            _, kv_heads, _, head_dim = value.shape
-            assert isinstance(kv_heads, int) and isinstance(head_dim, int)
-            total += math.ceil(kv_heads * head_dim * value.dtype.itemsize)
+            _, kv_heads, _, width = value.shape
+            assert isinstance(kv_heads, int) and isinstance(width, int)
+            total += math.ceil(kv_heads * width * value.dtype.itemsize)
     return total
 
 

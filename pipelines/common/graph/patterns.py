@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-_ATTRIBUTES = ("head_dim", "scale", "window", "cap")
+_ATTRIBUTES = ("head_dim", "scale", "window", "cap", "value_dim")
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,17 @@ class AttentionInputs:
     Attributes:
         query: ``[batch, sequence, heads * head_dim]``.
         key: ``[batch, sequence, kv_heads * head_dim]``.
-        value: Like `key`.
+        value: ``[batch, sequence, kv_heads * value_size]``.
         past_key: One half of the KV state, ``[slots, kv_heads, capacity, head_dim]``.
-        past_value: The other.
+        past_value: The other, ``[slots, kv_heads, capacity, value_size]``.
         past: Tokens in the state before the call, ``[batch]``.
         total: Tokens in it afterwards, ``[batch]``.
-        head_dim: Elements of one head, an attribute.
+        head_dim: Elements of one head of queries and keys, an attribute.
         scale: Factor on the scores, an attribute.
         sinks: A score of each head without a value, ``[heads]``; None for none.
         window: Tokens that each token sees, an attribute; 0 for all before it.
         cap: What scores do not reach, an attribute; 0 for no such.
+        value_dim: Elements of one head of values, an attribute; 0 for `head_dim`.
     """
 
     query: Any
@@ -43,6 +44,12 @@ class AttentionInputs:
     sinks: Any = None
     window: Any = None
     cap: Any = None
+    value_dim: Any = None
+
+    @property
+    def value_size(self) -> int:
+        """Elements of one head of values."""
+        return self.value_dim.as_int() or self.head_dim.as_int()
 
     def split(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The tensors in their order, and the attributes by name."""

@@ -102,7 +102,7 @@ class Emitter(Protocol):
     def keep_state_in(self, value: Any, dtype: DTypeLike) -> Any:
         """Declares the element type of one half of the KV state; returns the half.
 
-        The shape stays ``[slots, kv_heads, capacity, head_dim]``, capacity a multiple of 16. Each
+        The shape stays ``[slots, kv_heads, capacity, width]``, capacity a multiple of 16. Each
         16 tokens of a head have their place in it, from which they can be copied to another slot;
         what stands where inside of that is the affair of the operators that the rule emits.
         """

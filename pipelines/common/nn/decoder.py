@@ -79,7 +79,9 @@ class Decoder(Network):
         self.head = Linear(config.hidden_size, config.vocabulary, head, kind="head")
         self.vocabulary = config.vocabulary
         self.hidden_size = config.hidden_size
-        self.widest = max(config.hidden_size, config.intermediate_size, config.query_size)
+        self.widest = max(
+            config.hidden_size, config.intermediate_size, config.query_size, config.mixed_size
+        )
 
     @property
     def interface(self) -> Interface:

@@ -23,14 +23,21 @@ class KVCache:
     Attributes:
         queries: Heads that look at it.
         heads: Heads of keys, and of values.
-        width: Elements of one.
+        width: Elements of a key.
         window: Tokens that are looked back at; 0 for all.
+        value_width: Elements of a value; 0 for `width`.
     """
 
     queries: int
     heads: int
     width: int
     window: int = 0
+    value_width: int = 0
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Elements of a key and of a value."""
+        return self.width, self.value_width or self.width
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,9 @@ class Interface:
                 for name in names
             },
             **{
-                name: Spec(("batch", cache.heads, "capacity", cache.width))
+                name: Spec(("batch", cache.heads, "capacity", width))
                 for cache, names in self.states.items()
-                for name in names
+                for name, width in zip(names, cache.widths, strict=True)
             },
         }
 
@@ -143,15 +150,15 @@ class Interface:
             capacity: Tokens that each of them has room for.
         """
         return {
-            name: (slots, cache.heads, capacity, cache.width)
+            name: (slots, cache.heads, capacity, width)
             for cache, names in self.states.items()
-            for name in names
+            for name, width in zip(names, cache.widths, strict=True)
         }
 
     @property
     def token_elements(self) -> int:
         """Numbers that are kept of one token of a sequence."""
-        return sum(2 * cache.heads * cache.width for cache in self.caches)
+        return sum(cache.heads * sum(cache.widths) for cache in self.caches)
 
 
 def _fits(shape: Sequence[int | str], declared: Sequence[int | str]) -> bool:

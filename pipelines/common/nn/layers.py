@@ -128,15 +128,18 @@ class Attention(Module):
     ) -> None:
         # What holds every sequence is none.
         window = window if window < config.context_length else 0
-        self.cache = KVCache(config.heads, config.kv_heads, config.head_dim, window)
+        self.cache = KVCache(
+            config.heads, config.kv_heads, config.head_dim, window, config.value_dim
+        )
         self.rope = rope or config.rope
         self.cap = cap
         self.sinks = parameter(config.heads, tensor="attn_sinks.weight") if sinks else None
         self.query = projection(config, "attn_q", config.hidden_size, config.query_size)
         self.key = projection(config, "attn_k", config.hidden_size, config.key_size)
-        self.value = projection(config, "attn_v", config.hidden_size, config.key_size)
-        self.output = projection(config, "attn_output", config.query_size, config.hidden_size)
+        self.value = projection(config, "attn_v", config.hidden_size, config.value_size)
+        self.output = projection(config, "attn_output", config.mixed_size, config.hidden_size)
         self.head_dim = config.head_dim
+        self.value_dim = config.value_dim
         self.scale = config.attention_scale
         self.interleaved = config.interleaved
 
@@ -151,7 +154,12 @@ class Attention(Module):
         inputs = (self._rotate(query, step), self._rotate(key, step), self.value(x), *halves)
         sizes = (step.past, step.total, self.head_dim, self.scale)
         mixed, new_key, new_value = ops.attention(
-            *inputs, *sizes, sinks=self.sinks, window=self.cache.window, cap=self.cap
+            *inputs,
+            *sizes,
+            sinks=self.sinks,
+            window=self.cache.window,
+            cap=self.cap,
+            value_dim=self.value_dim,
         )
         step.keep(self.cache, KVState(new_key, new_value))
         return self.output(mixed)

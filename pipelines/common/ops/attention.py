@@ -11,8 +11,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _shape(query: Spec, past_key: Spec, past_value: Spec, **_: Any) -> tuple[Spec, Spec, Spec]:
-    return query, past_key, past_value
+def _shape(
+    query: Spec, past_key: Spec, past_value: Spec, head_dim: int, value_dim: int, **_: Any
+) -> tuple[Spec, Spec, Spec]:
+    *places, width = query.shape
+    if value_dim:
+        assert isinstance(width, int)
+        width = width // head_dim * value_dim
+    return query.with_shape(*places, width), past_key, past_value
 
 
 @neutral_operator("Attention", _shape)
@@ -29,6 +35,7 @@ def attention(
     sinks: Tensor | None = None,
     window: int = 0,
     cap: float = 0.0,
+    value_dim: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Appends keys and values to the KV state and attends to it causally.
 
@@ -41,27 +48,29 @@ def attention(
     Args:
         query: ``[batch, sequence, heads * head_dim]``.
         key: ``[batch, sequence, kv_heads * head_dim]``.
-        value: Like `key`.
+        value: ``[batch, sequence, kv_heads * value_dim]``.
         past_key: ``[batch, kv_heads, capacity, head_dim]``, row ``b`` filled up to ``past[b]``.
-        past_value: Like `past_key`.
+        past_value: ``[batch, kv_heads, capacity, value_dim]``, likewise.
         past: ``[batch]`` int32, tokens in the state before this call.
         total: ``[batch]`` int32, tokens in it afterwards; a row shorter than ``past + sequence`` is
             padded on the right, and what comes out for its padding has no meaning.
-        head_dim: Elements of one head.
+        head_dim: Elements of one head of queries, and of keys.
         scale: Factor on the scores.
         sinks: ``[heads]``, a score of each head that has a share in the softmax and no value.
         window: Tokens that each token sees, itself included; 0 for all before it.
         cap: What scores, once scaled, come near and never reach: ``cap * tanh(score / cap)``; 0 for
             no such.
+        value_dim: Elements of one head of values; 0 for as many as of keys.
 
     Returns:
-        The mixed values, shaped like `query`, and the two new halves of the state.
+        The mixed values, ``[batch, sequence, heads * value_dim]``, and the two new halves of the
+        state.
     """
     import torch
 
     queries = query.unflatten(-1, (-1, head_dim)).transpose(1, 2)
     keys = key.unflatten(-1, (-1, head_dim)).transpose(1, 2)
-    values = value.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+    values = value.unflatten(-1, (-1, value_dim or head_dim)).transpose(1, 2)
     sequence, capacity = query.shape[1], past_key.shape[2]
 
     new_key, new_value = past_key.clone(), past_value.clone()

@@ -88,10 +88,10 @@ def attention(
     What a call writes and sees comes in as ``place`` and ``mask``; the mask of a window has it in
     its name: ``mask_512``. `constant` says whether its sinks are constants.
     """
-    size = inputs.head_dim.as_int()
+    size, value_size = inputs.head_dim.as_int(), inputs.value_size
     heads, kv_heads = op.width(inputs.query) // size, op.width(inputs.key) // size
     new_key = _written(op, inputs.past_key, inputs.key, size)
-    new_value = _written(op, inputs.past_value, inputs.value, size)
+    new_value = _written(op, inputs.past_value, inputs.value, value_size)
 
     # Scaled before the product: scores may be beyond what float16 holds.
     scale = op.Constant(value_float=inputs.scale.as_float())
@@ -107,9 +107,9 @@ def attention(
         mask = op.Concat(*[mask] * (heads // kv_heads), axis=2)
     weights = shares(op, op.Add(scores, mask), inputs.sinks, heads // kv_heads, constant=constant)
     mixed = op.MatMul(weights, new_value)
-    mixed = op.Reshape(mixed, op.Constant(value_ints=[0, heads, -1, size]))
+    mixed = op.Reshape(mixed, op.Constant(value_ints=[0, heads, -1, value_size]))
     mixed = op.Transpose(mixed, perm=[0, 2, 1, 3])
-    return op.Reshape(mixed, op.Constant(value_ints=[0, 0, heads * size])), new_key, new_value
+    return op.Reshape(mixed, op.Constant(value_ints=[0, 0, heads * value_size])), new_key, new_value
 
 
 def self_attention(

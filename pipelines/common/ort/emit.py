@@ -177,7 +177,7 @@ def attention(
     """
     # Source: onnxruntime/contrib_ops/cpu/bert/group_query_attention_helper.h
     size = inputs.head_dim.as_int()
-    if size % (8 if rotation is None else 16):
+    if size % (8 if rotation is None else 16) or inputs.value_size != size:
         return None
     if rotation is not None and 2 * op.width(rotation.cos) != size:
         return None  # a part of each head is rotated, which `rope` does

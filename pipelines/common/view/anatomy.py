@@ -157,9 +157,9 @@ def of_neutral(
             nbytes = math.prod(shape[:-1]) * encoding.row_bytes(shape[-1])
             tensors[value.name] = Tensor(value.name, encoding.name, "", shape, nbytes)
         elif is_state(value.name):
-            _, kv_heads, _, head_dim = value.shape
-            assert isinstance(kv_heads, int) and isinstance(head_dim, int)
-            state += kv_heads * head_dim * np.dtype(np.float32).itemsize
+            _, kv_heads, _, width = value.shape
+            assert isinstance(kv_heads, int) and isinstance(width, int)
+            state += kv_heads * width * np.dtype(np.float32).itemsize
     return _Reading(model.graph, tensors, state, layers, context).anatomy()
 
 
@@ -252,12 +252,9 @@ class _Reading:
             return 0
         # A product with each key that is seen, and with each value.
         if node.op_type in ("Attention", "SelfAttention"):
-            query = node.inputs[0]
-            assert query is not None and query.shape is not None
-            width = query.shape[-1]
-            assert isinstance(width, int)
+            width = sum(_width(value) for value in (node.inputs[0], node.outputs[0]))
             window = node.attributes.get("window")
-            return 4 * width * (min(window.as_int(), self._context) if window else self._context)
+            return 2 * width * (min(window.as_int(), self._context) if window else self._context)
         inputs = _names(node.inputs)
         shapes = [self._tensors[name].shape for name in inputs if name in self._tensors]
         used, count = _experts(node)
@@ -276,6 +273,14 @@ def _experts(node: ir.Node) -> tuple[int, int]:
     stack = node.inputs[2]
     assert stack is not None and stack.shape is not None
     return node.attributes["used"].as_int(), stack.shape.numpy()[0]
+
+
+def _width(value: ir.Value | None) -> int:
+    """A value's last dimension."""
+    assert value is not None and value.shape is not None
+    width = value.shape[-1]
+    assert isinstance(width, int)
+    return width
 
 
 def _names(values: Iterable[ir.Value | None]) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class CoreMLRunner(SlotRunner):
     """Implements `pipelines.common.program.runner.Runner`.
 
     Sequences are computed one after the other. The KV state goes into a call and comes out of it,
-    so each slot has two sets of keys and values, ``[1, kv_heads, capacity, head_dim]``, that take
+    so each slot has two sets of keys and values, ``[1, kv_heads, capacity, width]``, that take
     turns.
 
     Args:

@@ -1,4 +1,4 @@
-"""Attention in standard operators, for heads of sizes that GroupQueryAttention does not take."""
+"""Attention in standard operators, for heads that GroupQueryAttention does not take."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.common.ort.emit import INT64, MICROSOFT
 
 def attention(op: Emitter, inputs: AttentionInputs) -> tuple[Any, Any, Any]:
     """`Attention`; the queries that share a head of keys are rows of one product."""
-    size = inputs.head_dim.as_int()
+    size, value_size = inputs.head_dim.as_int(), inputs.value_size
     heads, kv_heads = op.width(inputs.query) // size, op.width(inputs.key) // size
     group = heads // kv_heads
 
@@ -25,13 +25,13 @@ def attention(op: Emitter, inputs: AttentionInputs) -> tuple[Any, Any, Any]:
     places = op.Add(_column(op, start), tokens)
     indices = _indices(op, inputs.past, places, length, kv_heads)
 
-    def appended(half: Any, new: Any) -> Any:
+    def appended(half: Any, new: Any, size: int) -> Any:
         rows = op.GatherND(new, op.Unsqueeze(tokens, op.Constant(value_ints=[-1])), batch_dims=1)
         state = op.keep_state_in(half, op.activations)
         return op.ScatterND(state, indices, _by_head(op, rows, kv_heads, size))
 
-    new_key = appended(inputs.past_key, inputs.key)
-    new_value = appended(inputs.past_value, inputs.value)
+    new_key = appended(inputs.past_key, inputs.key, size)
+    new_value = appended(inputs.past_value, inputs.value, value_size)
     longest = op.ReduceMax(end, keepdims=1)
 
     def used(half: Any) -> Any:
@@ -55,9 +55,9 @@ def attention(op: Emitter, inputs: AttentionInputs) -> tuple[Any, Any, Any]:
     scores = op.Where(seen, scores, op.Constant(value_float=-float("inf")))
     weights = shares(op, scores, inputs.sinks, group)
     mixed = op.MatMul(weights, used(new_value))
-    mixed = op.Reshape(mixed, op.Constant(value_ints=[0, heads, -1, size]))
+    mixed = op.Reshape(mixed, op.Constant(value_ints=[0, heads, -1, value_size]))
     mixed = op.Transpose(mixed, perm=[0, 2, 1, 3])
-    return op.Reshape(mixed, op.Constant(value_ints=[0, 0, heads * size])), new_key, new_value
+    return op.Reshape(mixed, op.Constant(value_ints=[0, 0, heads * value_size])), new_key, new_value
 
 
 def _column(op: Emitter, x: Any) -> Any:

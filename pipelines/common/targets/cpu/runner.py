@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class CpuRunner(SlotRunner):
     """Implements `pipelines.common.program.runner.Runner`.
 
-    Keys and values are ``[slots, kv_heads, capacity, head_dim]``, of the element types that the
+    Keys and values are ``[slots, kv_heads, capacity, width]``, of the element types that the
     graph declares. They are bound both as input and as output, which tells GroupQueryAttention to
     append in place. Memory is touched, and so used, as sequences grow.
 

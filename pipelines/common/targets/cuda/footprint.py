@@ -7,6 +7,7 @@ from pipelines.common.ort.state import capacity
 from pipelines.common.program.encoder import BATCH_TOKENS
 from pipelines.common.program.runner import PREFILL_CHUNK
 from pipelines.common.program.target import Deployment
+from pipelines.common.targets.cuda.rules import ARITHMETIC_ATTENTION
 
 _LIBRARIES = 256 << 20
 """Bytes that cuBLAS and the provider's kernels take for themselves; an allowance."""
@@ -46,7 +47,7 @@ def _activations(deployment: Deployment, graph: LoweredGraph) -> int:
     if not interface.caches:
         heads = -(-interface.hidden_size // _NARROWEST)
         layer += 2 * tokens * heads * deployment.max_length * element
-    elif graph.activations == "float32":
+    elif any(taken.rule == ARITHMETIC_ATTENTION for taken in graph.taken):
         heads = max(cache.queries for cache in interface.caches)
         layer += 2 * tokens * heads * capacity(deployment.max_length) * element
     matrix = max(interface.widest, min(interface.vocabulary, _DECODED_ROWS))

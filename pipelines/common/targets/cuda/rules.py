@@ -25,6 +25,9 @@ ROWS = "rows"
 That is ``wanted + row * sequence``, ``[batch, wanted]`` int64.
 """
 
+ARITHMETIC_ATTENTION = "attention in arithmetic"
+"""The rule for attention that computes the scores of all pairs of tokens."""
+
 
 def activation_type(encodings: Collection[str]) -> str:
     """The type of the activations of a network whose weights run in these encodings.
@@ -78,7 +81,10 @@ def rules(activations: str, *, packed: bool) -> tuple[Rule, ...]:
         Rule("Gelu", patterns.gelu, emit.gelu),
         Rule("Gather of rows", patterns.select, _select),
         Rule("SelfAttention in arithmetic", patterns.self_attention, arithmetic.self_attention),
-        *(_EXACT_ATTENTION if activations == "float32" else _GROUPED_ATTENTION),
+        # The provider has no GroupQueryAttention in float32.
+        *(() if activations == "float32" else _GROUPED_ATTENTION),
+        Rule(ARITHMETIC_ATTENTION, patterns.attention, arithmetic.attention),
+        Rule("rotation in arithmetic", patterns.rope, arithmetic.rope),
     )
 
 
@@ -137,9 +143,4 @@ _GROUPED_ATTENTION = (
     Rule("GroupQueryAttention with rotation", patterns.rope_attention, _grouped),
     Rule("GroupQueryAttention", patterns.attention, _grouped),
     Rule("RotaryEmbedding", patterns.rope, emit.rope),
-)
-# The provider has no GroupQueryAttention in float32.
-_EXACT_ATTENTION = (
-    Rule("attention in arithmetic", patterns.attention, arithmetic.attention),
-    Rule("rotation in arithmetic", patterns.rope, arithmetic.rope),
 )

@@ -29,7 +29,7 @@ _PLACES = {"tokens", "past", "total", "last", "wanted", "rows"}
 class CudaRunner(SlotRunner):
     """Implements `pipelines.common.program.runner.CandidateRunner`.
 
-    Weights, keys and values ``[slots, kv_heads, capacity, head_dim]`` and logits stay on the
+    Weights, keys and values ``[slots, kv_heads, capacity, width]`` and logits stay on the
     device, at addresses that never change. A step sends tokens and lengths there, and has the most
     likely tokens back. Each number of sequences has a graph of its own where steps are captured.
 
