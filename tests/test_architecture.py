@@ -33,6 +33,7 @@ ORDER = (
     "cache",
     "encodings",
     "text",
+    "chat",
     "checkpoints",
     "rotary",
     "decoder",

@@ -69,6 +69,8 @@ DEPENDENCIES: Final[Mapping[str, Dependency]] = {
     "typer": Dependency(("typer",), "0.20"),
     "rich": Dependency(("rich",), "13"),
     "pluggy": Dependency(("pluggy",), "1.5"),
+    "jinja2": Dependency(("jinja2",), "3.1.6"),
+    "prompt_toolkit": Dependency(("prompt-toolkit",), "3.0.43"),
 }
 """By module, as `pyproject.toml` has them."""
 

@@ -60,6 +60,14 @@ class PromptError(PipelineError):
     """A prompt that is empty, not text, or longer than the context."""
 
 
+class TooLongError(PromptError):
+    """A prompt that leaves no room for output."""
+
+
+class TemplateError(PromptError):
+    """A chat template that is missing, or none, or too large: nothing makes prompts of messages."""
+
+
 class BatchError(PipelineError):
     """Prompts that cannot be read, or results that cannot be written or taken up again."""
 

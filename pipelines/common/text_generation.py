@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pipelines.common.cache import Cache
+from pipelines.common.chat.template import ChatSettings
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.opening import STRATEGIES, Strategy
 from pipelines.common.checkpoints.random import RandomWeights
@@ -186,6 +187,20 @@ class TextModel(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What runs: model, encodings, target, versions; JSON values only."""
+
+
+@runtime_checkable
+class ChatModel(TextModel, Protocol):
+    """A model that says how conversations are put to it, as most model files do."""
+
+    @property
+    def chat(self) -> ChatSettings:
+        """What it says."""
+
+
+def chat_settings(model: object) -> ChatSettings:
+    """What a model says of conversations, which may be nothing."""
+    return model.chat if isinstance(model, ChatModel) else ChatSettings()
 
 
 @runtime_checkable

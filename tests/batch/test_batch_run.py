@@ -20,6 +20,7 @@ from pipelines.common.batch.prompts import from_file, from_texts
 from pipelines.common.batch.run import BatchRun
 from pipelines.common.engine.sampling import SamplingParams
 from pipelines.common.errors import BatchError
+from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.text import Defaults
 from pipelines.echo.pipeline import EchoModel, EchoRunner
 
@@ -69,7 +70,7 @@ def prompts(tmp_path):
 
 def make_batch(prompts, *, special_tokens=True, max_length=MAX_LENGTH, **earlier):
     return BatchRun(
-        prompts, TOKENIZER, special_tokens=special_tokens, max_length=max_length, **earlier
+        prompts, PromptReader(TOKENIZER, special_tokens), max_length=max_length, **earlier
     )
 
 

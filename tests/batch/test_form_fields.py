@@ -22,11 +22,10 @@ def test_stop_strings(stop, stops):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"prompt": None}, "there is no prompt; expected a string"),
+        ({"prompt": None}, "there is no prompt and there are no messages; expected one of them"),
         ({"prompt": ""}, "prompt is empty; expected at least one character"),
         ({"prompt": 5}, "prompt is 5; expected one string"),
         ({"prompt": ["a", "b"]}, 'prompt is ["a", "b"]; expected one string'),
-        ({"prompt": None, "messages": []}, "chat messages cannot be run yet; expected a prompt"),
         ({"temperature": "hot"}, 'temperature is "hot"; expected a number'),
         ({"temperature": True}, "temperature is true; expected a number"),
         ({"temperature": -1}, "temperature is -1; expected a number 0 or more"),
@@ -84,11 +83,8 @@ def test_fields_that_would_change_the_result_are_refused(name):
     for value in ("some", 7, 0.5, [1], {"a": 1}, opposite):
         row = both(**{name: value})
         assert isinstance(row, BadRow), (name, value)
-        if name == "messages":
-            assert row.error == "chat messages cannot be run yet; expected a prompt"
-        else:
-            assert row.error.startswith(f"{name} is {json.dumps(value)}, which is not offered; ")
-            assert row.error.endswith("null")
+        assert row.error.startswith(f"{name} is {json.dumps(value)}, which is not offered; ")
+        assert row.error.endswith("null")
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_a_request_of_the_batch_api():
         ({"method": None}, 'method is null; expected "POST"'),
         ({"url": "/v1/embeddings"}, 'url is "/v1/embeddings"; expected "/v1/completions"'),
         ({"url": ["/v1/completions"]}, 'url is ["/v1/completions"]; expected "/v1/completions"'),
-        ({"url": "/v1/chat/completions"}, 'url is "/v1/chat/completions"; chat messages cannot'),
+        ({"url": "/v1/chat/completions"}, "there is prompt in a request of /v1/chat/completions"),
         ({"body": "p"}, 'body is "p"; expected an object'),
         ({"body": None}, "body is null; expected an object"),
     ],

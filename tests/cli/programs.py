@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Collection
 from pathlib import Path
@@ -81,18 +82,20 @@ class Program:
 
         Args:
             args: Of the command line.
-            terminal: The streams that are a terminal: ``stdout``, ``stderr``.
+            terminal: The streams that are a terminal: ``stdin``, ``stdout``, ``stderr``.
             options: Of `Popen`.
         """
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         if terminal:
             ours, theirs = os.openpty()
+            termios.tcsetwinsize(theirs, (24, 80))
             streams |= dict.fromkeys(terminal, theirs)
         command = [*COMMAND, *map(str, args)]
         self.process = subprocess.Popen(command, **streams | options)
         if terminal:
             os.close(theirs)
             self.shown = Output(ours)
+            self._terminal = ours
         self._outputs = {
             stream: Output(getattr(self.process, stream).fileno())
             for stream in ("stdout", "stderr")
@@ -106,6 +109,10 @@ class Program:
     @property
     def err(self) -> Output:
         return self._outputs["stderr"]
+
+    def type(self, text: str) -> None:
+        """Types text on the terminal."""
+        os.write(self._terminal, text.encode())
 
     def signal(self, number: int) -> None:
         """Sends a signal."""

@@ -26,6 +26,7 @@ COMMANDS = {
     "targets": ["targets"],
     "cache": ["cache", "list"],
     "echo": ["echo", *RUN],
+    "chat": ["echo", "--chat", "--chat-template", "chatml", *RUN],
     "run": ["llama3", *RUN],
     "run on torch": ["llama3", *RUN, "--target", "torch"],
     "run on cpu": ["llama3", *RUN, "--target", "cpu"],
@@ -75,6 +76,8 @@ NEEDED = {
     "numpy": {"echo", "run", "tokenize", "graph", "export", "warm-cache"},
     "ml_dtypes": set(),
     "gguf": set(),
+    "jinja2": {"chat"},
+    "prompt_toolkit": set(),
     "typer": set(COMMANDS),
     "pluggy": set(COMMANDS),
 }

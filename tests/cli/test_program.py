@@ -19,7 +19,18 @@ def register_pipelines():
     return [PipelineRecord("{name}", "Summary of {name}.", load=EchoPipeline)]
 """
 
-HEAVY = ("torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "transformers", "gguf", "numpy")
+HEAVY = (
+    "jinja2",
+    "prompt_toolkit",
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnx_ir",
+    "onnxruntime",
+    "transformers",
+    "gguf",
+    "numpy",
+)
 
 
 def test_help_names_every_command(cli):

@@ -8,6 +8,7 @@ layers.
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,29 @@ def test_the_text_is_that_of_transformers(
     expected = tokens[0, len(prompt) :].tolist()
     assert expected[-1] in model.tokenizer.end_ids
     assert done.stdout.rstrip("\n") == model.tokenizer.decode(expected)
+
+
+def test_a_question_is_answered(path: Path) -> None:
+    command = [
+        *(sys.executable, ROOT / "run_pipeline.py", "run", path, "--quiet"),
+        *("--quantization-encoding", "float32", "--max-new-tokens", "24"),
+        *("--chat", "--prompt", "What is the capital of France?"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "The capital of France is Paris."
+
+
+def test_a_conversation_computes_only_what_is_new(path: Path) -> None:
+    command = [
+        *(sys.executable, ROOT / "run_pipeline.py", "chat", path, "--quiet"),
+        *("--quantization-encoding", "float32", "--max-new-tokens", "8", "--max-length", "256"),
+    ]
+    lines = "What is the capital of France?\nSay it again.\n/stats\n"
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("The capital of France is Paris.\n")
+    prompt, shared = re.findall(r"(\d+)(?= tokens:| were there)", done.stderr)[:2]
+    assert int(shared) >= 44  # the first prompt, and the reply
+    assert int(prompt) - int(shared) < 24
 
 
 def test_logits_are_those_of_transformers(model: Model, outside: LlamaForCausalLM) -> None:

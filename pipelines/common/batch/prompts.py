@@ -26,7 +26,8 @@ from pipelines.common.batch.forms.openai import ENVELOPE
 from pipelines.common.batch.row import BadRow, R, Row
 from pipelines.common.errors import BatchError
 from pipelines.common.files import open_input
-from pipelines.common.requests.fields import RequestError, load_object, shown
+from pipelines.common.requests.fields import load_object
+from pipelines.common.requests.values import RequestError, shown
 from pipelines.common.utf8 import MARK, check_mark
 
 _CHUNK_BYTES: Final = 1 << 18

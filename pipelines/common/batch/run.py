@@ -17,8 +17,8 @@ from pipelines.common.engine.request import Request
 from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.errors import PluginError, PromptError, UsageError
 from pipelines.common.program.runner import Runner
+from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.text import Defaults, Result, TextRequest
-from pipelines.common.text.tokenizer import Tokenizer
 
 _REFUSED: Final = (PromptError, UsageError, PluginError)
 """What says that a row cannot be run."""
@@ -34,9 +34,8 @@ class BatchRun:
     def __init__(
         self,
         prompts: Prompts[Defaults, TextRequest],
-        tokenizer: Tokenizer,
+        reader: PromptReader,
         *,
-        special_tokens: bool,
         max_length: int,
         done: Set[int] = frozenset(),
         failed: int = 0,
@@ -45,16 +44,14 @@ class BatchRun:
 
         Args:
             prompts: The input.
-            tokenizer: The model's.
-            special_tokens: Whether control tokens spelled in prompts are meant as such.
+            reader: Makes tokens of prompts.
             max_length: Most tokens of a prompt and its output.
             done: Lines of the input that have a record.
             failed: How many of those could not be run.
         """
         self.figures = Figures(prompts.rows, len(done), failed)
         self._prompts = prompts
-        self._tokenizer = tokenizer
-        self._special_tokens = special_tokens
+        self._reader = reader
         self._max_length = max_length
         self._done = done
 
@@ -95,7 +92,7 @@ class BatchRun:
         if not ordered:  # records in order would be held back, and lost with the process
             waiting = alike_together(waiting)
         figures = self.figures
-        for event in run(Engine(runner, self._tokenizer), waiting):
+        for event in run(Engine(runner, self._reader.tokenizer), waiting):
             sequence = event.sequence
             if sequence.timings.first_token_s is not None and not sequence.timings.decode_steps:
                 figures.prompt_tokens += len(sequence.prompt)
@@ -117,13 +114,11 @@ class BatchRun:
         """What a row asks of the engine.
 
         Raises:
-            PromptError: It is no valid Unicode, or leaves no room for output.
-            UsageError: Its settings do not fit to the model.
-            PluginError: A sampler that it asks for cannot be made.
+            PromptError: See `TextRequest.encoded`.
+            UsageError: Likewise.
+            PluginError: Likewise.
         """
-        return row.request.encoded(
-            self._tokenizer, special_tokens=self._special_tokens, max_length=self._max_length
-        )
+        return row.request.encoded(self._reader, self._max_length)
 
     def _requests(self, records: _Records, begun: dict[Request, _Begun]) -> Iterator[Request]:
         """A request for each row that can be run; the others get their records on the way."""

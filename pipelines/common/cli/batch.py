@@ -36,8 +36,9 @@ from pipelines.common.cli.streams import (
 from pipelines.common.engine.metrics import StartUp, memory_as_json
 from pipelines.common.engine.stops import StopMatcher
 from pipelines.common.errors import BatchError, ParameterError, UsageError
-from pipelines.common.requests.fields import shown
+from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.text import Defaults, TextRequest
+from pipelines.common.requests.values import shown
 from pipelines.common.system import peak_memory
 from pipelines.common.text_generation import TextModel
 
@@ -57,7 +58,7 @@ class BatchRequest:
         options: Sequences side by side, and where the records go.
         defaults: What holds for rows that say nothing else.
         seed: The seed that was asked for, if one was.
-        special_tokens: Whether control tokens spelled in prompts are meant as such.
+        reader: Makes what makes tokens of prompts, for a model.
         max_length: Most tokens of a prompt and its output; None for the model's context.
         as_json: Whether the figures go to stdout, as one JSON record.
 
@@ -71,7 +72,7 @@ class BatchRequest:
     options: BatchOptions
     defaults: Defaults
     seed: int | None
-    special_tokens: bool
+    reader: Callable[[TextModel], PromptReader]
     max_length: int | None
     as_json: bool
 
@@ -116,13 +117,13 @@ def run_batch(
     with progress.shown("Reading the prompts"):
         prompts = _prompts(request)
     model = open_model()
+    reader = request.reader(model)
     max_length = length_in_context(request.max_length, model.context_length)
-    with prompts, closing(_output(model, request, prompts)) as output:
+    with prompts, closing(_output(model, reader, request, prompts)) as output:
         _notice_oddities(request, prompts, progress)
         batch = BatchRun(
             prompts,
-            model.tokenizer,
-            special_tokens=request.special_tokens,
+            reader,
             max_length=max_length,
             done=output.done,
             failed=output.failed,
@@ -183,10 +184,13 @@ def _prompts(request: BatchRequest) -> Prompts[Defaults, TextRequest]:
 
 
 def _output(
-    model: TextModel, request: BatchRequest, prompts: Prompts[Defaults, TextRequest]
+    model: TextModel,
+    reader: PromptReader,
+    request: BatchRequest,
+    prompts: Prompts[Defaults, TextRequest],
 ) -> Output:
     if request.file is not None:
-        settings = _settings(model, request, prompts)
+        settings = _settings(model, reader, request, prompts)
         if request.options.resume:
             return OutputFile.resume(request.file, settings, prompts.form, prompts.lines())
         return OutputFile.create(request.file, settings)
@@ -198,7 +202,10 @@ def _output(
 
 
 def _settings(
-    model: TextModel, request: BatchRequest, prompts: Prompts[Defaults, TextRequest]
+    model: TextModel,
+    reader: PromptReader,
+    request: BatchRequest,
+    prompts: Prompts[Defaults, TextRequest],
 ) -> dict[str, Any]:
     """What the results depend on; a run with other values is another run."""
     told = model.describe()
@@ -212,13 +219,22 @@ def _settings(
         "model": Path(str(told.get("model"))).name,  # it may have moved
         **{name: told.get(name) for name in names},
         "tokenizer": digest(*model.tokenizer.vocabulary.files().values()),
-        "special_tokens": request.special_tokens,
+        "special_tokens": reader.special_tokens,
+        "chat": reader.asks,
+        "system_prompt": reader.system,
+        "chat_template": _template(reader),
         **request.defaults.sampling.as_json(),
         "max_new_tokens": request.defaults.max_new_tokens,
         "stop": list(request.defaults.stops),
         "max_length": request.max_length,
         "ordered": request.options.ordered,
     }
+
+
+def _template(reader: PromptReader) -> str | None:
+    """A digest of the template that makes prompts of messages, if there is one."""
+    text = reader.settings.template if reader.template is None else reader.chat.template.text
+    return None if text is None else digest(text)
 
 
 def _notice_oddities(

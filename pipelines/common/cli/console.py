@@ -45,6 +45,11 @@ class ConsoleProgress(Progress):
             self._said.add(message)
             say(message)
 
+    def notice_again(self, message: str) -> None:
+        """Writes `message`, unless quiet, also where it was said before."""
+        if not self.quiet:
+            say(message)
+
     def detail(self, message: str) -> None:
         """Writes `message` if verbose."""
         if self.verbose:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pipelines.common.cli.chat_options import ChatOptions
 from pipelines.common.cli.command import Command, pipeline_command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
@@ -20,7 +22,7 @@ from pipelines.common.cli.generate_options import (
 from pipelines.common.cli.grouping import Without, grouped_options
 from pipelines.common.cli.models import found, with_model
 from pipelines.common.cli.offline import told_to_store
-from pipelines.common.cli.options import ModelChoice, path_of
+from pipelines.common.cli.options import ModelChoice, Quiet, Verbose, path_of
 from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.cli.sampling_options import SamplingOptions
 from pipelines.common.errors import ModelFileError, UsageError, quoted
@@ -28,6 +30,8 @@ from pipelines.common.registry.hookspecs import PipelineRecord
 
 if TYPE_CHECKING:
     from pipelines.common.registry.registry import Registry
+    from pipelines.common.requests.text import Defaults
+    from pipelines.common.text_generation import ModelOptions, TextPipeline
 
 
 TASK: Final = "generate"
@@ -44,13 +48,14 @@ def _generate_with(
     ctx: typer.Context,
     prompts: PromptOptions,
     batch: BatchOptions,
+    chat: ChatOptions,
     model: ModelChoice,
     text: TextOptions,
     sampling: SamplingOptions,
     report: ReportOptions,
 ) -> None:
     assert ctx.info_name is not None
-    _generate(registry_of(ctx), ctx.info_name, prompts, batch, model, text, sampling, report)
+    _generate(ctx, ctx.info_name, prompts, batch, chat, model, text, sampling, report)
 
 
 @grouped_options
@@ -64,6 +69,7 @@ def generate(
     ],
     prompts: PromptOptions,
     batch: BatchOptions,
+    chat: ChatOptions,
     model: Annotated[ModelChoice, Without("model_path")],
     text: TextOptions,
     sampling: SamplingOptions,
@@ -73,12 +79,44 @@ def generate(
 
     A file says what its architecture is, and a folder which pipeline has exported it.
     """
-    registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
+    name, chosen = _with_pipeline(ctx, path, model, progress)
+    _generate(ctx, name, prompts, batch, chat, chosen, text, sampling, report)
+
+
+@grouped_options
+def talk(
+    ctx: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of("MODEL"), metavar="MODEL", help="Model file or exported folder."
+        ),
+    ],
+    chat: Annotated[ChatOptions, Without("chat")],
+    model: Annotated[ModelChoice, Without("model_path")],
+    text: TextOptions,
+    sampling: SamplingOptions,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Talk with a model: a conversation, one message after the other.
+
+    They are typed, or come from a pipe, one a line.
+    """
+    report = ReportOptions(quiet=quiet, verbose=verbose)
+    progress = ConsoleProgress(quiet=quiet, verbose=verbose)
+    name, chosen = _with_pipeline(ctx, path, model, progress)
+    _converse(ctx, name, replace(chat, chat=True), chosen, text, sampling, report)
+
+
+def _with_pipeline(
+    ctx: typer.Context, path: Path, model: ModelChoice, progress: ConsoleProgress
+) -> tuple[str, ModelChoice]:
+    """The pipeline that a model is for, and the options with its path."""
+    registry = registry_of(ctx)
     path = found(path, registry, progress, offline=model.offline)
-    chosen = replace(model, model_path=path)
-    name = _pipeline_for(path, registry)
-    _generate(registry, name, prompts, batch, chosen, text, sampling, report)
+    return _pipeline_for(path, registry), replace(model, model_path=path)
 
 
 def _pipeline_for(path: Path, registry: Registry) -> str:
@@ -115,44 +153,43 @@ def _pipeline_for(path: Path, registry: Registry) -> str:
 
 
 def _generate(
-    registry: Registry,
+    ctx: typer.Context,
     name: str,
     prompts: PromptOptions,
     batch: BatchOptions,
+    chat: ChatOptions,
     model: ModelChoice,
     text: TextOptions,
     sampling: SamplingOptions,
     report: ReportOptions,
 ) -> None:
-    """Runs a pipeline on one prompt, or on a batch of them."""
+    """Runs a pipeline on one prompt, or on a batch of them, or in a conversation."""
+    chat.check(rows=prompts.prompts_file is not None)
+    if chat.chat and not prompts.given and not batch.asked_for and _is_typed():
+        if report.as_json or report.num_warmups:
+            option = "--json" if report.as_json else "--num-warmups"
+            raise UsageError(f"{option} is for a single message; add --prompt TEXT")
+        _converse(ctx, name, chat, model, text, sampling, report)
+        return
+
     # NumPy and the tokenizers are imported here, out of the way of --help and list.
     from pipelines.common.cli.run import Generation, run
-    from pipelines.common.export.manifest import target_for
-    from pipelines.common.registry.target_choice import choose
-    from pipelines.common.requests.text import Defaults
 
-    texts = prompts.read()
-    defaults = Defaults(
-        sampling.params(registry),
-        text.max_new_tokens,
-        tuple(text.stop or ()),
-        registry.load_sampler,
-    )
+    texts = prompts.read(default=not chat.chat)
+    registry = registry_of(ctx)
+    defaults = _defaults(registry, text, sampling)
     progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
-    model = with_model(model, registry, progress)
-    target = target_for(model.model_path, model.target, registry.targets)
-    options = model.options(choose(registry, target, model.device_id, progress))
-    pipeline = registry.load_pipeline(name)
-    check_takes_random(pipeline, name, options)
+    pipeline, options = _chosen(registry, name, model, progress)
     if len(texts) == 1 and not batch.asked_for:
-        asked = Generation(
-            defaults.request(texts[0]),
-            special_tokens=not prompts.no_special_tokens,
-            max_length=text.max_length,
-            num_warmups=report.num_warmups,
-        )
         with told_to_store(name, options):
             opened = pipeline.open(options, registry, progress)
+            asked = Generation(
+                defaults.request(texts[0]),
+                reader=chat.reader(opened, special_tokens=not prompts.no_special_tokens),
+                hide_thinking=chat.hide_thinking,
+                max_length=text.max_length,
+                num_warmups=report.num_warmups,
+            )
             sequence = run(
                 opened, asked, progress, as_json=report.as_json, figures=not report.quiet
             )
@@ -164,6 +201,8 @@ def _generate(
 
     if report.num_warmups:
         raise UsageError("--num-warmups is for a single prompt; leave it out of a batch")
+    if chat.hide_thinking:
+        raise UsageError("--hide-thinking is for a single message; leave it out of a batch")
     request = BatchRequest(
         pipeline=name,
         texts=texts * (batch.batch_size or 1) if len(texts) == 1 else texts,
@@ -171,9 +210,76 @@ def _generate(
         options=batch,
         defaults=defaults,
         seed=sampling.asked_seed,
-        special_tokens=not prompts.no_special_tokens,
+        reader=lambda opened: chat.reader(opened, special_tokens=not prompts.no_special_tokens),
         max_length=text.max_length,
         as_json=report.as_json,
     )
     with told_to_store(name, options):
         run_batch(lambda: pipeline.open(options, registry, progress), request, progress)
+
+
+def _converse(
+    ctx: typer.Context,
+    name: str,
+    chat: ChatOptions,
+    model: ModelChoice,
+    text: TextOptions,
+    sampling: SamplingOptions,
+    report: ReportOptions,
+) -> None:
+    """Has a conversation with a model."""
+    from pipelines.common.cli.chat import Conversation, converse
+
+    registry = registry_of(ctx)
+    defaults = _defaults(registry, text, sampling)
+    progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
+    pipeline, options = _chosen(registry, name, model, progress)
+    asked = Conversation(
+        name=name if model.model_path is None else model.model_path.name,
+        system=chat.system_prompt,
+        defaults=defaults,
+        usual_reply=_is_default(ctx, "max_new_tokens"),
+        max_length=text.max_length,
+        hide_thinking=chat.hide_thinking,
+    )
+    with told_to_store(name, options):
+        opened = pipeline.open(options, registry, progress)
+        converse(opened, chat.reader(opened, special_tokens=False), asked, progress)
+
+
+def _defaults(registry: Registry, text: TextOptions, sampling: SamplingOptions) -> Defaults:
+    """What holds for prompts that say nothing else."""
+    from pipelines.common.requests.text import Defaults
+
+    return Defaults(
+        sampling.params(registry),
+        text.max_new_tokens,
+        tuple(text.stop or ()),
+        registry.load_sampler,
+    )
+
+
+def _chosen(
+    registry: Registry, name: str, model: ModelChoice, progress: ConsoleProgress
+) -> tuple[TextPipeline, ModelOptions]:
+    """The pipeline, and what it is to open for which target."""
+    from pipelines.common.export.manifest import target_for
+    from pipelines.common.registry.target_choice import choose
+
+    model = with_model(model, registry, progress)
+    target = target_for(model.model_path, model.target, registry.targets)
+    options = model.options(choose(registry, target, model.device_id, progress))
+    pipeline = registry.load_pipeline(name)
+    check_takes_random(pipeline, name, options)
+    return pipeline, options
+
+
+def _is_default(ctx: typer.Context, option: str) -> bool:
+    """Whether an option was left out."""
+    source = ctx.get_parameter_source(option)
+    return source is not None and source.name == "DEFAULT"
+
+
+def _is_typed() -> bool:
+    """Whether stdin is a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty()

@@ -44,9 +44,14 @@ class PromptOptions:
         bool, typer.Option("--no-special-tokens", help="Take control tokens in the prompt as text.")
     ] = False
 
-    def read(self) -> tuple[str, ...]:
+    @property
+    def given(self) -> bool:
+        """Whether any are."""
+        return bool(self.prompt or self.prompt_file or self.prompts_file)
+
+    def read(self, *, default: bool = True) -> tuple[str, ...]:
         """The prompts, see `read_prompts`."""
-        return read_prompts(self.prompt or (), self.prompt_file, self.prompts_file)
+        return read_prompts(self.prompt or (), self.prompt_file, self.prompts_file, default=default)
 
 
 @dataclass(frozen=True)

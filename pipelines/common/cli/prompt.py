@@ -20,7 +20,7 @@ _STREAM = Path("-")
 
 
 def read_prompts(
-    texts: Sequence[str], file: Path | None, prompts_file: Path | None
+    texts: Sequence[str], file: Path | None, prompts_file: Path | None, *, default: bool = True
 ) -> tuple[str, ...]:
     """The prompts from their one source; none if that is a file of prompts, which is not read here.
 
@@ -34,7 +34,7 @@ def read_prompts(
             raise UsageError(f"{other} and --prompts-file are both given; choose one")
         return ()
     if len(texts) < 2:
-        return (read_prompt(texts[0] if texts else None, file),)
+        return (read_prompt(texts[0] if texts else None, file, default=default),)
     if file is not None:
         raise UsageError("--prompt and --prompt-file are both given; choose one")
     if "-" in texts:
@@ -45,12 +45,12 @@ def read_prompts(
     return tuple(texts)
 
 
-def read_prompt(text: str | None, file: Path | None) -> str:
+def read_prompt(text: str | None, file: Path | None, *, default: bool = True) -> str:
     r"""The prompt from its one source.
 
     That is `text` or the content of `file` (``-`` means stdin), or, with neither, stdin when
-    something is piped into it, else the default. One newline at the end of a file or of stdin is
-    not part of the prompt; lines in it end with ``\n``, see `pipelines.common.utf8`.
+    something is piped into it, else the default, if there is one. One newline at the end of a file
+    or of stdin is not part of the prompt; lines in it end with ``\n``, see `utf8`.
 
     Raises:
         UsageError: Both `text` and `file` are given.
@@ -69,7 +69,7 @@ def read_prompt(text: str | None, file: Path | None) -> str:
                 f"cannot read the prompt from {file}: {error.strerror}; expected a file or a pipe"
             ) from error
     else:
-        prompt = DEFAULT_PROMPT if text is None else text
+        prompt = text if text is not None else DEFAULT_PROMPT if default else ""
     if not prompt:
         raise PromptError("the prompt is empty; give it as --prompt TEXT, --prompt-file or stdin")
     return prompt

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pipelines.common.chat.thinking import spoken
+from pipelines.common.cli.replies import PlainText, Shown, shown_reply
 from pipelines.common.cli.report import report
 from pipelines.common.cli.signals import noted
-from pipelines.common.cli.streams import on_terminal, print_json, stdout_is_closed, write_text
+from pipelines.common.cli.streams import print_json, stdout_is_closed
 from pipelines.common.engine.engine import Engine, warm_up
 from pipelines.common.engine.metrics import Metrics, process_age_s
 from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
+from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.text import TextRequest
 from pipelines.common.text_generation import TextModel
 
@@ -24,14 +27,16 @@ class Generation:
     """What to generate.
 
     Attributes:
-        text: What to continue, and how.
-        special_tokens: Whether control tokens spelled in the prompt are meant as such.
+        text: What to continue, or what is said, and how.
+        reader: Makes tokens of it.
+        hide_thinking: Whether what the model thinks before it replies is left out.
         max_length: Most tokens of prompt and output; None for the model's context.
         num_warmups: Untimed runs of the prompt and one step before the timed one.
     """
 
     text: TextRequest
-    special_tokens: bool
+    reader: PromptReader
+    hide_thinking: bool
     max_length: int | None
     num_warmups: int
 
@@ -54,9 +59,10 @@ def run(
     if stdout_is_closed():
         raise UsageError("the text is to go to stdout, which is closed; leave it open")
     max_length = length_in_context(asked.max_length, model.context_length)
-    request = asked.text.encoded(
-        model.tokenizer, special_tokens=asked.special_tokens, max_length=max_length
-    )
+    reader = asked.reader
+    request = asked.text.encoded(reader, max_length)
+    if reader.conversation(asked.text.prompt) is None and _could_chat(reader, request.prompt):
+        progress.notice("the model has a chat template: to ask it something, add `chat=True`")
     runner = model.start(slots=1, max_length=request.max_length)
     if asked.num_warmups:
         with progress.shown("Warming up"):
@@ -65,8 +71,12 @@ def run(
 
     engine = Engine(runner, model.tokenizer)
     sequence = engine.add(request)
+    prompt = model.tokenizer.decode(request.prompt[-16:], special=True) if reader.asks else ""
     written: list[str] = []
-    write = written.append if as_json else write_text
+    shown: Shown = PlainText()
+    if reader.asks and not as_json:
+        shown = shown_reply(prompt, hide_thinking=asked.hide_thinking)
+    write = written.append if as_json else shown.write
     process_to_first_token_s = None
     with noted() as interrupted:
         texts = _texts(engine, interrupted)
@@ -79,20 +89,21 @@ def run(
             write(text)
         if sequence.finish_reason is None:
             write(engine.cancel(sequence))
+        if not as_json and sequence.error is None:
+            shown.end()
     if sequence.error is not None:
         raise sequence.error
 
     metrics = Metrics.of(sequence, progress, process_to_first_token_s)
     if as_json:
+        text = "".join(written)
         record = {
-            "text": "".join(written),
+            "text": spoken(text, prompt) if asked.hide_thinking else text,
             **metrics.as_json(),
             "sampling": request.sampling.as_json(),
             **model.describe(),
         }
         print_json(record, indented=False)
-    elif on_terminal():
-        write_text("\n")
     if progress.verbose:  # a description has the digest of the model file, which takes reading it
         for key, value in model.describe().items():
             progress.detail(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
@@ -112,6 +123,12 @@ def length_in_context(requested: int | None, context_length: int) -> int:
             f"--max-length is {requested}, but the model's context is {context_length} tokens"
         )
     return context_length if requested is None else requested
+
+
+def _could_chat(reader: PromptReader, tokens: Sequence[int]) -> bool:
+    """Whether a prompt of a model for conversations is none: no turn begins in it."""
+    control = reader.tokenizer.control_tokens.keys() - {reader.tokenizer.bos_id}
+    return reader.settings.template is not None and control.isdisjoint(tokens)
 
 
 def _texts(engine: Engine, interrupted: Callable[[], bool]) -> Iterator[str]:

@@ -52,6 +52,21 @@ def noted() -> Iterator[Callable[[], bool]]:
         _noting = False
 
 
+@contextmanager
+def ending_a_part() -> Iterator[Callable[[], bool]]:
+    """Wherein Ctrl-C ends what goes on, and not the program; tells whether it has come.
+
+    A signal that ends programs ends this one afterwards.
+    """
+    global _received  # noqa: PLW0603
+    with noted() as interrupted:
+        yield interrupted
+    if _received == signal.SIGINT:
+        _received = None
+    elif _received is not None:
+        raise KeyboardInterrupt
+
+
 def received() -> bool:
     """Whether a signal has come."""
     return _received is not None

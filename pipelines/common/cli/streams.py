@@ -102,6 +102,11 @@ def write_text(text: str) -> None:
     _write(plain(text) if on_terminal() else text)
 
 
+def terminal() -> TextIO | None:
+    """stdout, where it is a terminal, for libraries that draw on it."""
+    return _out() if on_terminal() else None
+
+
 def binary_stdout() -> BinaryIO:
     """For bytes that were asked for; writing them raises `OutputError`."""
     _out().flush()

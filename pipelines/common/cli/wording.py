@@ -10,6 +10,8 @@ from typing import Final
 
 OPTIONS: Final[Mapping[str, str]] = {
     "OutputStream": "--output -",
+    "chat=True": "--chat",
+    "chat_template": "--chat-template",
     "custom_ops": "--custom-ops-path",
     "device": "--device-id",
     "dry_allowed_length": "--dry-allowed-length",
@@ -38,6 +40,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "seed": "--seed",
     "slots": "--batch-size",
     "stops": "--stop",
+    "system": "--system-prompt",
     "strict=True": "--strict-plugins before the command",
     "target": "--target",
     "temperature": "--temperature",

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from pipelines.common.chat.template import ChatSettings
 from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.files import exists
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
@@ -40,7 +41,7 @@ class Numbers(Protocol):
 
 C = TypeVar("C", bound=Numbers)
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Version of the folders that this module reads and writes."""
 
 MANIFEST: Final = "manifest.json"
@@ -105,6 +106,7 @@ class Manifest:
         taken: See `LoweredGraph.taken`.
         op_packages: Digest of each op package whose rules took a part of the graph, by name.
         origin: The model file.
+        chat: How conversations are put to the model.
         versions: Versions of the packages at work, by name.
         files: The folder's other files, by name.
     """
@@ -122,6 +124,7 @@ class Manifest:
     taken: tuple[Taken, ...]
     op_packages: dict[str, str]
     origin: Origin
+    chat: ChatSettings
     versions: dict[str, str]
     files: dict[str, StoredFile]
 

@@ -30,7 +30,7 @@ from pipelines.common.program.external import Place, placed, write_tensors
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.store import PACKAGES
 from pipelines.common.program.target import Deployment, Target
-from pipelines.common.text_generation import GraphModel
+from pipelines.common.text_generation import GraphModel, chat_settings
 
 
 def export(model: GraphModel, target: str, folder: Path, *, reference_weights: bool) -> Manifest:
@@ -90,6 +90,7 @@ def export(model: GraphModel, target: str, folder: Path, *, reference_weights: b
             taken=graph.taken,
             op_packages=_packages(deployment, graph),
             origin=origin,
+            chat=chat_settings(model),
             versions=_versions(model.target),
             files={path.name: describe_file(path) for path in sorted(staging.iterdir())},
         )

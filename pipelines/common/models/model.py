@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pipelines
+from pipelines.common.chat.template import ChatSettings
 from pipelines.common.decoder.config import DecoderConfig
 from pipelines.common.export.tokenizer_files import tokenizer_files
 from pipelines.common.program.package import LoadedPackage
@@ -94,15 +95,17 @@ class OpenedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Model(OpenedModel):
-    """Implements `pipelines.common.text_generation.TextModel`; builds nothing before `start`.
+    """Implements `TextModel` and `ChatModel`; builds nothing before `start`.
 
     Attributes:
         config: The decoder's dimensions.
         tokenizer: The model's, or the one that the user named.
+        chat: See `ChatModel.chat`.
     """
 
     config: DecoderConfig
     tokenizer: Tokenizer
+    chat: ChatSettings
 
     @property
     def context_length(self) -> int:
@@ -117,4 +120,4 @@ class Model(OpenedModel):
 
     def documents(self) -> Mapping[str, bytes]:
         """See `GraphModel.documents`."""
-        return tokenizer_files(self.tokenizer)
+        return tokenizer_files(self.tokenizer, self.chat)

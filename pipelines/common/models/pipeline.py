@@ -18,6 +18,7 @@ from pipelines.common.decoder.rope import TENSORS
 from pipelines.common.decoder.tiny import outline, tiny_metadata, tiny_sizes
 from pipelines.common.errors import TokenizerError
 from pipelines.common.export.manifest import TOKENIZER_SETTINGS, is_exported
+from pipelines.common.models.chat import chat_settings_of
 from pipelines.common.models.family import NetworkFamily
 from pipelines.common.models.folder import Folder, open_folder
 from pipelines.common.models.model import Model
@@ -67,6 +68,7 @@ class DecoderPipeline(NetworkFamily):
             config=config,
             program=program,
             tokenizer=tokenizer,
+            chat=chat_settings_of(file.metadata, tokenizer),
             options=options,
             registry=registry,
             progress=progress,
@@ -116,6 +118,7 @@ class DecoderPipeline(NetworkFamily):
             config=folder.config,
             program=folder.program,
             tokenizer=tokenizer,
+            chat=folder.program.manifest.chat,
             options=options,
             registry=registry,
             progress=progress,

@@ -1,11 +1,12 @@
 """OpenAI's completions: the response to a request, whose body `read_request` reads.
 
-https://platform.openai.com/docs/api-reference/completions
+https://platform.openai.com/docs/api-reference/completions and .../chat/object
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.common.requests.text import Result, timings_record
@@ -19,9 +20,21 @@ def completion(id: str, model: Any, result: Result) -> dict[str, Any]:
         model: What the request calls the model, which has no effect.
         result: What came of the request.
     """
+    return _body(id, "text_completion", model, {"text": result.text}, result)
+
+
+def chat_completion(id: str, model: Any, result: Result) -> dict[str, Any]:
+    """The body of the response to messages, see `completion`."""
+    message = {"role": "assistant", "content": result.text, "refusal": None}
+    return _body(id, "chat.completion", model, {"message": message}, result)
+
+
+def _body(
+    id: str, kind: str, model: Any, answer: Mapping[str, Any], result: Result
+) -> dict[str, Any]:
     choice = {
         "index": 0,
-        "text": result.text,
+        **answer,
         "logprobs": None,
         "finish_reason": result.finish_reason,
     }
@@ -33,7 +46,7 @@ def completion(id: str, model: Any, result: Result) -> dict[str, Any]:
     }
     return {
         "id": id,
-        "object": "text_completion",
+        "object": kind,
         "created": int(time.time()),
         "model": model,
         "choices": [choice],

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common.requests.fields import RequestError, shown
+from pipelines.common.requests.values import RequestError, shown
 
 _FORMATS: Final = ("float", "base64")
 KNOWN: Final = frozenset({"input", "model", "encoding_format", "dimensions", "user"})

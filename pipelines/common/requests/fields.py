@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from pipelines.common.chat.messages import Messages
 from pipelines.common.engine.sampling import RANDOM_SEED, SamplingParams
 from pipelines.common.engine.sampling.order import stages
 from pipelines.common.errors import ParameterError, PluginError, UsageError
+from pipelines.common.requests.messages import read_messages
 from pipelines.common.requests.text import Defaults, TextRequest
+from pipelines.common.requests.values import RequestError, shortened, shown
 from pipelines.common.requests.vocabulary import INTEGERS, LIMITS, NOT_OFFERED, NUMBERS, OTHERS
 
-_MAX_SHOWN: Final = 60
 _MAX_DEPTH: Final = 100
 # Python's own limit is 4300 digits of input and of output, and can be set from outside.
 _MAX_DIGITS: Final = 1000
@@ -23,18 +25,6 @@ _MAX_DIGITS: Final = 1000
 _TOKEN: Final = re.compile("[0-9]{1,18}")
 
 _TOO_DEEP: Final = f"objects and lists are nested more than {_MAX_DEPTH} deep; expected fewer"
-
-
-class RequestError(Exception):
-    """What is wrong with a request, in one line that names the field."""
-
-
-def shown(value: Any) -> str:
-    """A JSON value as it may stand in a message: one line, of bounded length."""
-    text = json.dumps(value, ensure_ascii=False)
-    if not text.isprintable():
-        text = json.dumps(value)
-    return _shortened(text)
 
 
 def load_object(text: str, source: str) -> dict[str, Any]:
@@ -93,23 +83,25 @@ def read_request(fields: Mapping[str, Any], defaults: Defaults, index: int = 0) 
     _check_offered(fields)
     return TextRequest(
         prompt=_prompt(fields),
-        sampling=_sampling(fields, defaults, index),
+        sampling=read_sampling(fields, defaults, index),
         max_new_tokens=_limit(fields, defaults),
         stops=_stops(fields, defaults),
     )
 
 
-def _prompt(fields: Mapping[str, Any]) -> str:
-    """The text to continue.
+def _prompt(fields: Mapping[str, Any]) -> str | Messages:
+    """The text to continue, or the conversation to reply in.
 
     Raises:
-        RequestError: There is none, or it is no text.
+        RequestError: There is neither, there are both, or it is no text and no messages.
     """
-    prompt = fields.get("prompt")
-    if prompt is None and "messages" in fields:
-        raise RequestError("chat messages cannot be run yet; expected a prompt")
+    prompt, messages = fields.get("prompt"), fields.get("messages")
+    if messages is not None:
+        if prompt is not None:
+            raise RequestError("there is a prompt beside the messages; expected one of them")
+        return read_messages(messages)
     if prompt is None:
-        raise RequestError("there is no prompt; expected a string")
+        raise RequestError("there is no prompt and there are no messages; expected one of them")
     if isinstance(prompt, list) and len(prompt) == 1:  # as OpenAI's may be
         (prompt,) = prompt
     if not isinstance(prompt, str):
@@ -119,8 +111,13 @@ def _prompt(fields: Mapping[str, Any]) -> str:
     return prompt
 
 
-def _sampling(fields: Mapping[str, Any], defaults: Defaults, index: int) -> SamplingParams:
-    """How tokens are chosen for the request that `index` others came before.
+def read_sampling(fields: Mapping[str, Any], defaults: Defaults, index: int = 0) -> SamplingParams:
+    """How tokens are chosen.
+
+    Args:
+        fields: See `read_request`.
+        defaults: What holds for what they do not say.
+        index: How many requests came before this one.
 
     Raises:
         RequestError: A parameter is of the wrong type or out of its range.
@@ -196,8 +193,6 @@ def _check_offered(fields: Mapping[str, Any]) -> None:
         value = fields.get(name)
         if value is None or any(_same(value, one) for one in neutral):
             continue
-        if name == "messages":
-            raise RequestError("chat messages cannot be run yet; expected a prompt")
         expected = " or ".join([*map(shown, neutral), "null"])
         raise RequestError(f"{name} is {shown(value)}, which is not offered; expected {expected}")
 
@@ -239,10 +234,6 @@ def _stops(fields: Mapping[str, Any], defaults: Defaults) -> tuple[str, ...]:
             f"stop is {shown(stop)}; expected a string or a list of strings, none of them empty"
         )
     return tuple(stops)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 
 def _number(fields: Mapping[str, Any], name: str) -> float | None:
@@ -291,7 +282,7 @@ def _parse_integer(digits: str) -> int:
 def _parse_float(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise RequestError(f"{_shortened(digits)} is too large; expected a number below 1.8e308")
+        raise RequestError(f"{shortened(digits)} is too large; expected a number below 1.8e308")
     return value
 
 

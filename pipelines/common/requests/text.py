@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from pipelines.common.chat.messages import Messages
 from pipelines.common.engine.request import Request
 from pipelines.common.engine.sampling import SamplingParams
 from pipelines.common.engine.sampling.chain import Chain
 from pipelines.common.engine.sampling.order import Find, shipped
 from pipelines.common.engine.sequence import FinishReason, Timings
-from pipelines.common.errors import PromptError
-from pipelines.common.text.length import least_tokens
-from pipelines.common.text.tokenizer import Tokenizer
+from pipelines.common.errors import TooLongError
+from pipelines.common.requests.prompts import PromptReader
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Defaults:
     stops: tuple[str, ...] = ()
     find_sampler: Find = field(default=shipped, compare=False)
 
-    def request(self, prompt: str, index: int = 0) -> TextRequest:
+    def request(self, prompt: str | Messages, index: int = 0) -> TextRequest:
         """The request that says nothing but its prompt, after `index` others."""
         sampling = replace(self.sampling, seed=self.sampling.seed + index)
         return TextRequest(prompt, sampling, self.max_new_tokens, self.stops)
@@ -42,37 +42,37 @@ class TextRequest:
     """A prompt that can be run, as far as one can tell without a tokenizer.
 
     Attributes:
-        prompt: Text to continue.
+        prompt: Text to continue, or a conversation to reply in.
         sampling: How tokens are chosen.
         max_new_tokens: Most tokens of output.
         stops: Strings that end the text.
     """
 
-    prompt: str
+    prompt: str | Messages
     sampling: SamplingParams
     max_new_tokens: int
     stops: tuple[str, ...] = ()
 
-    def encoded(self, tokenizer: Tokenizer, *, special_tokens: bool, max_length: int) -> Request:
+    def encoded(self, reader: PromptReader, max_length: int) -> Request:
         """The same as the engine takes it; what is far too long is refused before it is encoded.
 
         Args:
-            tokenizer: The model's.
-            special_tokens: Whether control tokens spelled in the prompt are meant as such.
+            reader: Makes tokens of the prompt.
             max_length: Most tokens of prompt and output.
 
         Raises:
-            PromptError: The prompt is no valid Unicode, or leaves no room for output.
+            PromptError: See `PromptReader.tokens`.
+            TooLongError: The prompt leaves no room for output.
             UsageError: A stop string is empty, or a setting of sampling does not fit.
             PluginError: A plugin's sampler cannot be made.
         """
-        if (least := least_tokens(tokenizer, self.prompt)) >= max_length:
+        if (least := reader.least_tokens(self.prompt)) >= max_length:
             raise _too_long(f"at least {least}", max_length)
-        tokens = tokenizer.encode(self.prompt, special=special_tokens)
+        tokens = reader.tokens(self.prompt)
         if len(tokens) >= max_length:
             raise _too_long(f"{len(tokens)}", max_length)
         limit = min(max_length, len(tokens) + self.max_new_tokens)
-        Chain(self.sampling, tokenizer)  # to see whether it can be
+        Chain(self.sampling, reader.tokenizer)  # to see whether it can be
         return Request(tokens, limit, self.sampling, self.stops)
 
 
@@ -109,8 +109,8 @@ def timings_record(timings: Timings) -> dict[str, float | None]:
     return {name: value if value is None else round(value, 6) for name, value in figures.items()}
 
 
-def _too_long(tokens: str, max_length: int) -> PromptError:
-    return PromptError(
+def _too_long(tokens: str, max_length: int) -> TooLongError:
+    return TooLongError(
         f"the prompt has {tokens} tokens, but prompt and output together are limited to "
         f"{max_length}; shorten the prompt or raise `max_length` up to the model's context"
     )

@@ -29,7 +29,7 @@ OTHERS: Final = ("dry_sequence_breakers", "ignore_eos", "logit_bias", "samplers"
 LIMITS: Final = ("max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names of the most tokens of output."""
 
-TAKEN: Final = frozenset({"prompt", "stop", *LIMITS, *NUMBERS, *INTEGERS, *OTHERS})
+TAKEN: Final = frozenset({"prompt", "messages", "stop", *LIMITS, *NUMBERS, *INTEGERS, *OTHERS})
 """Fields that are honoured."""
 
 NOT_OFFERED: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -44,7 +44,6 @@ NOT_OFFERED: Final[Mapping[str, tuple[Any, ...]]] = {
     "audio": (),
     "function_call": ("none",),
     "functions": ([],),
-    "messages": (),
     "modalities": (["text"],),
     "prediction": (),
     "reasoning_effort": (),
@@ -55,6 +54,11 @@ NOT_OFFERED: Final[Mapping[str, tuple[Any, ...]]] = {
     "verbosity": (),
     "web_search_options": (),
     # of vLLM
+    "add_generation_prompt": (True,),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "continue_final_message": (False,),
+    "documents": ([],),
     "add_special_tokens": (True,),
     "allowed_token_ids": ([],),
     "bad_words": ([],),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tokenizers
@@ -60,6 +60,11 @@ class Tokenizer:
         self.end_ids = frozenset(end_ids) | frozenset(named_ends.values())
         self.adds_bos = adds_bos
         self.source = source
+
+    @property
+    def control_tokens(self) -> Mapping[int, str]:
+        """How each control token is spelled, by id."""
+        return self.vocabulary.control
 
     def encode(self, text: str, *, special: bool = True, bos: bool | None = None) -> list[int]:
         """The ids of `text`.

@@ -1,18 +1,16 @@
-"""Completions of the OpenAI Batch API."""
+"""Completions of the OpenAI Batch API, of prompts and of messages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar
 
 from pipelines.common.batch.forms.openai import OpenAIRows
 from pipelines.common.batch.row import Row
-from pipelines.common.requests.completions import completion
-from pipelines.common.requests.fields import read_request, shown
+from pipelines.common.requests.completions import chat_completion, completion
+from pipelines.common.requests.fields import read_request
 from pipelines.common.requests.text import Defaults, Result, TextRequest
 from pipelines.common.requests.vocabulary import KNOWN
-
-_CHAT_URL: Final = "/v1/chat/completions"
 
 
 class Completions(OpenAIRows[Defaults, TextRequest, Result]):
@@ -23,8 +21,7 @@ class Completions(OpenAIRows[Defaults, TextRequest, Result]):
     """
 
     name = "completions"
-    url = "/v1/completions"
-    field = "prompt"
+    fields: ClassVar = {"/v1/completions": "prompt", "/v1/chat/completions": "messages"}
     known = KNOWN
 
     def read(self, body: Mapping[str, Any], defaults: Defaults, index: int) -> TextRequest:
@@ -33,12 +30,6 @@ class Completions(OpenAIRows[Defaults, TextRequest, Result]):
 
     def body(self, row: Row[TextRequest], result: Result) -> dict[str, Any]:
         """See `OpenAIRows.body`."""
-        return completion(f"cmpl-{row.line}", row.extra["model"], result)
-
-    def _other_url(self, url: Any) -> str:
-        if url == _CHAT_URL:
-            return (
-                f"url is {shown(url)}; chat messages cannot be run yet, use {self.url} with a"
-                " prompt"
-            )
-        return super()._other_url(url)
+        if isinstance(row.request.prompt, str):
+            return completion(f"cmpl-{row.line}", row.extra["model"], result)
+        return chat_completion(f"chatcmpl-{row.line}", row.extra["model"], result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from pipelines.common.batch.form import Forms
 from pipelines.common.batch.forms.openai import OpenAIRows
@@ -16,7 +16,7 @@ from pipelines.common.requests.embeddings import (
     embedding_response,
     read_embedding_request,
 )
-from pipelines.common.requests.fields import RequestError, shown
+from pipelines.common.requests.values import RequestError, shown
 from pipelines.common.utf8 import NUL
 
 
@@ -98,8 +98,7 @@ class EmbeddingRequests(OpenAIRows[None, EmbeddingRequest, Embedding]):
     """Rows as requests of embeddings of the OpenAI Batch API."""
 
     name = "embeddings"
-    url = "/v1/embeddings"
-    field = "input"
+    fields: ClassVar = {"/v1/embeddings": "input"}
     known = KNOWN
 
     def read(

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 from pipelines.common.batch.form import D
 from pipelines.common.batch.row import BadRow, R, Row
 from pipelines.common.requests.completions import invalid_request
-from pipelines.common.requests.fields import RequestError, check_text, load_object, shown
+from pipelines.common.requests.fields import check_text, load_object
+from pipelines.common.requests.values import RequestError, shown
 
 T = TypeVar("T")
 
@@ -25,16 +26,14 @@ _ID: Final = re.compile(r"batch_req_([1-9][0-9]{0,17})")
 
 
 class OpenAIRows(ABC, Generic[D, R, T]):
-    """Rows as requests to one address, records as its responses.
+    """Rows as requests to an address, records as its responses.
 
     Attributes:
-        url: The address.
-        field: What a body has at the least.
+        fields: What a body has at the least, by the address.
         known: Fields of a body; others are told.
     """
 
-    url: ClassVar[str]
-    field: ClassVar[str]
+    fields: ClassVar[Mapping[str, str]]
     known: ClassVar[Collection[str]]
 
     @abstractmethod
@@ -86,19 +85,18 @@ class OpenAIRows(ABC, Generic[D, R, T]):
 
     def _read_body(self, request: Mapping[str, Any]) -> dict[str, Any]:
         method, url, body = (request.get(name) for name in ("method", "url", "body"))
-        if url != self.url:
-            raise RequestError(self._other_url(url))
+        if not isinstance(url, str) or url not in self.fields:
+            expected = " or ".join(map(shown, self.fields))
+            raise RequestError(f"url is {shown(url)}; expected {expected}")
+        own = self.fields[url]
         if method != "POST":
             raise RequestError(f'method is {shown(method)}; expected "POST"')
         if not isinstance(body, dict):
-            raise RequestError(
-                f'body is {shown(body)}; expected an object, {{"{self.field}": ...}}'
-            )
+            raise RequestError(f'body is {shown(body)}; expected an object, {{"{own}": ...}}')
+        for other in self.fields.values():
+            if other != own and body.get(other) is not None:
+                raise RequestError(f"there is {other} in a request of {url}; expected {own}")
         return body
-
-    def _other_url(self, url: Any) -> str:
-        """What is said of a request to another address."""
-        return f"url is {shown(url)}; expected {shown(self.url)}"
 
 
 def _read_custom_id(request: Mapping[str, Any]) -> str:

@@ -10,14 +10,9 @@ from pipelines.common.batch.form import D
 from pipelines.common.batch.forms.openai import ENVELOPE
 from pipelines.common.batch.row import BadRow, R, Row, RowId
 from pipelines.common.engine.sequence import Timings
-from pipelines.common.requests.fields import (
-    RequestError,
-    check_text,
-    load_object,
-    read_request,
-    shown,
-)
+from pipelines.common.requests.fields import check_text, load_object, read_request
 from pipelines.common.requests.text import Defaults, Result, TextRequest, timings_record
+from pipelines.common.requests.values import RequestError, shown
 from pipelines.common.requests.vocabulary import HARMLESS, KNOWN
 
 

@@ -1,0 +1,25 @@
+"""What model files and exported folders say of conversations."""
+
+from __future__ import annotations
+
+from pipelines.common.chat.template import ChatSettings
+from pipelines.common.checkpoints.checkpoint import Metadata
+from pipelines.common.text.tokenizer import Tokenizer
+
+_TEMPLATE = "tokenizer.chat_template"
+_EOS = "tokenizer.ggml.eos_token_id"
+
+
+def chat_settings_of(metadata: Metadata, tokenizer: Tokenizer) -> ChatSettings:
+    """What a checkpoint says.
+
+    Args:
+        metadata: The checkpoint's.
+        tokenizer: The one that is used with it.
+
+    Raises:
+        ModelFileError: A key is of the wrong type.
+    """
+    eos = metadata.integer(_EOS, None)
+    spelled = "" if eos is None else tokenizer.decode([eos], special=True)
+    return ChatSettings(metadata.string(_TEMPLATE, None), spelled)
