@@ -26,6 +26,9 @@ def registry_of(ctx: typer.Context) -> Registry:
 
     Plugins that were skipped are reported then, and names that several claim.
 
+    Args:
+        ctx: The command's.
+
     Raises:
         PluginError: Two plugins claim one name, or one claims a command of the driver, when strict.
     """

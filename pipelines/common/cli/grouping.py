@@ -20,6 +20,9 @@ def grouped_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command as typer takes it: each parameter that is a dataclass becomes options, one a field.
 
     They stand where the parameter stands, in the order of the fields.
+
+    Args:
+        command: Takes the dataclasses.
     """
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     parameters: list[inspect.Parameter] = []

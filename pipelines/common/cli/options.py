@@ -79,7 +79,22 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="More details.")]
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The options about the model and what it runs on, in the order of ``--help``."""
+    """The options about the model and what it runs on, in the order of ``--help``.
+
+    Attributes:
+        model_path: ``--model-path``, and likewise all others.
+        tokenizer_path: See `ModelOptions`.
+        random_weights: Whether weights are random.
+        random_config: Sizes of a random model, each ``NAME=VALUE``.
+        quantization_encoding: See `ModelOptions.encoding`.
+        weights: See `ModelOptions`.
+        target: Name of a target, or ``auto``.
+        device_id: See `ModelOptions.device`.
+        threads: See `ModelOptions`.
+        custom_ops_path: See `ModelOptions.custom_ops`.
+        no_native_ops: Whether the native kernels are left out.
+        offline: See `ModelOptions`.
+    """
 
     model_path: ModelPath = None
     tokenizer_path: TokenizerPath = None

@@ -78,6 +78,9 @@ def is_stdout(path: Path) -> bool:
 def print_lines(*lines: str) -> None:
     """Writes lines for people; each stays one of bounded length, whatever it holds.
 
+    Args:
+        lines: Without newlines at their ends.
+
     Raises:
         OutputError: They cannot be written.
     """
@@ -86,6 +89,10 @@ def print_lines(*lines: str) -> None:
 
 def print_json(record: Any, *, indented: bool = True) -> None:
     """Writes a record for programs: ASCII in many lines, or readable in one.
+
+    Args:
+        record: JSON values.
+        indented: Whether it takes many lines.
 
     Raises:
         OutputError: It cannot be written.
