@@ -149,6 +149,12 @@ inline I32 shift_left(I32 a) {
   for (int i = 0; i < 16; ++i) a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << bits);
   return a;
 }
+// `width` bits of each, from bit `place` on.
+template <int width>
+inline I32 field(I32 a, int place) {
+  for (int32_t& lane : a.v) lane = static_cast<int32_t>(static_cast<uint32_t>(lane) >> place & ((1u << width) - 1));
+  return a;
+}
 inline F32 to_float(I32 a) {
   F32 r;
   for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(a.v[i]);
@@ -221,12 +227,29 @@ inline Codes high_nibbles(Codes c) {
   for (uint8_t& code : c.v) code >>= 4;
   return c;
 }
-// Codes of more than four bits: four of `low`, and above them `count` bits of `high`, from bit `place` on.
+// `count` bits of each code, from bit `place` on.
 template <int count, int place>
+inline Codes bits(Codes c) {
+  for (uint8_t& code : c.v) code = code >> place & ((1 << count) - 1);
+  return c;
+}
+// `low`, and from its bit `above` on `count` bits of `high`, from bit `place` on.
+template <int count, int place, int above>
 inline Codes with_bits(Codes low, Codes high) {
   constexpr int mask = (1 << count) - 1;
-  for (int i = 0; i < 64; ++i) low.v[i] |= static_cast<uint8_t>((high.v[i] >> place & mask) << 4);
+  for (int i = 0; i < 64; ++i) low.v[i] |= static_cast<uint8_t>((high.v[i] >> place & mask) << above);
   return low;
+}
+// What a table has for each of some nibbles.
+inline Codes look_up(const uint8_t (&table)[16], Codes nibbles) {
+  for (uint8_t& code : nibbles.v) code = table[code];
+  return nibbles;
+}
+// The four codes of each row as one number.
+inline I32 as_words(Codes c) {
+  I32 r;
+  std::memcpy(r.v, c.v, sizeof r.v);
+  return r;
 }
 inline Codes signed_codes(Codes c) { return c; }
 

@@ -56,6 +56,7 @@ struct Tokens {
   std::vector<int8_t> codes;
   std::vector<float> scales;
   std::vector<int32_t> sums, sums_16;
+  std::vector<float> totals;
   Panel panel;
 
   explicit Tokens(int width)
@@ -63,8 +64,9 @@ struct Tokens {
         codes(width * kColumns),
         scales(width * kColumns / 32),
         sums(width * kColumns / 32),
-        sums_16(width * kColumns / 16) {
-    panel = {width, true, kColumns, codes.data(), scales.data(), sums.data(), sums_16.data()};
+        sums_16(width * kColumns / 16),
+        totals(width * kColumns / 32) {
+    panel = {width, true, kColumns, codes.data(), scales.data(), sums.data(), sums_16.data(), totals.data()};
     kernels().quantize(values.data(), kColumns, width, panel);
   }
 };

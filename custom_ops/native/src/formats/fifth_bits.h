@@ -1,0 +1,46 @@
+// Codes of five bits: nibbles, and a line of fifth bits for 32 columns of each row.
+//
+// In byte i of a row's four bytes of that line, bit j belongs to the low nibble of byte i of the nibbles' line j, and bit
+// 4 + j to the high one. Where nibbles are those of the elements i and i + 16, that is element 4 * j + i.
+#pragma once
+
+#include "block.h"
+
+namespace native {
+namespace {
+
+// Bit `place` of each of 32 bytes, in that order.
+inline void put_bits(const uint8_t (&bytes)[32], int place, int lane, CodeLine& line) {
+  uint32_t bits = 0;
+  for (int j = 0; j < 8; ++j) bits |= (word_at(bytes + 4 * j) >> place & 0x01010101u) << j;
+  put_word(bits, lane, line);
+}
+
+// The same of the bits of a number of 32, as q5_0 and q5_1 have them: bit i is that of element i.
+inline void put_number(const uint8_t (&number)[4], int lane, CodeLine& line) {
+  uint8_t bits[4] = {};
+  for (int i = 0; i < 32; ++i) bits[i % 4] |= (number[i / 8] >> (i % 8) & 1) << (i / 4);
+  put(bits, lane, line);
+}
+
+// dots += a block's codes * its activations
+template <class S>
+inline NATIVE_INLINED void add_fives(typename S::Dots& dots, const CodeLine& fifths, const CodeLine (&lines)[4],
+                                     Reading reading, const typename S::Tokens& x, int b) {
+  typename S::Codes fifth[S::groups];
+  for (int g = 0; g < S::groups; ++g) fifth[g] = S::Codes::load(fifths + g * reading.stride);
+  unrolled<4>([&](auto line_number) NATIVE_INLINED {
+    constexpr int j = line_number.value;
+    typename S::Codes lower[S::groups], upper[S::groups];
+    for (int g = 0; g < S::groups; ++g) {
+      const auto line = S::load_line(lines[j] + g * reading.stride, reading);
+      lower[g] = S::template with_bits<1, j>(low_nibbles(line), fifth[g]);
+      upper[g] = S::template with_bits<1, j + 4>(high_nibbles(line), fifth[g]);
+    }
+    S::add_line(dots, lower, x.codes(b, j));
+    S::add_line(dots, upper, x.codes(b, j + 4));
+  });
+}
+
+}  // namespace
+}  // namespace native
