@@ -92,9 +92,11 @@ def encoded(values: NDArray[np.float32], encoding: Encoding) -> NDArray[np.uint8
         means.append(abs(dequantize(encoding, raw).mean()))
     for factor, mean in zip(factors, reversed(means), strict=True):
         blocks[factor] = mean if len(factors) > 1 else 1
+    # Of either sign, so that the mean is about zero where a format's values are lopsided.
+    signs = generator.choice([-1.0, 1.0], len(blocks))
     scale = values.std() / dequantize(encoding, raw).std()
     for factor in factors:
-        blocks[factor] = blocks[factor] * scale
+        blocks[factor] = blocks[factor] * scale * signs
     return raw.reshape(*values.shape[:-1], -1)
 
 
