@@ -1,6 +1,6 @@
 // Measures the kernels by themselves, the best table of this processor.
 //
-//   speed
+//   speed [ENCODING...]
 //   speed --prefetch BYTES...
 //
 // First how fast products with one token go through matrices that no cache holds, on all cores: to be set beside
@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -42,9 +43,12 @@ const char* name_of(Encoding encoding) {
   return name;
 }
 
-std::vector<Encoding> all_encodings() {
+// Those of some names, or all there are.
+std::vector<Encoding> encodings_of(const std::vector<std::string>& names) {
   std::vector<Encoding> all;
-  const auto add = [&](auto format) { all.push_back(format.encoding); };
+  const auto add = [&](auto format) {
+    if (names.empty() || std::find(names.begin(), names.end(), format.name) != names.end()) all.push_back(format.encoding);
+  };
   BlockFormats::for_each(add);
   FloatFormats::for_each(add);
   return all;
@@ -155,7 +159,7 @@ void compare_distances(const std::vector<int64_t>& distances) {
   for (const int64_t distance : distances) std::printf(" %lld |", static_cast<long long>(distance));
   std::printf("\n| --- |");
   for (size_t i = 0; i < distances.size(); ++i) std::printf(" --- |");
-  for (const Encoding encoding : all_encodings()) {
+  for (const Encoding encoding : encodings_of({})) {
     std::printf("\n| %s |", name_of(encoding));
     for (const std::vector<double>& rates : memory_rates(encoding, distances))
       std::printf(" %.1f, %.1f |", quantile(rates, 0.5), quantile(rates, 0.75));
@@ -219,14 +223,17 @@ void attention_speed(int head_dim, int rows, int64_t position) {
 
 int main(int count, char** arguments) {
   std::vector<int64_t> distances;
-  bool known = count == 1 || (count > 2 && std::strcmp(arguments[1], "--prefetch") == 0);
-  for (int i = 2; i < count; ++i) {
+  const bool compares = count > 2 && std::strcmp(arguments[1], "--prefetch") == 0;
+  const std::vector<std::string> names(arguments + (compares ? count : 1), arguments + count);
+  const std::vector<Encoding> encodings = encodings_of(names);
+  bool known = names.empty() || encodings.size() == names.size();
+  for (int i = 2; compares && i < count; ++i) {
     char* end = nullptr;
     distances.push_back(std::strtoll(arguments[i], &end, 10));
     known = known && end != arguments[i] && *end == '\0' && distances.back() >= 0;
   }
   if (!known) {
-    std::fprintf(stderr, "usage: %s [--prefetch BYTES...]\n", arguments[0]);
+    std::fprintf(stderr, "usage: %s [ENCODING... | --prefetch BYTES...]\n", arguments[0]);
     return 2;
   }
   std::printf("%s\n\n", kernels().name);
@@ -235,9 +242,10 @@ int main(int count, char** arguments) {
     return 0;
   }
   std::printf("| all cores, one token | GB/s |\n| --- | --- |\n");
-  for (const Encoding encoding : all_encodings()) memory_speed(encoding);
+  for (const Encoding encoding : encodings) memory_speed(encoding);
   std::printf("\n| one core, GMAC/s | 1 token | 2 | 4 | 8 | 16 |\n| --- | --- | --- | --- | --- | --- |\n");
-  for (const Encoding encoding : all_encodings()) compute_speed(encoding);
+  for (const Encoding encoding : encodings) compute_speed(encoding);
+  if (!names.empty()) return 0;
   std::printf("\n| attention over float16, one core | GMAC/s |\n| --- | --- |\n");
   for (int head_dim : {64, 128}) {
     attention_speed(head_dim, 4, 4000);
