@@ -93,13 +93,13 @@ struct Shape {
   static inline NATIVE_INLINED Codes with_bits(Codes low, Codes high) {
     return ::with_bits<count, place, above>(low, high);
   }
-  template <int width>
-  static inline NATIVE_INLINED I32 field(I32 words, int place) {
-    return ::field<width>(words, place);
-  }
   template <int left>
   static inline NATIVE_INLINED I32 shift_left(I32 words) {
     return ::shift_left<left>(words);
+  }
+  template <int right>  // zeros follow
+  static inline NATIVE_INLINED I32 shift_right(I32 words) {
+    return ::shift_right<right>(words);
   }
 
   // dots += a line of codes of each group * four columns of activations

@@ -39,7 +39,7 @@ class Panels {
     for (const int64_t tokens : runs) {
       for (int64_t first = 0; first < tokens; first += kMaxTokens) {
         tokens_.push_back(static_cast<int>(std::min<int64_t>(kMaxTokens, tokens - first)));
-        panels_.push_back({panel_width(tokens_.back()), first == 0, columns, nullptr, nullptr, nullptr, nullptr, nullptr});
+        panels_.push_back({panel_width(tokens_.back()), first == 0, columns, {}, {}, {}, {}, {}});
         width += panels_.back().width;
       }
     }

@@ -84,16 +84,15 @@ struct I32 {
 };
 
 inline I32 operator+(I32 x, I32 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+inline I32 operator&(I32 x, I32 y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
 inline I32 operator*(I32 x, I32 y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
 template <int bits>
 inline I32 shift_left(I32 x) {
   return {_mm256_slli_epi32(x.a, bits), _mm256_slli_epi32(x.b, bits)};
 }
-// `width` bits of each, from bit `place` on.
-template <int width>
-inline I32 field(I32 x, int place) {
-  const __m256i mask = _mm256_set1_epi32((1 << width) - 1);
-  return {_mm256_and_si256(_mm256_srli_epi32(x.a, place), mask), _mm256_and_si256(_mm256_srli_epi32(x.b, place), mask)};
+template <int bits>
+inline I32 shift_right(I32 x) {
+  return {_mm256_srli_epi32(x.a, bits), _mm256_srli_epi32(x.b, bits)};
 }
 inline F32 to_float(I32 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 // To the nearest integer, to even if there are two.

@@ -60,15 +60,15 @@ struct I32 {
 };
 
 inline I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+inline I32 operator&(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)}; }
 inline I32 operator*(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 template <int bits>
 inline I32 shift_left(I32 a) {
   return {_mm512_slli_epi32(a.v, bits)};
 }
-// `width` bits of each, from bit `place` on.
-template <int width>
-inline I32 field(I32 a, int place) {
-  return {_mm512_and_si512(_mm512_srl_epi32(a.v, _mm_cvtsi32_si128(place)), _mm512_set1_epi32((1 << width) - 1))};
+template <int bits>
+inline I32 shift_right(I32 a) {
+  return {_mm512_srli_epi32(a.v, bits)};
 }
 inline F32 to_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 // To the nearest integer, to even if there are two.

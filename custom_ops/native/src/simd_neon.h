@@ -127,6 +127,9 @@ inline I32 each_integer(const Function& f) {
 inline I32 operator+(I32 a, I32 b) {
   return each_integer([&](int i) { return vaddq_s32(a.v[i], b.v[i]); });
 }
+inline I32 operator&(I32 a, I32 b) {
+  return each_integer([&](int i) { return vandq_s32(a.v[i], b.v[i]); });
+}
 inline I32 operator*(I32 a, I32 b) {
   return each_integer([&](int i) { return vmulq_s32(a.v[i], b.v[i]); });
 }
@@ -134,14 +137,9 @@ template <int bits>
 inline I32 shift_left(I32 a) {
   return each_integer([&](int i) { return vshlq_n_s32(a.v[i], bits); });
 }
-// `width` bits of each, from bit `place` on.
-template <int width>
-inline I32 field(I32 a, int place) {
-  const uint32x4_t mask = vdupq_n_u32((1u << width) - 1);
-  const int32x4_t right = vdupq_n_s32(-place);
-  return each_integer([&](int i) {
-    return vreinterpretq_s32_u32(vandq_u32(vshlq_u32(vreinterpretq_u32_s32(a.v[i]), right), mask));
-  });
+template <int bits>
+inline I32 shift_right(I32 a) {
+  return each_integer([&](int i) { return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v[i]), bits)); });
 }
 inline F32 to_float(I32 a) {
   return each([&](int i) { return vcvtq_f32_s32(a.v[i]); });

@@ -140,6 +140,10 @@ inline I32 operator+(I32 a, I32 b) {
   for (int i = 0; i < 16; ++i) a.v[i] += b.v[i];
   return a;
 }
+inline I32 operator&(I32 a, I32 b) {
+  for (int i = 0; i < 16; ++i) a.v[i] &= b.v[i];
+  return a;
+}
 inline I32 operator*(I32 a, I32 b) {
   for (int i = 0; i < 16; ++i) a.v[i] *= b.v[i];
   return a;
@@ -149,10 +153,9 @@ inline I32 shift_left(I32 a) {
   for (int i = 0; i < 16; ++i) a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << bits);
   return a;
 }
-// `width` bits of each, from bit `place` on.
-template <int width>
-inline I32 field(I32 a, int place) {
-  for (int32_t& lane : a.v) lane = static_cast<int32_t>(static_cast<uint32_t>(lane) >> place & ((1u << width) - 1));
+template <int bits>
+inline I32 shift_right(I32 a) {
+  for (int i = 0; i < 16; ++i) a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) >> bits);
   return a;
 }
 inline F32 to_float(I32 a) {

@@ -37,7 +37,8 @@ inline std::vector<int> halves_of(Encoding encoding) {
   }
 }
 
-// 32 values `scale * code + offset * times`, of which each half has its own `times`. Scales of 16 values are in the codes.
+// 32 values `scale * code + offset * times`, of which each half has its own `times`. Scales of 16 values are in the
+// codes.
 struct Block {
   double scale = 0, offset = 0;
   int codes[32] = {}, times[2] = {1, 1};
@@ -104,7 +105,8 @@ inline Block part_of_large_block(Encoding encoding, const uint8_t* block, int pa
     if (encoding == Q5_K::encoding) code = nibble(block + 48, i) + 16 * (block[16 + i] >> part & 1);
     if (encoding == Q2_K::encoding) code = two_bits(block + 16, i) * (block[scale] & 15);
     if (encoding == Q3_K::encoding) {
-      const int low = block[96 + scale % 8] >> (scale < 8 ? 0 : 4) & 15, high = block[104 + scale % 4] >> (scale / 4 * 2) & 3;
+      const int low = block[96 + scale % 8] >> (scale < 8 ? 0 : 4) & 15;
+      const int high = block[104 + scale % 4] >> (scale / 4 * 2) & 3;
       code = (two_bits(block + 32, i) + 4 * (block[i] >> part & 1) - 4) * (low + 16 * high - 32);
     }
     if (encoding == Q6_K::encoding) {

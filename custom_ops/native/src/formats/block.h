@@ -50,8 +50,8 @@ inline uint32_t word_at(const uint8_t* four) {
 }
 inline void put_word(uint32_t word, int lane, CodeLine& line) { std::memcpy(line + 4 * lane, &word, 4); }
 
-// Of 32 bytes, whose low nibbles are 32 elements and whose high ones the next: each on four lines, with the elements i and
-// i + 16 in a byte.
+// Of 32 bytes, whose low nibbles are 32 elements and whose high ones the next: each on four lines, with the elements i
+// and i + 16 in a byte.
 inline void put_two_parts(const uint8_t (&bytes)[32], int lane, CodeLine (&first)[4], CodeLine (&second)[4]) {
   constexpr uint32_t low = 0x0f0f0f0f;
   for (int j = 0; j < 4; ++j) {

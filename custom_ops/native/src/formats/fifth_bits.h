@@ -1,13 +1,16 @@
-// Codes of five bits: nibbles, and a line of fifth bits for 32 columns of each row.
-//
-// In byte i of a row's four bytes of that line, bit j belongs to the low nibble of byte i of the nibbles' line j, and bit
-// 4 + j to the high one. Where nibbles are those of the elements i and i + 16, that is element 4 * j + i.
+// Codes of five bits, and lines of single bits.
 #pragma once
 
 #include "block.h"
 
 namespace native {
 namespace {
+
+// 32 columns of each row. In byte i of a row's four bytes of fifth bits, bit j is that of element 4 * j + i: it belongs
+// to the low nibble of byte i of line j, and bit 4 + j to the high one.
+struct FiveBits {
+  CodeLine fifths, nibbles[4];
+};
 
 // Bit `place` of each of 32 bytes, in that order.
 inline void put_bits(const uint8_t (&bytes)[32], int place, int lane, CodeLine& line) {
@@ -25,15 +28,15 @@ inline void put_number(const uint8_t (&number)[4], int lane, CodeLine& line) {
 
 // dots += a block's codes * its activations
 template <class S>
-inline NATIVE_INLINED void add_fives(typename S::Dots& dots, const CodeLine& fifths, const CodeLine (&lines)[4],
-                                     Reading reading, const typename S::Tokens& x, int b) {
+inline NATIVE_INLINED void add_fives(typename S::Dots& dots, const FiveBits& codes, Reading reading,
+                                     const typename S::Tokens& x, int b) {
   typename S::Codes fifth[S::groups];
-  for (int g = 0; g < S::groups; ++g) fifth[g] = S::Codes::load(fifths + g * reading.stride);
+  for (int g = 0; g < S::groups; ++g) fifth[g] = S::load_line(codes.fifths + g * reading.stride, reading);
   unrolled<4>([&](auto line_number) NATIVE_INLINED {
     constexpr int j = line_number.value;
     typename S::Codes lower[S::groups], upper[S::groups];
     for (int g = 0; g < S::groups; ++g) {
-      const auto line = S::load_line(lines[j] + g * reading.stride, reading);
+      const auto line = S::load_line(codes.nibbles[j] + g * reading.stride, reading);
       lower[g] = S::template with_bits<1, j>(low_nibbles(line), fifth[g]);
       upper[g] = S::template with_bits<1, j + 4>(high_nibbles(line), fifth[g]);
     }

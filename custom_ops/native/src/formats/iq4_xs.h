@@ -1,7 +1,7 @@
 // iq4_xs: 256 elements in eight parts of 32, d * (scale - 32) * v, v a value of a table, and a scale of six bits.
 //
-// Nibble p of `low` and two bits of `high`, from bit 2 * p on, are the scale of part p. Of each part's 16 bytes of codes
-// low nibbles are elements 0 to 15.
+// Nibble p of `low` and two bits of `high`, from bit 2 * p on, are the scale of part p. Of each part's 16 bytes of
+// codes low nibbles are elements 0 to 15.
 #pragma once
 
 #include "values_of_nibbles.h"
@@ -49,16 +49,23 @@ struct IQ4_XS {
   static inline NATIVE_INLINED void add(const Tile& tile, Reading reading, const typename S::Tokens& x,
                                         typename S::Sums& sums) {
     typename S::F32 d[S::groups];
-    for (int g = 0; g < S::groups; ++g) d[g] = S::F32::load_half(tile.d[0].bytes + g * reading.stride);
+    typename S::I32 low[S::groups], high[S::groups];  // first the bits of the next part, above them those that follow
+    for (int g = 0; g < S::groups; ++g) {
+      const int64_t at = g * reading.stride;
+      d[g] = S::F32::load_half(tile.d[0].bytes + at);
+      low[g] = as_words(S::Codes::load(tile.low + at));
+      const auto first = S::I32::load_bytes(tile.high[0] + at) & S::I32::all(255);
+      high[g] = S::template shift_left<4>(first) + S::template shift_left<12>(S::I32::load_bytes(tile.high[1] + at));
+    }
     for (int part = 0; part < 8; ++part) {
       typename S::Dots dots;
       dot_values<S>(dots, kNotLinear, tile.codes[part], reading, x, part);
       typename S::F32 scale[S::groups];
       for (int g = 0; g < S::groups; ++g) {
-        const auto low = as_words(S::Codes::load(tile.low + g * reading.stride));
-        const auto high = S::I32::load_bytes(tile.high[part / 4] + g * reading.stride);
-        const auto six_bits = S::template field<4>(low, 4 * part) + S::template shift_left<4>(S::template field<2>(high, 2 * (part % 4)));
+        const auto six_bits = (low[g] & S::I32::all(15)) + (high[g] & S::I32::all(48));
         scale[g] = d[g] * to_float(six_bits + S::I32::all(-32));
+        low[g] = S::template shift_right<4>(low[g]);
+        high[g] = S::template shift_right<2>(high[g]);
       }
       S::add_scaled(sums, dots, scale, x.scales(part));
     }

@@ -49,13 +49,11 @@ struct MXFP4 {
   }
 
  private:
-  // 2^(e - 128), which may be subnormal: the product of two powers that are not, 2^(h - 64) and 2^(e - h - 64).
+  // 2^(e - 128) as half of 2^(e - 127), for which an exponent of 0 is 0, and one of 255 is infinite.
   template <class S>
   static inline NATIVE_INLINED typename S::F32 power_of_two(const uint8_t* exponents) {
-    const auto bytes = S::I32::load_bytes(exponents);
-    const auto half = S::template field<7>(bytes, 1), bias = S::I32::all(127 - 64);
-    const auto rest = half + S::template field<1>(bytes, 0);
-    return as_float(S::template shift_left<23>(half + bias)) * as_float(S::template shift_left<23>(rest + bias));
+    const auto bits = S::template shift_left<23>(S::I32::load_bytes(exponents) & S::I32::all(255));
+    return as_float(bits) * S::F32::all(0.5f);
   }
 };
 

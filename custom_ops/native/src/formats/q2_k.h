@@ -31,7 +31,8 @@ struct Q2_K {
     const float d = value_of(block.d), dmin = value_of(block.dmin);
     for (int i = 0; i < columns; ++i) {
       const int code = two_bits_at(block.codes, i), factors = block.factors[i / 16];
-      values[i] = d * static_cast<float>(factors & 15) * static_cast<float>(code) - dmin * static_cast<float>(factors >> 4);
+      const float scale = d * static_cast<float>(factors & 15), minimum = dmin * static_cast<float>(factors >> 4);
+      values[i] = scale * static_cast<float>(code) - minimum;
     }
   }
 
@@ -58,7 +59,7 @@ struct Q2_K {
           S::add_line(dots, codes, x.codes(part, 4 * half + number.value));
         });
         const auto factors = S::I32::load_bytes(tile.factors[2 * part + half]);
-        const auto scale = S::template field<4>(factors, 0), minimum = S::template field<4>(factors, 4);
+        const auto scale = factors & S::I32::all(15), minimum = S::template shift_right<4>(factors) & S::I32::all(15);
         for (int t = 0; t < S::tokens; ++t) {
           const auto product = dots[0][t] * scale, offset = S::I32::all(x.sums_16(part, half)[t]) * minimum;
           scaled[t] = half == 0 ? product : scaled[t] + product;

@@ -1,8 +1,8 @@
 // q3_k: 256 elements d * (scale - 32) * (q - 4), with a scale of six bits for 16 elements.
 //
-// Codes have two bits as in q2_k, and bit p of byte i of `thirds` is the third of element i of part p. Of the twelve bytes
-// of scales the first eight have lower four bits, those of the scales 0 to 7 in low nibbles, of the others in high
-// ones; bits 2 * j and above of byte 8 + i are the upper two of scale 4 * j + i.
+// Codes have two bits as in q2_k, and bit p of byte i of `thirds` is the third of element i of part p. Of the twelve
+// bytes of scales the first eight have lower four bits, those of the scales 0 to 7 in low nibbles, of the others in
+// high ones; bits 2 * j and above of byte 8 + i are the upper two of scale 4 * j + i.
 #pragma once
 
 #include "fifth_bits.h"
@@ -59,39 +59,38 @@ struct Q3_K {
                                         typename S::Sums& sums) {
     static_assert(S::groups == 1);
     const auto d = S::F32::load_half(tile.d);
-    for (int part = 0; part < 8; ++part) {
-      typename S::I32 scaled[S::tokens];
-      const auto thirds = S::load_line(tile.parts[part].thirds, reading);
-      unrolled<2>([&](auto half_number) NATIVE_INLINED {
-        constexpr int half = half_number.value;
-        typename S::Dots dots;
-        // The sums are times -32.
-        S::for_each([&](int g, int t) NATIVE_INLINED { dots[g][t] = S::I32::all(x.sums_16(part, half)[t] / 8); });
-        const auto line = S::load_line(tile.parts[part].codes[half], reading);
-        unrolled<4>([&](auto number) NATIVE_INLINED {
-          constexpr int j = number.value;
-          const typename S::Codes codes[1] = {
-              S::template with_bits<1, 4 * half + j, 2>(S::template bits<2, 2 * j>(line), thirds)};
-          S::add_line(dots, codes, x.codes(part, 4 * half + j));
+    auto upper = as_words(S::Codes::load(tile.scales[2]));
+    for (int four = 0; four < 4; ++four) {  // scales, of two parts
+      const auto line = as_words(S::Codes::load(tile.scales[four % 2]));
+      const auto low = (four < 2 ? line : S::template shift_right<4>(line)) & S::I32::all(0x0f0f0f0f);
+      auto scales = low + S::template shift_left<4>(upper & S::I32::all(0x03030303));
+      upper = S::template shift_right<2>(upper);
+      for (int part = 2 * four; part < 2 * four + 2; ++part) {
+        typename S::I32 scaled[S::tokens];
+        const auto thirds = S::load_line(tile.parts[part].thirds, reading);
+        unrolled<2>([&](auto half_number) NATIVE_INLINED {
+          constexpr int half = half_number.value;
+          typename S::Dots dots;
+          // The sums are times -32.
+          S::for_each([&](int g, int t) NATIVE_INLINED { dots[g][t] = S::I32::all(x.sums_16(part, half)[t] / 8); });
+          const auto codes = S::load_line(tile.parts[part].codes[half], reading);
+          unrolled<4>([&](auto number) NATIVE_INLINED {
+            constexpr int j = number.value;
+            const typename S::Codes three_bits[1] = {
+                S::template with_bits<1, 4 * half + j, 2>(S::template bits<2, 2 * j>(codes), thirds)};
+            S::add_line(dots, three_bits, x.codes(part, 4 * half + j));
+          });
+          const auto scale = (scales & S::I32::all(255)) + S::I32::all(-32);
+          scales = S::template shift_right<8>(scales);
+          for (int t = 0; t < S::tokens; ++t) {
+            const auto product = dots[0][t] * scale;
+            scaled[t] = half == 0 ? product : scaled[t] + product;
+          }
         });
-        const auto scale = scale_of<S>(tile, 2 * part + half);
-        for (int t = 0; t < S::tokens; ++t) {
-          const auto product = dots[0][t] * scale;
-          scaled[t] = half == 0 ? product : scaled[t] + product;
-        }
-      });
-      for (int t = 0; t < S::tokens; ++t)
-        sums[0][t] = fma(to_float(scaled[t]), d * S::F32::all(x.scales(part)[t]), sums[0][t]);
+        for (int t = 0; t < S::tokens; ++t)
+          sums[0][t] = fma(to_float(scaled[t]), d * S::F32::all(x.scales(part)[t]), sums[0][t]);
+      }
     }
-  }
-
- private:
-  template <class S>
-  static inline NATIVE_INLINED typename S::I32 scale_of(const Tile& tile, int number) {
-    const auto low = as_words(S::Codes::load(tile.scales[number % 8 / 4])), high = as_words(S::Codes::load(tile.scales[2]));
-    const int byte = 8 * (number % 4);
-    const auto upper = S::template shift_left<4>(S::template field<2>(high, byte + 2 * (number / 4)));
-    return S::template field<4>(low, byte + 4 * (number / 8)) + upper + S::I32::all(-32);
   }
 };
 

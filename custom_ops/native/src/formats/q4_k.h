@@ -37,7 +37,8 @@ struct Q4_K {
 
   static void pack(const Block& block, int, int lane, Tile& tile) {
     tile.factors.put(block.factors, lane);
-    for (int pair = 0; pair < 4; ++pair) put_two_parts(block.codes[pair], lane, tile.codes[2 * pair], tile.codes[2 * pair + 1]);
+    for (int pair = 0; pair < 4; ++pair)
+      put_two_parts(block.codes[pair], lane, tile.codes[2 * pair], tile.codes[2 * pair + 1]);
   }
 
   template <class S>

@@ -19,8 +19,7 @@ struct Q5_0 {
   };
   struct Tile {
     Half d[2][kLanes];
-    CodeLine fifths[2];
-    CodeLine codes[2][4];
+    FiveBits codes[2];
   };
   static_assert(sizeof(Block) == 22 && sizeof(Tile) == 2 * kLanes * sizeof(Block));
   static constexpr int64_t header = offsetof(Tile, codes);
@@ -35,8 +34,8 @@ struct Q5_0 {
 
   static void pack(const Block& block, int b, int lane, Tile& tile) {
     tile.d[b][lane] = block.d;
-    put_number(block.fifths, lane, tile.fifths[b]);
-    for (int j = 0; j < 4; ++j) put(block.codes + 4 * j, lane, tile.codes[b][j]);
+    put_number(block.fifths, lane, tile.codes[b].fifths);
+    for (int j = 0; j < 4; ++j) put(block.codes + 4 * j, lane, tile.codes[b].nibbles[j]);
   }
 
   template <class S>
@@ -45,7 +44,7 @@ struct Q5_0 {
     for (int b = 0; b < 2; ++b) {
       typename S::Dots dots;
       S::for_each([&](int g, int t) NATIVE_INLINED { dots[g][t] = S::I32::all(x.sums(b)[t] * 2); });
-      add_fives<S>(dots, tile.fifths[b], tile.codes[b], reading, x, b);
+      add_fives<S>(dots, tile.codes[b], reading, x, b);
       S::add_scaled(sums, dots, tile.d[b], reading, x.scales(b));
     }
   }

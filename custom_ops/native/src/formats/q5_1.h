@@ -19,8 +19,7 @@ struct Q5_1 {
   };
   struct Tile {
     Half d[2][kLanes], m[2][kLanes];
-    CodeLine fifths[2];
-    CodeLine codes[2][4];
+    FiveBits codes[2];
   };
   static_assert(sizeof(Block) == 24 && sizeof(Tile) == 2 * kLanes * sizeof(Block));
   static constexpr int64_t header = offsetof(Tile, codes);
@@ -36,8 +35,8 @@ struct Q5_1 {
   static void pack(const Block& block, int b, int lane, Tile& tile) {
     tile.d[b][lane] = block.d;
     tile.m[b][lane] = block.m;
-    put_number(block.fifths, lane, tile.fifths[b]);
-    for (int j = 0; j < 4; ++j) put(block.codes + 4 * j, lane, tile.codes[b][j]);
+    put_number(block.fifths, lane, tile.codes[b].fifths);
+    for (int j = 0; j < 4; ++j) put(block.codes + 4 * j, lane, tile.codes[b].nibbles[j]);
   }
 
   template <class S>
@@ -46,7 +45,7 @@ struct Q5_1 {
     for (int b = 0; b < 2; ++b) {
       typename S::Dots dots;
       S::for_each([&](int g, int t) NATIVE_INLINED { dots[g][t] = S::I32::zero(); });
-      add_fives<S>(dots, tile.fifths[b], tile.codes[b], reading, x, b);
+      add_fives<S>(dots, tile.codes[b], reading, x, b);
       S::add_scaled(sums, dots, tile.d[b], reading, x.scales(b));
       S::add_offsets(sums, tile.m[b], reading, x.totals(b));
     }

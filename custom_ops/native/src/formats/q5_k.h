@@ -1,7 +1,7 @@
 // q5_k: 256 elements in eight parts, d * scale * q - dmin * minimum.
 //
-// Of 32 bytes the low nibbles are one part, the high ones the next; bit p of byte i of `fifths` is the fifth of element i
-// of part p.
+// Of 32 bytes the low nibbles are one part, the high ones the next; bit p of byte i of `fifths` is the fifth of element
+// i of part p.
 #pragma once
 
 #include "fifth_bits.h"
@@ -23,8 +23,7 @@ struct Q5_K {
   };
   struct Tile {
     ScalesAndMinimumsOfTile factors;
-    CodeLine fifths[8];
-    CodeLine codes[8][4];  // of each part, its elements i and i + 16 in a byte
+    FiveBits codes[8];  // of each part, its elements i and i + 16 in a byte
   };
   static_assert(sizeof(Block) == 176 && sizeof(Tile) == kLanes * sizeof(Block));
   static constexpr int64_t header = offsetof(Tile, codes);
@@ -42,15 +41,16 @@ struct Q5_K {
 
   static void pack(const Block& block, int, int lane, Tile& tile) {
     tile.factors.put(block.factors, lane);
-    for (int part = 0; part < 8; ++part) put_bits(block.fifths, part, lane, tile.fifths[part]);
-    for (int pair = 0; pair < 4; ++pair) put_two_parts(block.codes[pair], lane, tile.codes[2 * pair], tile.codes[2 * pair + 1]);
+    for (int part = 0; part < 8; ++part) put_bits(block.fifths, part, lane, tile.codes[part].fifths);
+    for (int pair = 0; pair < 4; ++pair)
+      put_two_parts(block.codes[pair], lane, tile.codes[2 * pair].nibbles, tile.codes[2 * pair + 1].nibbles);
   }
 
   template <class S>
   static inline NATIVE_INLINED void add(const Tile& tile, Reading reading, const typename S::Tokens& x,
                                         typename S::Sums& sums) {
     tile.factors.add<S>(reading, x, sums, [&](typename S::Dots& dots, int part) NATIVE_INLINED {
-      add_fives<S>(dots, tile.fifths[part], tile.codes[part], reading, x, part);
+      add_fives<S>(dots, tile.codes[part], reading, x, part);
     });
   }
 };

@@ -1,9 +1,9 @@
 // What blocks of q4_k and q5_k begin with: d, dmin, and for each of eight parts of 32 elements a scale and a minimum of
 // six bits, in twelve bytes. An element is d * scale * q - dmin * minimum.
 //
-// The first four bytes have the scales of the parts 0 to 3, the next their minimums, each below two bits more. The last four
-// have the lower four bits of the scales of parts 4 to 7 in their low nibbles, and of their minimums in the high ones;
-// the upper two bits of both are those above.
+// The first four bytes have the scales of the parts 0 to 3, the next their minimums, each below two bits more. The last
+// four have the lower four bits of the scales of parts 4 to 7 in their low nibbles, and of their minimums in the high
+// ones; the upper two bits of both are those above.
 #pragma once
 
 #include "block.h"
@@ -65,8 +65,10 @@ struct ScalesAndMinimumsOfTile {
         add_part(dots, part);
         typename S::F32 scale[S::groups], minimum[S::groups];
         for (int g = 0; g < S::groups; ++g) {
-          scale[g] = d_of[g] * to_float(S::template field<8>(scales[g], 8 * i));
-          minimum[g] = negative_dmin[g] * to_float(S::template field<8>(minimums[g], 8 * i));
+          scale[g] = d_of[g] * to_float(scales[g] & S::I32::all(255));
+          minimum[g] = negative_dmin[g] * to_float(minimums[g] & S::I32::all(255));
+          scales[g] = S::template shift_right<8>(scales[g]);
+          minimums[g] = S::template shift_right<8>(minimums[g]);
         }
         S::add_scaled(sums, dots, scale, x.scales(part));
         S::add_offsets(sums, minimum, x.totals(part));
