@@ -223,9 +223,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--contexts", nargs="+", type=int, default=[128, 512, 1024, 2048, 4096])
     parser.add_argument("--prompts", nargs="+", type=int, default=[128, 512, 2048])
     parser.add_argument("--sequences", nargs="+", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument(
-        "--encodings", nargs="+", choices=[*MIXTURES], default=["q8_0", "f32"]
-    )
+    parser.add_argument("--encodings", nargs="+", choices=[*MIXTURES], default=["q8_0", "f32"])
     parser.add_argument("--threads", type=int, default=cores(), help="of each engine")
     parser.add_argument("--steps", type=int, default=32, help="decode steps of a run")
     parser.add_argument("--runs", type=int, default=7, help="runs of decoding, in turns")

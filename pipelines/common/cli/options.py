@@ -45,7 +45,7 @@ def path_of(name: str) -> Callable[[str | Path], Path]:
 
 def _requested(name: str) -> str:
     if name not in REQUESTS:
-        raise typer.BadParameter(unknown_request(name))
+        raise UsageError(f"--quantization-encoding {unknown_request(name)}")
     return name
 
 
