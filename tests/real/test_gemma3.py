@@ -17,7 +17,6 @@ import pytest
 import torch
 from native_nodes import Node, kernels
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM
 
 from pipelines.common.checkpoints.gguf.reader import GGUFFile, open_gguf
@@ -77,22 +76,23 @@ def test_every_tensor_is_what_the_gguf_package_makes_of_it(path: Path, file: GGU
                 np.testing.assert_allclose(put_together(encoding, some), values, atol=rounding)
 
 
-def test_logits_are_those_of_transformers(path: Path, file: GGUFFile, tmp_path: Path) -> None:
-    """On token ids that are made up, whatever pieces they stand for."""
-    size = len(file.metadata.strings("tokenizer.ggml.tokens"))
-    words = Tokenizer(models.WordLevel({f"<{i}>": i for i in range(size)}, unk_token="<0>"))
-    words.save(str(tmp_path / "tokenizer.json"))
-    ids = np.random.default_rng(0).integers(size, size=24).tolist()
-    twin = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype="float32")
+def test_logits_are_those_of_transformers(path: Path) -> None:
+    """On random tokens; as the file is stored, activations are rounded."""
+    twin = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    )
+    tokens = np.random.default_rng(0).integers(twin.config.vocab_size, size=24).tolist()
     with torch.inference_mode():
-        expected = twin(torch.tensor([ids])).logits[0].numpy()
+        expected = twin(torch.tensor([tokens])).logits[0].numpy()
     registry = Registry.discover()
-    for encoding, allowed in (("float32", 1e-4), ("", 0.2)):
-        options = ModelOptions(path, tmp_path / "tokenizer.json", encoding)
+    errors = {}
+    for encoding in ("float32", "auto"):
+        options = ModelOptions(path, encoding=encoding)
         model = registry.load_pipeline("gemma3").open(options, registry, Progress())
-        logits = model.start(slots=1, max_length=32).score(ids)
-        error = np.abs(logits - expected).max() / expected.std()
-        assert error < allowed, encoding
+        logits = model.start(slots=1, max_length=32).score(tokens)
+        errors[encoding] = np.abs(logits - expected) / expected.std()
+    assert errors["float32"].max() < 1e-3
+    assert errors["auto"].mean() < 0.1
 
 
 def looked_up(encoding: Encoding, raw: NDArray[np.uint8], library: Path) -> NDArray[np.float32]:
