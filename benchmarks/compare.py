@@ -21,6 +21,7 @@ from benchmarks import startup
 from benchmarks.bandwidth import bandwidth
 from benchmarks.bench import Bench, Memory, Start, llama_cpp_version, say
 from benchmarks.engine import Engine
+from benchmarks.mixtures import MIXTURES
 from benchmarks.random_gguf import SHAPES
 from benchmarks.report import median, print_machine, print_table
 from benchmarks.series import LLAMA_CPP, OWN, OWN_SINGLE, Comparison
@@ -222,9 +223,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--contexts", nargs="+", type=int, default=[128, 512, 1024, 2048, 4096])
     parser.add_argument("--prompts", nargs="+", type=int, default=[128, 512, 2048])
     parser.add_argument("--sequences", nargs="+", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument(
-        "--encodings", nargs="+", choices=["q8_0", "f16", "f32"], default=["q8_0", "f32"]
-    )
+    parser.add_argument("--encodings", nargs="+", choices=[*MIXTURES], default=["q8_0", "f32"])
     parser.add_argument("--threads", type=int, default=cores(), help="of each engine")
     parser.add_argument("--steps", type=int, default=32, help="decode steps of a run")
     parser.add_argument("--runs", type=int, default=7, help="runs of decoding, in turns")

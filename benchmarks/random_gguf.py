@@ -1,9 +1,9 @@
 """Writes GGUF files of Llama 3's true shapes with random weights, to measure speed and memory on.
 
-    python -m benchmarks.random_gguf {tiny,1b,8b} OUT.gguf [--encoding q4_0|q8_0|f16|f32] [--seed N]
+    python -m benchmarks.random_gguf {tiny,1b,8b} OUT.gguf [--encoding q4_0|q4_k_m|...] [--seed N]
 
 Everything but the values of the weights and the words of the vocabulary is as llama.cpp writes it:
-metadata, tensor names and order, the mix of encodings of a "Q4_0" file, a byte-level BPE of full
+metadata, tensor names and order, the mix of encodings of a "Q4_K_M" file, a byte-level BPE of full
 size with Llama 3's special tokens. The text that such a model generates means nothing.
 """
 
@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
+from gguf import GGML_QUANT_SIZES, GGUFWriter, LlamaFileType, TokenType
+from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-Type = GGMLQuantizationType
+from benchmarks.mixtures import MIXTURES, Mixture
+from pipelines.common.encodings import GGML_TYPES
+from pipelines.common.encodings.convert import encoded
 
 _ALIGNMENT = 32
 _SPECIAL_TOKENS = 256
@@ -66,13 +69,6 @@ SHAPES = {
     "8b": Shape(4096, 32, 32, 8, 128, 14336, 128256, tied=False, rope_factor=8),
 }
 
-FILE_TYPES = {
-    "q4_0": (Type.Q4_0, LlamaFileType.MOSTLY_Q4_0),
-    "q8_0": (Type.Q8_0, LlamaFileType.MOSTLY_Q8_0),
-    "f16": (Type.F16, LlamaFileType.MOSTLY_F16),
-    "f32": (Type.F32, LlamaFileType.ALL_F32),
-}
-
 
 @dataclass(frozen=True)
 class Tensor:
@@ -95,12 +91,13 @@ def write_random_gguf(path: Path, shape: Shape, encoding: str = "q4_0", seed: in
     Args:
         path: Where to write it.
         shape: The model's dimensions.
-        encoding: A key of `FILE_TYPES`.
+        encoding: A key of `MIXTURES`.
         seed: Of the weights and the vocabulary.
     """
-    tensors = list(_tensors(shape, FILE_TYPES[encoding][0]))
+    mixture = MIXTURES[encoding]
+    tensors = list(_tensors(shape, mixture))
     writer = GGUFWriter(path, "llama")
-    _add_metadata(writer, path.stem, shape, FILE_TYPES[encoding][1])
+    _add_metadata(writer, path.stem, shape, mixture.file_type)
     _add_tokenizer(writer, shape, seed)
     for tensor in tensors:
         writer.add_tensor_info(
@@ -140,27 +137,30 @@ def rope_factors(shape: Shape) -> NDArray[np.float32]:
     return (1 / (smooth + (1 - smooth) / shape.rope_factor)).astype(np.float32)
 
 
-def _tensors(shape: Shape, linear: Type) -> Iterator[Tensor]:
+def _tensors(shape: Shape, mixture: Mixture) -> Iterator[Tensor]:
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    # llama.cpp keeps the output matrix of a Q4_0 file at higher precision.
-    head = Type.Q6_K if linear == Type.Q4_0 else linear
-    embedding = head if shape.tied else linear
+    embedding = mixture.head if shape.tied else mixture.most
     yield Tensor("rope_freqs.weight", (shape.head_dim // 2,), Type.F32)
     yield Tensor("token_embd.weight", (shape.vocabulary, shape.hidden), embedding)
     for layer in range(shape.layers):
-        block = f"blk.{layer}"
-        yield Tensor(f"{block}.attn_norm.weight", (shape.hidden,), Type.F32)
-        yield Tensor(f"{block}.ffn_down.weight", (shape.hidden, shape.inner), linear)
-        yield Tensor(f"{block}.ffn_gate.weight", (shape.inner, shape.hidden), linear)
-        yield Tensor(f"{block}.ffn_up.weight", (shape.inner, shape.hidden), linear)
-        yield Tensor(f"{block}.ffn_norm.weight", (shape.hidden,), Type.F32)
-        yield Tensor(f"{block}.attn_k.weight", (keys, shape.hidden), linear)
-        yield Tensor(f"{block}.attn_output.weight", (shape.hidden, queries), linear)
-        yield Tensor(f"{block}.attn_q.weight", (queries, shape.hidden), linear)
-        yield Tensor(f"{block}.attn_v.weight", (keys, shape.hidden), linear)
+
+        def tensor(part: str, *sizes: int, layer: int = layer) -> Tensor:
+            matrix = mixture.of_layer(part, layer, shape.layers)
+            type_ = matrix if len(sizes) > 1 else Type.F32
+            return Tensor(f"blk.{layer}.{part}.weight", sizes, type_)
+
+        yield tensor("attn_norm", shape.hidden)
+        yield tensor("ffn_down", shape.hidden, shape.inner)
+        yield tensor("ffn_gate", shape.inner, shape.hidden)
+        yield tensor("ffn_up", shape.inner, shape.hidden)
+        yield tensor("ffn_norm", shape.hidden)
+        yield tensor("attn_k", keys, shape.hidden)
+        yield tensor("attn_output", shape.hidden, queries)
+        yield tensor("attn_q", queries, shape.hidden)
+        yield tensor("attn_v", keys, shape.hidden)
     yield Tensor("output_norm.weight", (shape.hidden,), Type.F32)
     if not shape.tied:
-        yield Tensor("output.weight", (shape.vocabulary, shape.hidden), head)
+        yield Tensor("output.weight", (shape.vocabulary, shape.hidden), mixture.head)
 
 
 def _add_metadata(writer: GGUFWriter, name: str, shape: Shape, file_type: LlamaFileType) -> None:
@@ -260,24 +260,11 @@ def _special_tokens() -> Iterator[str]:
 def _random_blocks(generator: np.random.Generator, type_: Type, std: float) -> NDArray[np.uint8]:
     """Blocks whose values have about the standard deviation `std`, shape ``[_POOL_BLOCKS, bytes]``.
 
-    Block formats get uniformly random integers and fitting scales of either sign, so that the mean
-    is zero in spite of their lopsided range.
+    Formats that nothing writes get random codes and fitting scales.
     """
-    if type_ in (Type.F16, Type.F32):
-        dtype = np.float16 if type_ == Type.F16 else np.float32
-        values = generator.normal(0, std, (_POOL_BLOCKS, 32)).astype(dtype)
-        return values.view(np.uint8)
-    _, block_bytes = GGML_QUANT_SIZES[type_]
-    blocks = generator.integers(0, 256, (_POOL_BLOCKS, block_bytes), np.uint8)
-    signs = generator.choice([-1.0, 1.0], (_POOL_BLOCKS, 1))
-    if type_ == Type.Q6_K:
-        # Six-bit quants, then 16 signed scales and the scale of those.
-        blocks[:, 192:208] = generator.integers(32, 96, (_POOL_BLOCKS, 16), np.uint8)
-        blocks[:, 208:] = (signs * std / (18.5 * 66)).astype(np.float16).view(np.uint8)
-    else:
-        spread = {Type.Q4_0: 4.6, Type.Q8_0: 73.9}[type_]
-        blocks[:, :2] = (signs * std / spread).astype(np.float16).view(np.uint8)
-    return blocks
+    encoding = GGML_TYPES[type_]
+    values = generator.normal(0, std, (_POOL_BLOCKS, max(encoding.block_size, 32)))
+    return encoded(values.astype(np.float32), encoding)
 
 
 def _write_cyclic(file: BinaryIO, pool: NDArray[np.uint8], nbytes: int) -> None:
@@ -293,7 +280,7 @@ def main() -> None:
     )
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("path", type=Path, metavar="OUT.gguf")
-    parser.add_argument("--encoding", choices=FILE_TYPES, default="q4_0")
+    parser.add_argument("--encoding", choices=MIXTURES, default="q4_0")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     write_random_gguf(arguments.path, SHAPES[arguments.shape], arguments.encoding, arguments.seed)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
+from random_blocks import random_blocks
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.gguf.reader import open_gguf
@@ -45,12 +46,7 @@ class Matrix:
             values = generator.normal(0, 0.1, (rows, columns)).astype(np.float32)
             raw = gguf.quantize(values, gguf.GGMLQuantizationType(kind.ggml_type)).view(np.uint8)
             return cls(kind, raw.reshape(rows, -1))
-        blocks = generator.integers(
-            0, 256, (rows * columns // kind.block_size, kind.block_bytes), np.uint8
-        )
-        for start in {"q4_1": (0, 2), "q6_k": (208,)}.get(encoding, (0,)):
-            scales = generator.normal(0, 0.01, (len(blocks), 1)).astype(np.float16)
-            blocks[:, start : start + 2] = scales.view(np.uint8)
+        blocks = random_blocks(kind, rows * columns // kind.block_size, generator)
         return cls(kind, blocks.reshape(rows, -1))
 
     @property

@@ -32,7 +32,9 @@ class ModelOptions:
         model_path: The model, a file or a folder; None for the one that ships with the pipeline.
         tokenizer_path: A tokenizer to use in place of the model's own: a ``tokenizer.json``, a
             ``tokenizer.model``, or a folder that has one.
-        encoding: ``q4_0``, ``q8_0``, ``float32`` or ``auto``: what the big matrices run in.
+        encoding: ``q4_0``, ``q8_0``, ``float32`` or ``auto``, which is as they are stored: what the
+            big matrices run in. Left out, it is ``q4_0`` for the pipeline's own model, and
+            ``auto`` for others.
         target: Name of the target to run on.
         device: Which of its devices.
         threads: Threads of the target's pool; None for as many as may be kept busy.
@@ -53,7 +55,7 @@ class ModelOptions:
 
     model_path: Path | None = None
     tokenizer_path: Path | None = None
-    encoding: str = "q4_0"
+    encoding: str = ""
     target: str = "cpu"
     device: int = 0
     threads: int | None = None
@@ -71,6 +73,10 @@ class ModelOptions:
                 object.__setattr__(self, name, _path(name, path))
         if isinstance(self.custom_ops, str) or not isinstance(self.custom_ops, Sequence):
             raise ParameterError("custom_ops", self.custom_ops, "a sequence of paths")
+        if self.encoding == "":
+            is_own = self.model_path is None and self.random is None
+            left_out = "q4_0" if is_own else "auto"
+            object.__setattr__(self, "encoding", left_out)
         packages = tuple(_path("custom_ops", path) for path in self.custom_ops)
         object.__setattr__(self, "custom_ops", packages)
         for name in ("encoding", "target"):

@@ -10,10 +10,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from gguf import GGMLQuantizationType as Type
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from benchmarks.mixtures import MIXTURES
 from pipelines.common.checkpoints.gguf.reader import GGUFFile, open_gguf
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +44,20 @@ def test_encodings_are_mixed_as_llama_cpp_mixes_them(tiny: GGUFFile) -> None:
     assert set(encodings.values()) == {"f32", "q4_0"}
 
 
-@pytest.mark.parametrize("encoding", ["q4_0", "q8_0", "f16", "f32"])
+def test_files_of_k_quants_have_more_bits_where_llama_cpp_spends_them() -> None:
+    layers = range(16)  # of Llama 3.2 1B
+    mixed = MIXTURES["q4_k_m"]
+    more = [i for i in layers if mixed.of_layer("ffn_down", i, 16) == Type.Q6_K]
+    assert more == [0, 1, 4, 7, 10, 13, 14, 15]
+    assert more == [i for i in layers if mixed.of_layer("attn_v", i, 16) == Type.Q6_K]
+    assert {mixed.of_layer("ffn_up", i, 16) for i in layers} == {Type.Q4_K}
+    assert mixed.head == Type.Q6_K
+    table = MIXTURES["iq4_xs"]
+    assert [table.of_layer("ffn_down", i, 16) for i in (1, 2)] == [Type.Q5_K, Type.IQ4_XS]
+    assert {table.of_layer("attn_v", i, 16) for i in layers} == {Type.Q5_K}
+
+
+@pytest.mark.parametrize("encoding", MIXTURES)
 def test_weights_have_unit_gain(tmp_path: Path, encoding: str) -> None:
     """Rows of standard deviation 1/sqrt(K) around zero, no two of them alike."""
     file = write(tmp_path / "tiny.gguf", "--encoding", encoding)
@@ -51,7 +66,7 @@ def test_weights_have_unit_gain(tmp_path: Path, encoding: str) -> None:
         assert np.isfinite(values).all()
         if values.ndim == 2:
             assert values.std() == pytest.approx(256**-0.5, rel=0.1)
-            assert abs(values.mean()) < 0.02 * 256**-0.5
+            assert abs(values.mean()) < 0.06 * 256**-0.5
             assert len(np.unique(values, axis=0)) == len(values)
 
 

@@ -15,6 +15,7 @@ import gguf
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from random_blocks import random_blocks
 
 from pipelines.common import parallel
 from pipelines.common.cache import Cache
@@ -22,11 +23,16 @@ from pipelines.common.checkpoints.gguf.reader import open_gguf
 from pipelines.common.checkpoints.table import Kind, Weight
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.encodings.convert import dequantize
+from pipelines.common.encodings.requests import REQUESTS
 from pipelines.common.errors import ModelFileError, UsageError
 from pipelines.common.program import weights as source_module
-from pipelines.common.program.weights import REQUESTS, WeightSource, run_encoding
+from pipelines.common.program.weights import WeightSource, run_encoding
 
-STORED = ("f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_1", "q6_k")
+FLOATS = ("f32", "f16", "bf16")
+SIGNED = ("q8_0", "q5_0", "q4_0", "iq4_nl")
+LARGE = ("q5_1", "q6_k", "q5_k")
+SMALL = ("q4_0", "q4_1", "q4_k", "q3_k", "q2_k", "iq4_nl", "iq4_xs", "mxfp4")
+STORED = (*dict.fromkeys((*FLOATS, *SIGNED, *LARGE, *SMALL)),)
 AS_STORED = dict.fromkeys(STORED)
 POLICY: dict[tuple[str, Kind], dict[str, str | None]] = {
     ("auto", "linear"): AS_STORED,
@@ -35,12 +41,13 @@ POLICY: dict[tuple[str, Kind], dict[str, str | None]] = {
     ("float32", "linear"): dict.fromkeys(STORED, "f32"),
     ("float32", "embedding"): dict.fromkeys(STORED, "f32"),
     ("float32", "head"): dict.fromkeys(STORED, "f32"),
-    ("q4_0", "linear"): dict.fromkeys(STORED, "q4_0") | {"q4_1": None},
+    ("q4_0", "linear"): dict.fromkeys(STORED, "q4_0") | dict.fromkeys(SMALL),
     ("q4_0", "embedding"): AS_STORED | {"f32": "q8_0", "f16": "q8_0", "bf16": "q8_0"},
     ("q4_0", "head"): AS_STORED | {"f32": "q8_0", "f16": "q8_0", "bf16": "q8_0"},
-    ("q8_0", "linear"): dict.fromkeys(STORED, "q8_0") | {"q4_1": None, "q6_k": None},
-    ("q8_0", "embedding"): dict.fromkeys(STORED, "q8_0") | {"q4_1": None, "q6_k": None},
-    ("q8_0", "head"): dict.fromkeys(STORED, "q8_0") | {"q4_1": None, "q6_k": None},
+    **{
+        ("q8_0", kind): AS_STORED | dict.fromkeys((*FLOATS, *SIGNED), "q8_0")
+        for kind in ("linear", "embedding", "head")
+    },
 }
 
 
@@ -59,13 +66,12 @@ def test_vectors_always_run_in_float32(request_: str, stored: str) -> None:
 
 def encoded(values: NDArray[np.float32], encoding: str) -> NDArray[np.generic]:
     """Values as the gguf package stores them; random blocks for what it cannot quantize."""
-    kind = gguf.GGMLQuantizationType[encoding.upper()]
-    if encoding != "q6_k":
-        return gguf.quants.quantize(values, kind)
-    shape = gguf.quants.quant_shape_to_byte_shape(values.shape, kind)
-    blocks = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-    blocks.reshape(-1, 210)[:, 208:] = np.array([0.001], np.float16).view(np.uint8)
-    return blocks
+    kind = ENCODINGS[encoding]
+    if kind.encode is not None:
+        return gguf.quants.quantize(values, gguf.GGMLQuantizationType(kind.ggml_type))
+    count = values.size // kind.block_size
+    blocks = random_blocks(kind, count, np.random.default_rng(1), 0.001)
+    return blocks.reshape(*values.shape[:-1], -1)
 
 
 def write(path: Path, tensors: dict[str, tuple[tuple[int, ...], str]]) -> Path:
@@ -136,7 +142,7 @@ def test_bytes_are_what_the_gguf_package_makes(
         assert raw.shape == (values.size // values.shape[-1], run.row_bytes(values.shape[-1]))
         if run == weights.stored(weight.parameter):
             assert raw.tobytes() == tensor.data.tobytes()
-        elif run.name == "q8_0" and stored in ("q4_0", "q5_0"):
+        elif run.name == "q8_0" and stored in SIGNED:
             np.testing.assert_array_equal(dequantize(run, raw), values)
         else:
             assert raw.tobytes() == encoded(values, run.name).tobytes()
@@ -165,6 +171,10 @@ def test_bytes_are_what_the_gguf_package_makes(
         ("q6_k", "q4_0", "2 matrices q6_k to q4_0"),
         ("q6_k", "float32", "3 matrices q6_k to f32"),
         ("q4_1", "q8_0", "3 matrices kept as q4_1"),
+        ("q4_k", "auto", None),
+        ("q4_k", "q4_0", None),
+        ("iq4_nl", "q8_0", "3 matrices iq4_nl to q8_0"),
+        ("q5_k", "q4_0", "2 matrices q5_k to q4_0"),
     ],
 )
 def test_notice(source: Opener, stored: str, request_: str, notice: str | None) -> None:
@@ -337,7 +347,7 @@ def test_rows_that_do_not_fill_blocks_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_requests_are_refused(source: Opener) -> None:
-    with pytest.raises(UsageError, match="'q5_k', expected q4_0, q8_0, float32, auto"):
+    with pytest.raises(UsageError, match="q5_k: files in it run as they are, and"):
         source("f16", "q5_k")
 
 

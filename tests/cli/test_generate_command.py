@@ -235,8 +235,14 @@ def test_wrong_values_are_wrong_usage_in_one_line(cli, args, reason):
     assert reason in outcome.error
 
 
+def test_encodings_that_nothing_is_converted_to_are_wrong_usage_in_one_line(cli):
+    outcome = cli("echo", "--prompt", "hi", "--quantization-encoding", "q4_k")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "q4_k: files in it run as they are, and nothing is converted to it" in outcome.error
+
+
 @pytest.mark.parametrize(
-    "args", [["--quantization-encoding", "q5_0"], ["--threads", "0"], ["--max-new-tokens", "many"]]
+    "args", [["--quantization-encoding", "q9_0"], ["--threads", "0"], ["--max-new-tokens", "many"]]
 )
 def test_values_that_do_not_parse_are_wrong_usage(cli, args):
     outcome = cli("echo", "--prompt", "hi", *args)

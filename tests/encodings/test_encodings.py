@@ -21,7 +21,7 @@ from pipelines.common.encodings import (
     Encoding,
     advice,
 )
-from pipelines.common.encodings.convert import dequantize
+from pipelines.common.encodings.convert import dequantize, encoded
 
 SEVERAL_CHUNKS = (1200, 1024)
 
@@ -68,13 +68,35 @@ def test_what_ggml_has_removed_is_known_by_name(number: int) -> None:
     assert not removed.supported
     assert advice(removed).startswith(f"{removed} was removed from ggml, {removed.successor} took")
     # A file in what took its place would have to run.
-    named = advice(removed).rpartition(" in ")[2].lower().split(" or ")
+    named = advice(removed).rpartition(" in ")[2].lower().replace(" or ", ", ").split(", ")
     assert named == ([removed.successor] if removed.successor in ENCODINGS else [*ENCODINGS])
 
 
 def test_only_listed_encodings_are_supported() -> None:
     assert {e.name for e in GGML_TYPES.values() if e.supported} == set(ENCODINGS)
-    assert set(ENCODINGS) == {"f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_1", "q6_k"}
+    assert {*ENCODINGS} == {
+        *("f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1"),
+        *("q6_k", "q5_k", "q4_k", "q3_k", "q2_k", "iq4_nl", "iq4_xs", "mxfp4"),
+    }
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=str)
+def test_what_the_gguf_package_writes_is_written(encoding: Encoding) -> None:
+    kind = gguf.GGMLQuantizationType(encoding.ggml_type)
+    try:
+        gguf.quants.quantize(np.ones((1, 256), np.float32), kind)
+    except NotImplementedError:
+        assert encoding.encode is None
+    else:
+        assert encoding.encode is not None
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=str)
+def test_values_of_blocks_that_nothing_writes_are_about_as_large(encoding: Encoding) -> None:
+    values = np.random.default_rng(0).normal(0, 0.1, (64, 1024)).astype(np.float32)
+    made = dequantize(encoding, encoded(values, encoding))
+    assert made.std() == pytest.approx(values.std(), rel=0.05)
+    assert abs(made.mean()) < 0.02 * values.std()
 
 
 def test_row_sizes() -> None:

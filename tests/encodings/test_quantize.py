@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.common.encodings import BF16, F16, Q4_0, Q4_1, Q5_0, Q8_0, Encoding
+from pipelines.common.encodings import BF16, F16, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Encoding
 from pipelines.common.encodings.convert import convert_rows, dequantize, quantize
 
 GENERATOR = np.random.default_rng(0)
@@ -24,7 +24,7 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("encoding", [Q4_0, Q4_1, Q5_0, Q8_0, F16, BF16], ids=str)
+@pytest.mark.parametrize("encoding", [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, MXFP4, F16, BF16], ids=str)
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_encodes_as_the_gguf_package_does(encoding: Encoding, values: NDArray[np.float32]) -> None:
     with np.errstate(all="ignore"):

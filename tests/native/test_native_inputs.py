@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,13 @@ from broken_nodes import CASES, VALID
 @pytest.fixture(scope="module")
 def outcomes(native_library: Path) -> dict[str, str | None]:
     """What became of each node; the last is one in which the process has ended, if it has."""
+    folder = Path(__file__).parents[1]  # of what tests share
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("broken_nodes.py"), str(native_library)],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": str(folder)},
     )
     result: dict[str, str | None] = {}
     for line in map(json.loads, done.stdout.splitlines()):

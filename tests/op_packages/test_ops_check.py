@@ -13,6 +13,7 @@ import pytest
 import torch
 from ops_program import program, single_file
 
+from pipelines.common.encodings import ENCODINGS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.patterns import AttentionInputs
 from pipelines.common.graph.rules import Emitter, Rule
@@ -127,7 +128,7 @@ def test_rules_are_listed(tmp_path: Path) -> None:
 
 
 def test_every_encoding_is_tried() -> None:
-    encodings = ("f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_1", "q6_k")
+    encodings = [*ENCODINGS]
     results = checked(Rule("product", patterns.linear, emit_product))
     assert [result.encodings for result in results] == [{"weight": name} for name in encodings]
     assert all(result.ok for result in results)

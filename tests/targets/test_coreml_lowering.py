@@ -16,7 +16,7 @@ from operator_graphs import Matrix
 from tiny_models import open_model
 
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.encodings import F32, Q4_0
+from pipelines.common.encodings import ENCODINGS, F32, Q4_0
 from pipelines.common.encodings.convert import dequantize
 from pipelines.common.errors import TargetError
 from pipelines.common.graph.build import build
@@ -122,7 +122,7 @@ def test_weights_are_float16_and_the_embedding_stays_outside(graph: LoweredGraph
     assert {value.type.tensor_type.elem_type for value in halves} == {onnx.TensorProto.FLOAT16}
 
 
-@pytest.mark.parametrize("encoding", ["f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_1", "q6_k"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_matrices_are_transposed(encoding: str) -> None:
     matrix = Matrix.random(encoding, 300, 256)
     made = transposed(matrix.encoding, matrix.bytes)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from operator_graphs import Matrix, stored
 
+from pipelines.common.encodings import WITH_OFFSETS, WITHOUT_OFFSETS
 from pipelines.common.graph.rules import LoweredWeight
 from pipelines.common.ort.layouts import LAYOUTS
 from pipelines.common.program.tensors import make_tensors, named
@@ -21,6 +22,14 @@ BITS_AND_BLOCK = {
     "q5_0": (8, 32),
     "q8_0": (8, 32),
     "q6_k": (8, 16),
+    "q5_1": (8, 32),
+    "q5_k": (8, 32),
+    "q4_k": (4, 32),
+    "q3_k": (4, 16),
+    "q2_k": (4, 16),
+    "iq4_nl": (8, 32),
+    "iq4_xs": (8, 32),
+    "mxfp4": (8, 32),
 }
 
 
@@ -41,22 +50,24 @@ def decoded(path: Path, matrix: Matrix) -> NDArray[np.float32]:
     scales = laid_out(source, "scales", (rows, columns // block, 1))
     codes = codes.reshape(rows, columns // block, block)
     values = (codes.astype(np.float32) - 2 ** (bits - 1)) * scales
-    if matrix.encoding.name == "q4_1":
+    if matrix.encoding.name in WITH_OFFSETS:
         values += laid_out(source, "offsets", (rows, columns // block, 1))
     return values.reshape(rows, columns)
 
 
-@pytest.mark.parametrize("encoding", ["q4_0", "q5_0", "q8_0", "q6_k"])
+@pytest.mark.parametrize("encoding", WITHOUT_OFFSETS)
 @pytest.mark.parametrize("shape", [(3, 256), (1, 4096), (700, 512)])
 def test_exact(tmp_path: Path, encoding: str, shape: tuple[int, int]) -> None:
     matrix = Matrix.random(encoding, *shape)
     np.testing.assert_array_equal(decoded(tmp_path / "weights.gguf", matrix), matrix.values)
 
 
+@pytest.mark.parametrize("encoding", WITH_OFFSETS)
 @pytest.mark.parametrize("shape", [(3, 256), (700, 512)])
-def test_q4_1_to_the_last_bits(tmp_path: Path, shape: tuple[int, int]) -> None:
-    matrix = Matrix.random("q4_1", *shape)
-    np.testing.assert_allclose(decoded(tmp_path / "weights.gguf", matrix), matrix.values, atol=1e-7)
+def test_to_the_last_bits(tmp_path: Path, encoding: str, shape: tuple[int, int]) -> None:
+    matrix = Matrix.random(encoding, *shape)
+    values = decoded(tmp_path / "weights.gguf", matrix)
+    np.testing.assert_allclose(values, matrix.values, atol=1e-6 * matrix.values.std())
 
 
 def test_tied_weights_share_their_memory(tmp_path: Path) -> None:

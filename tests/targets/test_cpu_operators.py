@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from operator_graphs import Matrix, Operator, compute, lowered, quantized_activations
 
 from pipelines.common import ops
+from pipelines.common.encodings import BLOCKS, FLOATS, WITH_OFFSETS, WITHOUT_OFFSETS
 from pipelines.common.graph.rules import Rule
+from pipelines.common.ort import layouts
 from pipelines.common.targets.cpu.rules import RULES
 
 Array = NDArray[Any]
@@ -50,38 +52,40 @@ def test_product_with_floats(tmp_path: Path, encoding: str, tokens: int) -> None
 
 @pytest.mark.skipif(not X86, reason="the recipe is that of ONNX Runtime's x86 kernels")
 @pytest.mark.parametrize("tokens", [1, 2, 5, 33])
-@pytest.mark.parametrize("encoding", ["q4_0", "q5_0", "q8_0", "q6_k", "q4_1"])
+@pytest.mark.parametrize("encoding", BLOCKS)
 def test_product_with_blocks_is_exact_but_for_int8_activations(
     tmp_path: Path, encoding: str, tokens: int
 ) -> None:
     matrix, x = Matrix.random(encoding, ROWS, COLUMNS), activations(1, tokens, COLUMNS)
     x[0, 0, :32] = 0  # a block without a scale
     weight, expected = matrix.values.astype(np.float64), np.zeros(())
-    if encoding == "q4_1":
+    form = matrix.encoding.coded
+    assert form is not None
+    if form.offsets is not None:
         # Only the part with codes is computed with int8; the offset is added in float32.
-        blocks = matrix.bytes.reshape(-1, 20)
-        d, m = (blocks[:, i : i + 2].copy().view(np.float16).astype(np.float64) for i in (0, 2))
-        offsets = np.repeat(m + 8 * d, 32, axis=1).reshape(weight.shape)
+        groups = layouts.offsets(matrix.encoding, matrix.bytes).astype(np.float64)
+        offsets = np.repeat(groups, form.group, axis=1)
         weight, expected = weight - offsets, x.astype(np.float64) @ offsets.T
-    block = 16 if encoding == "q6_k" else 32
+    block = form.group
     expected = expected + quantized_activations(x, block) @ weight.T
     assert relative_error(product(tmp_path, x, matrix), expected) < 1e-5
 
 
-@pytest.mark.parametrize("encoding", ["q4_0", "q5_0", "q8_0", "q6_k", "q4_1"])
+@pytest.mark.parametrize("encoding", BLOCKS)
 def test_product_with_blocks_is_close_to_float32(tmp_path: Path, encoding: str) -> None:
     matrix, x = Matrix.random(encoding, ROWS, COLUMNS), activations(2, 7, COLUMNS)
     assert relative_error(product(tmp_path, x, matrix), x @ matrix.values.T) < 0.02
 
 
-@pytest.mark.parametrize("encoding", ["f32", "f16", "bf16", "q8_0", "q6_k", "q5_0", "q4_0"])
+@pytest.mark.parametrize("encoding", [*FLOATS, *WITHOUT_OFFSETS])
 def test_rows(tmp_path: Path, encoding: str) -> None:
     """Looked-up rows are exact in every encoding, the first and the last included."""
     assert_rows(tmp_path, encoding, atol=0)
 
 
-def test_rows_of_q4_1(tmp_path: Path) -> None:
-    assert_rows(tmp_path, "q4_1", atol=1e-7)
+@pytest.mark.parametrize("encoding", WITH_OFFSETS)
+def test_rows_with_offsets(tmp_path: Path, encoding: str) -> None:
+    assert_rows(tmp_path, encoding, atol=2e-6)
 
 
 def assert_rows(tmp_path: Path, encoding: str, atol: float) -> None:

@@ -19,7 +19,7 @@ from tiny_models import MIXED, llama, open_model, random_tokens, write_gguf
 
 from pipelines.common import ops
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.encodings import BF16, F16, F32, Q4_0, Encoding
+from pipelines.common.encodings import BF16, BLOCKS, F16, F32, Q4_0, Encoding
 from pipelines.common.errors import LoweringError
 from pipelines.common.graph.build import build
 from pipelines.common.graph.lower import lower
@@ -257,7 +257,7 @@ def test_rows_are_counted_through_the_batch(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result, np.take_along_axis(x, wanted[..., None], 1))
 
 
-@pytest.mark.parametrize("encoding", ["q4_0", "q5_0", "q8_0", "q6_k", "q4_1", "f16", "f32"])
+@pytest.mark.parametrize("encoding", [*BLOCKS, "f16", "f32"])
 def test_rows_of_every_encoding(tmp_path: Path, encoding: str) -> None:
     matrix = Matrix.random(encoding, 30, 256)
     tokens = np.array([[3, 29, 0], [7, 7, 1]])
@@ -267,7 +267,7 @@ def test_rows_of_every_encoding(tmp_path: Path, encoding: str) -> None:
         [operator], inputs, ["logits"], weights, rules("float16", packed=False), "float16"
     )
     (result,) = compute(tmp_path, graph, inputs, weights)
-    # Of q6_k, scales are rounded as well as products.
+    # Of blocks in blocks, scales are rounded as well as products.
     np.testing.assert_allclose(result, matrix.values[tokens], rtol=2 * 2**-11, atol=1e-7)
 
 

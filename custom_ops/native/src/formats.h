@@ -5,9 +5,17 @@
 #include <cstdint>
 
 #include "formats/floats.h"
+#include "formats/iq4_nl.h"
+#include "formats/iq4_xs.h"
+#include "formats/mxfp4.h"
+#include "formats/q2_k.h"
+#include "formats/q3_k.h"
 #include "formats/q4_0.h"
 #include "formats/q4_1.h"
+#include "formats/q4_k.h"
 #include "formats/q5_0.h"
+#include "formats/q5_1.h"
+#include "formats/q5_k.h"
 #include "formats/q6_k.h"
 #include "formats/q8_0.h"
 #include "kernels.h"
@@ -32,7 +40,8 @@ struct List {
   }
 };
 
-using BlockFormats = List<Q4_0, Q4_1, Q5_0, Q8_0, Q6_K>;
+using BlockFormats =
+    List<Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4>;
 using FloatFormats = List<Float16, Bfloat16, Float32>;
 
 // Calls `body` with the format of any encoding; returns whether there is such a format.

@@ -12,18 +12,22 @@ enum class Encoding : int64_t {};
 
 constexpr int kLanes = 16;      // rows of a matrix that are computed together
 constexpr int kMaxTokens = 16;  // tokens that are
+constexpr int kPanelColumns = 128;  // what the columns of panels are rounded up to, so that there are whole tiles
 
 // Up to 16 tokens' activations, quantized in blocks of 32 to `scale * code`, codes from -127 to 127.
 // `width` is 1, 2, 4, 8 or 16; tokens that a panel has beyond those of the call are zeros.
 struct Panel {
   int width;
   bool leads;        // whether it is the first that the matrix is multiplied with, which brings it into the cache
-  int64_t columns;   // K, rounded up to a multiple of 64
+  int64_t columns;   // K; what follows has room for as many as it is rounded up to, of which those beyond are zeros
   int8_t* codes;     // [K / 4][width][4]
   float* scales;     // [K / 32][width]
   int32_t* sums;     // [K / 32][width], each -8 * the sum of a block's codes
   int32_t* sums_16;  // [K / 16][width], each -32 * the sum of half a block's codes
+  float* totals;     // [K / 32][width], each the sum of a block's activations, scale * codes
 };
+
+inline int64_t rounded_up(int64_t columns) { return (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns; }
 
 // Where the products of some rows go. `rows` counts from the first row of the product.
 struct Output {

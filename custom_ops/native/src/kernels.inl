@@ -56,6 +56,7 @@ struct Shape {
       return panel.codes + (((block + b) * 8 + line) * width + first) * 4;
     }
     NATIVE_INLINED const float* scales(int b) const { return panel.scales + (block + b) * width + first; }
+    NATIVE_INLINED const float* totals(int b) const { return panel.totals + (block + b) * width + first; }
     NATIVE_INLINED const int32_t* sums(int b) const { return panel.sums + (block + b) * width + first; }
     NATIVE_INLINED const int32_t* sums_16(int b, int half) const { return panel.sums_16 + ((block + b) * 2 + half) * width + first; }
   };
@@ -83,9 +84,22 @@ struct Shape {
     return Codes::load(line);
   }
 
+  // What needs a constant would not be found by the types of its arguments.
   template <int count, int place>
+  static inline NATIVE_INLINED Codes bits(Codes codes) {
+    return ::bits<count, place>(codes);
+  }
+  template <int count, int place, int above = 4>
   static inline NATIVE_INLINED Codes with_bits(Codes low, Codes high) {
-    return ::with_bits<count, place>(low, high);
+    return ::with_bits<count, place, above>(low, high);
+  }
+  template <int left>
+  static inline NATIVE_INLINED I32 shift_left(I32 words) {
+    return ::shift_left<left>(words);
+  }
+  template <int right>  // zeros follow
+  static inline NATIVE_INLINED I32 shift_right(I32 words) {
+    return ::shift_right<right>(words);
   }
 
   // dots += a line of codes of each group * four columns of activations
@@ -110,15 +124,32 @@ struct Shape {
     });
   }
 
+  static inline NATIVE_INLINED void load_halves(const native::Half (&halves)[kLanes], Reading reading, F32 (&values)[groups]) {
+    for (int g = 0; g < groups; ++g) values[g] = F32::load_half(halves[0].bytes + g * reading.stride);
+  }
+
   // sums += dots * scale of the row * scale of the token
-  static inline NATIVE_INLINED void add_scaled(Sums& sums, const Dots& dots, const native::Half (&scales)[kLanes], Reading reading,
-                         const float* token_scales) {
-    F32 scale[groups];
-    for (int g = 0; g < groups; ++g) scale[g] = F32::load_half(scales[0].bytes + g * reading.stride);
+  static inline NATIVE_INLINED void add_scaled(Sums& sums, const Dots& dots, const F32 (&scale)[groups], const float* token_scales) {
     for (int t = 0; t < tokens; ++t) {
       const F32 token_scale = F32::all(token_scales[t]);
       for (int g = 0; g < groups; ++g) sums[g][t] = fma(to_float(dots[g][t]), scale[g] * token_scale, sums[g][t]);
     }
+  }
+  static inline NATIVE_INLINED void add_scaled(Sums& sums, const Dots& dots, const native::Half (&scales)[kLanes], Reading reading,
+                         const float* token_scales) {
+    F32 scale[groups];
+    load_halves(scales, reading, scale);
+    add_scaled(sums, dots, scale, token_scales);
+  }
+
+  // sums += offset of the row * total of the token
+  static inline NATIVE_INLINED void add_offsets(Sums& sums, const F32 (&offset)[groups], const float* totals) {
+    for_each([&](int g, int t) NATIVE_INLINED { sums[g][t] = fma(offset[g], F32::all(totals[t]), sums[g][t]); });
+  }
+  static inline NATIVE_INLINED void add_offsets(Sums& sums, const native::Half (&offsets)[kLanes], Reading reading, const float* totals) {
+    F32 offset[groups];
+    load_halves(offsets, reading, offset);
+    add_offsets(sums, offset, totals);
   }
 };
 
@@ -140,7 +171,7 @@ inline NATIVE_INLINED void multiply(const uint8_t* tiles, Reading reading, const
 
 template <class Format>
 inline int64_t bytes_of_group(const Panel& x) {
-  return static_cast<int64_t>(sizeof(typename Format::Tile)) * (x.columns / Format::tile_columns);
+  return static_cast<int64_t>(sizeof(typename Format::Tile)) * ((x.columns + Format::tile_columns - 1) / Format::tile_columns);
 }
 
 // The shape in which a panel is multiplied by a format. Where a format has several sums for a token in registers, there
@@ -292,7 +323,7 @@ void rms_norm(const float* x, const float* weight, float epsilon, int64_t column
 // ---- quantized activations ----
 
 void quantize(const float* x, int64_t columns, int tokens, const Panel& panel) {
-  for (int64_t block = 0; block < panel.columns / 32; ++block) {
+  for (int64_t block = 0; block < native::rounded_up(panel.columns) / 32; ++block) {
     for (int t = 0; t < panel.width; ++t) {
       const float* row = x + t * columns;
       const bool empty = t >= tokens;
@@ -317,8 +348,11 @@ void quantize(const float* x, int64_t columns, int tokens, const Panel& panel) {
         for (int i = 0; i < 8; ++i) std::memcpy(place + i * 4 * panel.width, codes + 4 * i, 4);
       }
       const int32_t halves[2] = {sum(low), sum(high)};
-      panel.scales[block * panel.width + t] = nothing ? 0.0f : largest / 127.0f;
-      panel.sums[block * panel.width + t] = -8 * (halves[0] + halves[1]);
+      const int32_t whole = halves[0] + halves[1];
+      const float scale = nothing ? 0.0f : largest / 127.0f;
+      panel.scales[block * panel.width + t] = scale;
+      panel.totals[block * panel.width + t] = scale * static_cast<float>(whole);
+      panel.sums[block * panel.width + t] = -8 * whole;
       panel.sums_16[block * 2 * panel.width + t] = -32 * halves[0];
       panel.sums_16[(block * 2 + 1) * panel.width + t] = -32 * halves[1];
     }

@@ -34,20 +34,20 @@ class Panels {
 
   // Of tokens that are multiplied with one matrix after the other, some with each: no panel has tokens of two.
   Panels(const std::vector<int64_t>& runs, int64_t columns) {
-    const int64_t padded = (columns + 63) / 64 * 64;
+    const int64_t padded = rounded_up(columns);
     int64_t width = 0;
     for (const int64_t tokens : runs) {
       for (int64_t first = 0; first < tokens; first += kMaxTokens) {
         tokens_.push_back(static_cast<int>(std::min<int64_t>(kMaxTokens, tokens - first)));
-        panels_.push_back({panel_width(tokens_.back()), first == 0, padded, nullptr, nullptr, nullptr, nullptr});
+        panels_.push_back({panel_width(tokens_.back()), first == 0, columns, {}, {}, {}, {}, {}});
         width += panels_.back().width;
       }
     }
     struct alignas(64) Line {
       uint8_t bytes[64];
     };
-    // Codes, then scales, sums, and sums of half blocks: all multiples of 64 bytes a token of width.
-    auto* at = reinterpret_cast<uint8_t*>(scratch<Line>(width * padded * 3 / 2 / 64 + 4 * panels_.size()));
+    // Codes, then scales, sums, sums of half blocks, and totals.
+    auto* at = reinterpret_cast<uint8_t*>(scratch<Line>(width * padded * 13 / 8 / 64 + 5 * panels_.size()));
     const auto take = [&](int64_t bytes) {
       uint8_t* taken = at;
       at += (bytes + 63) / 64 * 64;
@@ -58,6 +58,7 @@ class Panels {
       panel.scales = reinterpret_cast<float*>(take(padded / 8 * panel.width));
       panel.sums = reinterpret_cast<int32_t*>(take(padded / 8 * panel.width));
       panel.sums_16 = reinterpret_cast<int32_t*>(take(padded / 4 * panel.width));
+      panel.totals = reinterpret_cast<float*>(take(padded / 8 * panel.width));
     }
   }
 

@@ -84,10 +84,15 @@ struct I32 {
 };
 
 inline I32 operator+(I32 x, I32 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+inline I32 operator&(I32 x, I32 y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
 inline I32 operator*(I32 x, I32 y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
 template <int bits>
 inline I32 shift_left(I32 x) {
   return {_mm256_slli_epi32(x.a, bits), _mm256_slli_epi32(x.b, bits)};
+}
+template <int bits>
+inline I32 shift_right(I32 x) {
+  return {_mm256_srli_epi32(x.a, bits), _mm256_srli_epi32(x.b, bits)};
 }
 inline F32 to_float(I32 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 // To the nearest integer, to even if there are two.
@@ -137,18 +142,32 @@ inline Codes low_nibbles(Codes c) {
   return {_mm256_and_si256(c.a, mask), _mm256_and_si256(c.b, mask)};
 }
 inline Codes high_nibbles(Codes c) { return low_nibbles({_mm256_srli_epi16(c.a, 4), _mm256_srli_epi16(c.b, 4)}); }
-// Codes of more than four bits: four of `low`, and above them `count` bits of `high`, from bit `place` on.
-template <int count, int place>
-inline Codes with_bits(Codes low, Codes high) {
-  const __m256i mask = _mm256_set1_epi8(((1 << count) - 1) << 4);
-  const auto moved = [](__m256i v) {
-    return place < 4    ? _mm256_slli_epi16(v, place < 4 ? 4 - place : 0)
-           : place == 4 ? v
-                        : _mm256_srli_epi16(v, place > 4 ? place - 4 : 0);
-  };
-  return {_mm256_or_si256(low.a, _mm256_and_si256(moved(high.a), mask)),
-          _mm256_or_si256(low.b, _mm256_and_si256(moved(high.b), mask))};
+template <int left>  // negative to the right
+inline __m256i moved(__m256i v) {
+  if constexpr (left > 0) return _mm256_slli_epi16(v, left);
+  if constexpr (left < 0) return _mm256_srli_epi16(v, -left);
+  return v;
 }
+// `count` bits of each code, from bit `place` on.
+template <int count, int place>
+inline Codes bits(Codes c) {
+  const __m256i mask = _mm256_set1_epi8((1 << count) - 1);
+  return {_mm256_and_si256(moved<-place>(c.a), mask), _mm256_and_si256(moved<-place>(c.b), mask)};
+}
+// `low`, and from its bit `above` on `count` bits of `high`, from bit `place` on.
+template <int count, int place, int above>
+inline Codes with_bits(Codes low, Codes high) {
+  const __m256i mask = _mm256_set1_epi8(((1 << count) - 1) << above);
+  return {_mm256_or_si256(low.a, _mm256_and_si256(moved<above - place>(high.a), mask)),
+          _mm256_or_si256(low.b, _mm256_and_si256(moved<above - place>(high.b), mask))};
+}
+// What a table has for each of some nibbles.
+inline Codes look_up(const uint8_t (&table)[16], Codes nibbles) {
+  const __m256i tables = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  return {_mm256_shuffle_epi8(tables, nibbles.a), _mm256_shuffle_epi8(tables, nibbles.b)};
+}
+// The four codes of each row as one number.
+inline I32 as_words(Codes c) { return {c.a, c.b}; }
 // Signed codes as `dot_signed` wants them.
 inline Codes signed_codes(Codes c) {
   if (kCodeOffset == 0) return c;

@@ -60,10 +60,15 @@ struct I32 {
 };
 
 inline I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+inline I32 operator&(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)}; }
 inline I32 operator*(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 template <int bits>
 inline I32 shift_left(I32 a) {
   return {_mm512_slli_epi32(a.v, bits)};
+}
+template <int bits>
+inline I32 shift_right(I32 a) {
+  return {_mm512_srli_epi32(a.v, bits)};
 }
 inline F32 to_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 // To the nearest integer, to even if there are two.
@@ -101,16 +106,31 @@ inline Codes low_nibbles(Codes c) { return {_mm512_and_si512(c.v, _mm512_set1_ep
 inline Codes high_nibbles(Codes c) {
   return {_mm512_and_si512(_mm512_srli_epi16(c.v, 4), _mm512_set1_epi8(0x0f))};
 }
-// Codes of more than four bits: four of `low`, and above them `count` bits of `high`, from bit `place` on.
-template <int count, int place>
-inline Codes with_bits(Codes low, Codes high) {
-  const __m512i moved = place < 4    ? _mm512_slli_epi16(high.v, place < 4 ? 4 - place : 0)
-                        : place == 4 ? high.v
-                                     : _mm512_srli_epi16(high.v, place > 4 ? place - 4 : 0);
-  // (moved & mask) | low
-  const __m512i mask = _mm512_set1_epi8(((1 << count) - 1) << 4);
-  return {_mm512_ternarylogic_epi32(moved, mask, low.v, 0xea)};
+template <int left>  // negative to the right
+inline __m512i moved(__m512i v) {
+  if constexpr (left > 0) return _mm512_slli_epi16(v, left);
+  if constexpr (left < 0) return _mm512_srli_epi16(v, -left);
+  return v;
 }
+// `count` bits of each code, from bit `place` on.
+template <int count, int place>
+inline Codes bits(Codes c) {
+  return {_mm512_and_si512(moved<-place>(c.v), _mm512_set1_epi8((1 << count) - 1))};
+}
+// `low`, and from its bit `above` on `count` bits of `high`, from bit `place` on.
+template <int count, int place, int above>
+inline Codes with_bits(Codes low, Codes high) {
+  // (moved & mask) | low
+  const __m512i mask = _mm512_set1_epi8(((1 << count) - 1) << above);
+  return {_mm512_ternarylogic_epi32(moved<above - place>(high.v), mask, low.v, 0xea)};
+}
+// What a table has for each of some nibbles.
+inline Codes look_up(const uint8_t (&table)[16], Codes nibbles) {
+  const __m512i tables = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  return {_mm512_shuffle_epi8(tables, nibbles.v)};
+}
+// The four codes of each row as one number.
+inline I32 as_words(Codes c) { return {c.v}; }
 // Signed codes as the second operand of `dot` wants them: with `kCodeOffset` added.
 inline Codes signed_codes(Codes c) { return {_mm512_xor_si512(c.v, _mm512_set1_epi8(-128))}; }
 

@@ -127,12 +127,19 @@ inline I32 each_integer(const Function& f) {
 inline I32 operator+(I32 a, I32 b) {
   return each_integer([&](int i) { return vaddq_s32(a.v[i], b.v[i]); });
 }
+inline I32 operator&(I32 a, I32 b) {
+  return each_integer([&](int i) { return vandq_s32(a.v[i], b.v[i]); });
+}
 inline I32 operator*(I32 a, I32 b) {
   return each_integer([&](int i) { return vmulq_s32(a.v[i], b.v[i]); });
 }
 template <int bits>
 inline I32 shift_left(I32 a) {
   return each_integer([&](int i) { return vshlq_n_s32(a.v[i], bits); });
+}
+template <int bits>
+inline I32 shift_right(I32 a) {
+  return each_integer([&](int i) { return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v[i]), bits)); });
 }
 inline F32 to_float(I32 a) {
   return each([&](int i) { return vcvtq_f32_s32(a.v[i]); });
@@ -197,17 +204,34 @@ inline Codes high_nibbles(Codes c) {
   fill(c.v, [&](int i) { return vshrq_n_u8(c.v[i], 4); });
   return c;
 }
-// Codes of more than four bits: four of `low`, and above them `count` bits of `high`, from bit `place` on.
+template <int left>  // negative to the right
+inline uint8x16_t moved(uint8x16_t v) {
+  if constexpr (left > 0) return vshlq_n_u8(v, left);
+  else if constexpr (left < 0) return vshrq_n_u8(v, -left);
+  else return v;
+}
+// `count` bits of each code, from bit `place` on.
 template <int count, int place>
+inline Codes bits(Codes c) {
+  fill(c.v, [&](int i) { return vandq_u8(moved<-place>(c.v[i]), vdupq_n_u8((1 << count) - 1)); });
+  return c;
+}
+// `low`, and from its bit `above` on `count` bits of `high`, from bit `place` on.
+template <int count, int place, int above>
 inline Codes with_bits(Codes low, Codes high) {
-  const auto moved = [](uint8x16_t bits) {
-    if constexpr (place < 4) return vshlq_n_u8(bits, 4 - place);
-    else if constexpr (place > 4) return vshrq_n_u8(bits, place - 4);
-    else return bits;
-  };
-  const uint8x16_t mask = vdupq_n_u8(((1 << count) - 1) << 4);
-  fill(low.v, [&](int i) { return vorrq_u8(low.v[i], vandq_u8(moved(high.v[i]), mask)); });
+  const uint8x16_t mask = vdupq_n_u8(((1 << count) - 1) << above);
+  fill(low.v, [&](int i) { return vorrq_u8(low.v[i], vandq_u8(moved<above - place>(high.v[i]), mask)); });
   return low;
+}
+// What a table has for each of some nibbles.
+inline Codes look_up(const uint8_t (&table)[16], Codes nibbles) {
+  const uint8x16_t values = vld1q_u8(table);
+  fill(nibbles.v, [&](int i) { return vqtbl1q_u8(values, nibbles.v[i]); });
+  return nibbles;
+}
+// The four codes of each row as one number.
+inline I32 as_words(Codes c) {
+  return each_integer([&](int i) { return vreinterpretq_s32_u8(c.v[i]); });
 }
 inline Codes signed_codes(Codes c) { return c; }
 

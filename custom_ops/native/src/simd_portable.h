@@ -140,6 +140,10 @@ inline I32 operator+(I32 a, I32 b) {
   for (int i = 0; i < 16; ++i) a.v[i] += b.v[i];
   return a;
 }
+inline I32 operator&(I32 a, I32 b) {
+  for (int i = 0; i < 16; ++i) a.v[i] &= b.v[i];
+  return a;
+}
 inline I32 operator*(I32 a, I32 b) {
   for (int i = 0; i < 16; ++i) a.v[i] *= b.v[i];
   return a;
@@ -147,6 +151,11 @@ inline I32 operator*(I32 a, I32 b) {
 template <int bits>
 inline I32 shift_left(I32 a) {
   for (int i = 0; i < 16; ++i) a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << bits);
+  return a;
+}
+template <int bits>
+inline I32 shift_right(I32 a) {
+  for (int i = 0; i < 16; ++i) a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) >> bits);
   return a;
 }
 inline F32 to_float(I32 a) {
@@ -221,12 +230,29 @@ inline Codes high_nibbles(Codes c) {
   for (uint8_t& code : c.v) code >>= 4;
   return c;
 }
-// Codes of more than four bits: four of `low`, and above them `count` bits of `high`, from bit `place` on.
+// `count` bits of each code, from bit `place` on.
 template <int count, int place>
+inline Codes bits(Codes c) {
+  for (uint8_t& code : c.v) code = code >> place & ((1 << count) - 1);
+  return c;
+}
+// `low`, and from its bit `above` on `count` bits of `high`, from bit `place` on.
+template <int count, int place, int above>
 inline Codes with_bits(Codes low, Codes high) {
   constexpr int mask = (1 << count) - 1;
-  for (int i = 0; i < 64; ++i) low.v[i] |= static_cast<uint8_t>((high.v[i] >> place & mask) << 4);
+  for (int i = 0; i < 64; ++i) low.v[i] |= static_cast<uint8_t>((high.v[i] >> place & mask) << above);
   return low;
+}
+// What a table has for each of some nibbles.
+inline Codes look_up(const uint8_t (&table)[16], Codes nibbles) {
+  for (uint8_t& code : nibbles.v) code = table[code];
+  return nibbles;
+}
+// The four codes of each row as one number.
+inline I32 as_words(Codes c) {
+  I32 r;
+  std::memcpy(r.v, c.v, sizeof r.v);
+  return r;
 }
 inline Codes signed_codes(Codes c) { return c; }
 

@@ -25,6 +25,7 @@
 #include <utility>
 #include <vector>
 
+#include "blocks.h"
 #include "decode.h"
 #include "experts.h"
 #include "formats.h"
@@ -35,12 +36,18 @@
 namespace {
 
 using namespace native;
+using reference::Block;
+using reference::from_half;
+using reference::halves_of;
+using reference::row_of;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kUntouched = -12345.0f;  // what stands where nothing may be written
 constexpr int64_t kAhead = 4608;         // how far memory is asked for, which goes beyond the end of every matrix
-constexpr Encoding kPacked[] = {Q4_0::encoding, Q4_1::encoding, Q5_0::encoding, Q8_0::encoding, Q6_K::encoding};
+constexpr Encoding kPacked[] = {Q4_0::encoding, Q4_1::encoding,   Q5_0::encoding,   Q5_1::encoding, Q8_0::encoding,
+                                Q2_K::encoding, Q3_K::encoding,   Q4_K::encoding,   Q5_K::encoding, Q6_K::encoding,
+                                IQ4_NL::encoding, IQ4_XS::encoding, MXFP4::encoding};
 static_assert(std::size(kPacked) == BlockFormats::size);
 constexpr Encoding kFloats[] = {Float32::encoding, Float16::encoding, Bfloat16::encoding};
 
@@ -86,16 +93,7 @@ void expect_near(float actual, double expected, double bound, const Place&... pl
   if (!near) fail(place..., ": ", actual, ", expected ", expected, " +- ", bound);
 }
 
-// ---- float16, as IEEE 754 defines it ----
-
-double from_half(const uint8_t* bytes) {
-  const int bits = bytes[0] | bytes[1] << 8, exponent = bits >> 10 & 31, fraction = bits & 1023;
-  const double magnitude = exponent == 0    ? std::ldexp(fraction, -24)
-                           : exponent < 31  ? std::ldexp(1024 + fraction, exponent - 25)
-                           : fraction != 0 ? kNaN
-                                            : kInfinity;
-  return bits >> 15 ? -magnitude : magnitude;
-}
+// ---- float16 ----
 
 uint16_t to_half(double value) {
   if (std::isnan(value)) return 0x7e00;
@@ -191,12 +189,12 @@ void put_block(Random& random, Encoding encoding, Kind kind, uint8_t* block) {
       std::memcpy(block, reinterpret_cast<const uint8_t*>(&value) + 2, 2);
       break;
     }
-    case Q4_1::encoding: put_half(random_scale(random, kind), block + 2); [[fallthrough]];
-    case Float16::encoding:
-    case Q4_0::encoding:
-    case Q5_0::encoding:
-    case Q8_0::encoding: put_half(random_scale(random, kind), block); break;
-    case Q6_K::encoding: put_half(random_scale(random, kind), block + 208); break;
+    case MXFP4::encoding: {  // an exponent, of products that are finite in float32
+      block[0] = static_cast<uint8_t>(kind == Kind::subnormal ? random.integer(0, 20) : random.integer(90, 160));
+      break;
+    }
+    default:
+      for (const int place : halves_of(encoding)) put_half(random_scale(random, kind), block + place);
   }
 }
 
@@ -208,87 +206,13 @@ std::vector<uint8_t> random_matrix(Random& random, Encoding encoding, int64_t ro
 }
 
 int64_t random_columns(Random& random, Encoding encoding) {
-  switch (encoding) {
-    case Float32::encoding:
-    case Float16::encoding:
-    case Bfloat16::encoding: return random.integer(1, 200);
-    case Q6_K::encoding: return 256 * random.integer(1, 3);
-    default: return 32 * random.integer(1, random.chance(0.2) ? 32 : 9);
-  }
+  const int64_t block = block_columns(encoding);
+  if (block == 1) return random.integer(1, 200);
+  if (block > 32) return block * random.integer(1, 3);
+  return block * random.integer(1, random.chance(0.2) ? 32 : 9);
 }
 
 // ---- weights ----
-
-// 32 values `scale * code + offset`. The codes of q6_k have the scales of 16 values in them.
-struct Block {
-  double scale = 0, offset = 0;
-  int codes[32] = {};
-};
-
-std::vector<Block> row_of(Encoding encoding, const uint8_t* row, int64_t columns) {
-  std::vector<Block> blocks(columns / 32);
-  if (encoding == Q6_K::encoding) {
-    for (int64_t i = 0; i < columns; ++i) {
-      const uint8_t* super = row + i / 256 * 210;
-      const int64_t at = i % 256, half = at / 128, quarter = at % 128 / 32, column = at % 32;
-      const int nibble = super[64 * half + 32 * (quarter % 2) + column] >> (quarter < 2 ? 0 : 4) & 15;
-      const int upper = super[128 + 32 * half + column] >> (2 * quarter) & 3;
-      blocks[i / 32].scale = from_half(super + 208);
-      blocks[i / 32].codes[column] = (nibble + 16 * upper - 32) * static_cast<int8_t>(super[192 + at / 16]);
-    }
-    return blocks;
-  }
-  const int64_t bytes = row_bytes(encoding, 32);
-  for (Block& block : blocks) {
-    const bool has_offset = encoding == Q4_1::encoding;
-    const bool has_fifth = encoding == Q5_0::encoding;
-    const uint8_t* codes = row + (has_fifth ? 6 : has_offset ? 4 : 2);
-    block.scale = from_half(row);
-    if (has_offset) block.offset = from_half(row + 2);
-    for (int i = 0; i < 32; ++i) {
-      const int nibble = codes[i % 16] >> (i < 16 ? 0 : 4) & 15;
-      const int fifth = has_fifth ? row[2 + i / 8] >> (i % 8) & 1 : 0;
-      block.codes[i] = encoding == Q8_0::encoding ? static_cast<int8_t>(codes[i])
-                       : has_offset               ? nibble
-                       : has_fifth                ? nibble + 16 * fifth - 16
-                                                  : nibble - 8;
-    }
-    row += bytes;
-  }
-  return blocks;
-}
-
-// The same, out of tiles as their formats describe them.
-Block block_in_tiles(Encoding encoding, const uint8_t* tiles, int64_t group_bytes, int64_t row, int64_t block) {
-  const int64_t per_tile = tile_columns(encoding) / 32, lane = row % kLanes, b = block % per_tile;
-  const uint8_t* tile = tiles + row / kLanes * group_bytes + block / per_tile * tile_bytes(encoding);
-  Block result;
-  result.scale = from_half(tile + (encoding == Q6_K::encoding ? 0 : 32 * b) + 2 * lane);
-  if (encoding == Q4_1::encoding) result.offset = from_half(tile + 64 + 32 * b + 2 * lane);
-  for (int i = 0; i < 32; ++i) {
-    const int64_t byte = 4 * lane + i % 4;
-    if (encoding == Q8_0::encoding) {
-      result.codes[i] = static_cast<int8_t>(tile[64 + 512 * b + 64 * (i / 4) + byte]);
-    } else if (encoding == Q6_K::encoding) {
-      const int64_t quarter = b % 4;
-      const uint8_t* lines = tile + 320 + 1536 * (b / 4);
-      const uint8_t* upper = lines + 128 * (i / 4);
-      const uint8_t* nibbles = quarter % 2 == 0 ? upper + 64 : lines + 1024 + 64 * (i / 4);
-      const int nibble = nibbles[byte] >> (quarter < 2 ? 0 : 4) & 15;
-      const int scale = static_cast<int8_t>(tile[64 + 16 * (2 * b + i / 16) + lane]);
-      result.codes[i] = (nibble + 16 * (upper[byte] >> (2 * quarter) & 3) - 32) * scale;
-    } else if (encoding == Q5_0::encoding) {
-      const int nibble = tile[192 + 256 * b + 64 * (i % 16 / 4) + byte] >> (i < 16 ? 0 : 4) & 15;
-      const int fifth = tile[64 + 64 * b + byte] >> (i % 16 / 4 + (i < 16 ? 0 : 4)) & 1;
-      result.codes[i] = nibble + 16 * fifth - 16;
-    } else {
-      const int64_t lines = encoding == Q4_1::encoding ? 128 : 64;
-      const int nibble = tile[lines + 256 * b + 64 * (i % 16 / 4) + byte] >> (i < 16 ? 0 : 4) & 15;
-      result.codes[i] = encoding == Q4_1::encoding ? nibble : nibble - 8;
-    }
-  }
-  return result;
-}
 
 // A packed matrix in memory of its exact size, so that sanitizers see what reads beyond it.
 struct Weights {
@@ -320,20 +244,23 @@ struct Activations {
   std::vector<int8_t> codes;
   std::vector<float> scales;
   std::vector<int32_t> sums, sums_16;
+  std::vector<float> totals;
   Panel panel;
 
   Activations(int width, int64_t columns) {
-    const int64_t padded = (columns + 63) / 64 * 64;
+    const int64_t padded = rounded_up(columns);
     codes.assign(padded * width, 99);
     scales.assign(padded / 32 * width, kUntouched);
     sums.assign(padded / 32 * width, 99);
     sums_16.assign(padded / 16 * width, 99);
-    panel = {width, width > 4, padded, codes.data(), scales.data(), sums.data(), sums_16.data()};
+    totals.assign(padded / 32 * width, kUntouched);
+    panel = {width,        width > 4,   columns,        codes.data(),
+             scales.data(), sums.data(), sums_16.data(), totals.data()};
   }
 
   Activations(const std::vector<float>& values, int64_t columns, int width) : Activations(width, columns) {
     const int64_t tokens = static_cast<int64_t>(values.size()) / columns;
-    for (int64_t block = 0; block < panel.columns / 32; ++block) {
+    for (int64_t block = 0; block < rounded_up(columns) / 32; ++block) {
       for (int64_t t = 0; t < width; ++t) {
         float x[32] = {};
         for (int64_t i = 0; t < tokens && i < 32 && block * 32 + i < columns; ++i)
@@ -351,6 +278,7 @@ struct Activations {
         }
         scales[block * width + t] = nothing ? 0.0f : largest / 127.0f;
         sums[block * width + t] = -8 * (halves[0] + halves[1]);
+        totals[block * width + t] = scales[block * width + t] * static_cast<float>(halves[0] + halves[1]);
         for (int half = 0; half < 2; ++half) sums_16[(2 * block + half) * width + t] = -32 * halves[half];
       }
     }
@@ -373,15 +301,15 @@ struct Sum {
 Sum dot(const std::vector<Block>& row, const Activations& x, int64_t token) {
   Sum sum;
   for (size_t b = 0; b < row.size(); ++b) {
-    int64_t products = 0, codes = 0;
+    int64_t products = 0, offsets = 0;
     for (int i = 0; i < 32; ++i) {
       const int code = x.code(token, b * 32 + i);
       products += int64_t{row[b].codes[i]} * code;
-      codes += code;
+      offsets += int64_t{row[b].times[i / 16]} * code;
     }
     const double scale = x.scales[b * x.panel.width + token];
     sum.add(row[b].scale * scale * static_cast<double>(products));
-    sum.add(row[b].offset * scale * static_cast<double>(codes));
+    sum.add(row[b].offset * scale * static_cast<double>(offsets));
   }
   return sum;
 }
@@ -415,6 +343,7 @@ Result check_quantize(const Kernels& kernels, Random& random) {
   if (made.codes != expected.codes) fail("codes of ", tokens, " x ", columns);
   if (made.sums != expected.sums || made.sums_16 != expected.sums_16) fail("sums of ", tokens, " x ", columns);
   for (size_t i = 0; i < made.scales.size(); ++i) expect_same(made.scales[i], expected.scales[i], "scale ", i);
+  for (size_t i = 0; i < made.totals.size(); ++i) expect_same(made.totals[i], expected.totals[i], "total ", i);
   return made.scales;
 }
 
@@ -960,22 +889,10 @@ void check_packing(Random& random) {
   const int64_t bytes = row_bytes(encoding, columns);
   const std::vector<uint8_t> stored = random_matrix(random, encoding, rows, columns, random_kind(random));
   const FileMap file(stored);
-  const Matrix matrix(encoding, random.chance(0.5) ? stored.data() : file.data(), rows, bytes, columns);
+  const Matrix matrix(encoding, stored.data(), rows, bytes, columns), mapped(encoding, file.data(), rows, bytes, columns);
   if (std::memcmp(file.data(), stored.data(), stored.size()) != 0) fail("the file is another one");
-  const int64_t width = tile_columns(encoding), blocks = (columns + width - 1) / width * width / 32;
-  for (int64_t row = 0; row < round_up(rows); ++row) {
-    std::vector<Block> expected(blocks);
-    if (row < rows) expected = row_of(encoding, stored.data() + row * bytes, columns);
-    expected.resize(blocks);
-    for (int64_t b = 0; b < blocks; ++b) {
-      const Block packed = block_in_tiles(encoding, matrix.data(), matrix.group_bytes(), row, b);
-      const bool padding = row >= rows || b >= columns / 32;
-      expect_near(static_cast<float>(packed.scale), expected[b].scale, 0, "scale of row ", row, ", block ", b);
-      expect_near(static_cast<float>(packed.offset), expected[b].offset, 0, "offset of row ", row, ", block ", b);
-      if (!padding && std::memcmp(packed.codes, expected[b].codes, sizeof packed.codes) != 0)
-        fail("codes of row ", row, ", block ", b, " of ", rows, " x ", columns);
-    }
-  }
+  if (std::memcmp(matrix.data(), mapped.data(), round_up(rows) / kLanes * matrix.group_bytes()) != 0)
+    fail("a file is packed otherwise: ", rows, " x ", columns);
   for (const int64_t wrong : {bytes - 1, bytes + 1}) {
     bool thrown = false;
     try {
@@ -1003,8 +920,9 @@ void check_decode_row(Random& random) {
     if (encoding == Float16::encoding || encoding == Bfloat16::encoding) {
       expected.add(element_at(encoding, row.data() + 2 * i));
     } else {
-      expected.add(blocks[i / 32].scale * blocks[i / 32].codes[i % 32]);
-      if (encoding == Q4_1::encoding) expected.add(blocks[i / 32].offset);
+      const Block& block = blocks[i / 32];
+      expected.add(block.value(i % 32));
+      if (block.offset != 0) expected.add(block.offset_of(i % 32));
     }
     expect_near(values[i], expected.value, 2e-7 * expected.magnitude, "element ", i, " of ", columns);
   }
@@ -1058,8 +976,16 @@ const KernelCheck kKernelChecks[] = {
     {"product q4_0", product_of<Q4_0::encoding>},
     {"product q4_1", product_of<Q4_1::encoding>},
     {"product q5_0", product_of<Q5_0::encoding>},
+    {"product q5_1", product_of<Q5_1::encoding>},
     {"product q8_0", product_of<Q8_0::encoding>},
+    {"product q2_k", product_of<Q2_K::encoding>},
+    {"product q3_k", product_of<Q3_K::encoding>},
+    {"product q4_k", product_of<Q4_K::encoding>},
+    {"product q5_k", product_of<Q5_K::encoding>},
     {"product q6_k", product_of<Q6_K::encoding>},
+    {"product iq4_nl", product_of<IQ4_NL::encoding>},
+    {"product iq4_xs", product_of<IQ4_XS::encoding>},
+    {"product mxfp4", product_of<MXFP4::encoding>},
     {"gated_product", check_gated_product},
     {"float_product f32", float_product_of<Float32::encoding>},
     {"float_product f16", float_product_of<Float16::encoding>},

@@ -1,10 +1,15 @@
 // Measures the kernels by themselves, the best table of this processor.
 //
-//   speed
+//   speed [ENCODING...]
+//   speed --share [ENCODING...]
 //   speed --prefetch BYTES...
 //
 // First how fast products with one token go through matrices that no cache holds, on all cores: to be set beside
 // the memory's read bandwidth (`python -m benchmarks.bandwidth`). Then what one core computes on data in its cache.
+//
+// With --share one core's products, which take turns with passes over as many bytes that only read them, by the time
+// that the thread has had the core: what other programs do with the machine counts little then. A share is the median
+// of pairs. Floats are in small pages, which are read more slowly.
 //
 // With --prefetch the first alone, with memory asked for so many bytes ahead. The distances take turns from matrix
 // to matrix, and beside the median stands the upper quartile: whatever else the machine does only takes away.
@@ -16,6 +21,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -42,9 +49,13 @@ const char* name_of(Encoding encoding) {
   return name;
 }
 
-std::vector<Encoding> all_encodings() {
+// Those of some names, or all there are.
+std::vector<Encoding> encodings_of(const std::vector<std::string>& names) {
   std::vector<Encoding> all;
-  const auto add = [&](auto format) { all.push_back(format.encoding); };
+  const auto add = [&](auto format) {
+    if (names.empty() || std::find(names.begin(), names.end(), format.name) != names.end())
+      all.push_back(format.encoding);
+  };
   BlockFormats::for_each(add);
   FloatFormats::for_each(add);
   return all;
@@ -56,6 +67,7 @@ struct Tokens {
   std::vector<int8_t> codes;
   std::vector<float> scales;
   std::vector<int32_t> sums, sums_16;
+  std::vector<float> totals;
   Panel panel;
 
   explicit Tokens(int width)
@@ -63,8 +75,9 @@ struct Tokens {
         codes(width * kColumns),
         scales(width * kColumns / 32),
         sums(width * kColumns / 32),
-        sums_16(width * kColumns / 16) {
-    panel = {width, true, kColumns, codes.data(), scales.data(), sums.data(), sums_16.data()};
+        sums_16(width * kColumns / 16),
+        totals(width * kColumns / 32) {
+    panel = {width, true, kColumns, codes.data(), scales.data(), sums.data(), sums_16.data(), totals.data()};
     kernels().quantize(values.data(), kColumns, width, panel);
   }
 };
@@ -153,7 +166,7 @@ void compare_distances(const std::vector<int64_t>& distances) {
   for (const int64_t distance : distances) std::printf(" %lld |", static_cast<long long>(distance));
   std::printf("\n| --- |");
   for (size_t i = 0; i < distances.size(); ++i) std::printf(" --- |");
-  for (const Encoding encoding : all_encodings()) {
+  for (const Encoding encoding : encodings_of({})) {
     std::printf("\n| %s |", name_of(encoding));
     for (const std::vector<double>& rates : memory_rates(encoding, distances))
       std::printf(" %.1f, %.1f |", quantile(rates, 0.5), quantile(rates, 0.75));
@@ -188,6 +201,50 @@ void compute_speed(Encoding encoding) {
   std::printf("\n");
 }
 
+double thread_time() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+// GB/s of bytes that are read, whole lines, with memory asked for as the kernels do.
+double read_rate(const uint8_t* data, int64_t bytes) {
+  using Part = uint64_t __attribute__((vector_size(16)));
+  const int64_t ahead = prefetch_distance();
+  const double start = thread_time();
+  Part sums[4] = {};
+  for (int64_t line = 0; line < bytes; line += 64) {
+    __builtin_prefetch(data + line + ahead);
+    for (int i = 0; i < 4; ++i) sums[i] += *reinterpret_cast<const Part*>(data + line + 16 * i);
+  }
+  const Part sum = sums[0] + sums[1] + sums[2] + sums[3];
+  volatile uint64_t used = sum[0] + sum[1];
+  (void)used;
+  return static_cast<double>(bytes) / (thread_time() - start) / 1e9;
+}
+
+// The products' and the memory's rates, and the share of the one in the other. Both lie in huge pages.
+void share_of_memory(Encoding encoding) {
+  constexpr int64_t rows = 16384, piece = 1024;
+  const std::vector<uint8_t> bytes = stored(encoding, rows);
+  const Matrix matrix(encoding, bytes.data(), rows, row_bytes(encoding, kColumns), kColumns);
+  const Matrix read(encoding, bytes.data(), rows, row_bytes(encoding, kColumns), kColumns);
+  const Tokens one(1);
+  std::vector<float> values(rows);
+  std::vector<double> products, reads, shares;
+  for (int64_t i = 0; i < 8 * rows / piece; ++i) {
+    const int64_t first = i * piece % rows, at = first / kLanes * matrix.group_bytes();
+    const int64_t size = piece / kLanes * matrix.group_bytes();
+    reads.push_back(read_rate(read.data() + at, size));
+    const double start = thread_time();
+    compute(matrix, prefetch_distance(), one, first, first + piece, values.data());
+    products.push_back(static_cast<double>(size) / (thread_time() - start) / 1e9);
+    shares.push_back(products.back() / reads.back());
+  }
+  std::printf("| %s | %.1f | %.1f | %.2f |\n", name_of(encoding), quantile(products, 0.5), quantile(reads, 0.5),
+              quantile(shares, 0.5));
+}
+
 void attention_speed(int head_dim, int rows, int64_t position) {
   const int64_t capacity = (position + rows + kLanes) / kLanes * kLanes;
   const std::vector<uint16_t> keys(capacity * head_dim, 0x2c00), values(capacity * head_dim, 0x2c00);
@@ -217,14 +274,18 @@ void attention_speed(int head_dim, int rows, int64_t position) {
 
 int main(int count, char** arguments) {
   std::vector<int64_t> distances;
-  bool known = count == 1 || (count > 2 && std::strcmp(arguments[1], "--prefetch") == 0);
-  for (int i = 2; i < count; ++i) {
+  const bool compares = count > 2 && std::strcmp(arguments[1], "--prefetch") == 0;
+  const bool shares = count > 1 && std::strcmp(arguments[1], "--share") == 0;
+  const std::vector<std::string> names(arguments + (compares ? count : shares ? 2 : 1), arguments + count);
+  const std::vector<Encoding> encodings = encodings_of(names);
+  bool known = names.empty() || encodings.size() == names.size();
+  for (int i = 2; compares && i < count; ++i) {
     char* end = nullptr;
     distances.push_back(std::strtoll(arguments[i], &end, 10));
     known = known && end != arguments[i] && *end == '\0' && distances.back() >= 0;
   }
   if (!known) {
-    std::fprintf(stderr, "usage: %s [--prefetch BYTES...]\n", arguments[0]);
+    std::fprintf(stderr, "usage: %s [[--share] ENCODING... | --prefetch BYTES...]\n", arguments[0]);
     return 2;
   }
   std::printf("%s\n\n", kernels().name);
@@ -232,10 +293,16 @@ int main(int count, char** arguments) {
     compare_distances(distances);
     return 0;
   }
+  if (shares) {
+    std::printf("| one core, one token | GB/s | read, GB/s | share |\n| --- | --- | --- | --- |\n");
+    for (const Encoding encoding : encodings) share_of_memory(encoding);
+    return 0;
+  }
   std::printf("| all cores, one token | GB/s |\n| --- | --- |\n");
-  for (const Encoding encoding : all_encodings()) memory_speed(encoding);
+  for (const Encoding encoding : encodings) memory_speed(encoding);
   std::printf("\n| one core, GMAC/s | 1 token | 2 | 4 | 8 | 16 |\n| --- | --- | --- | --- | --- | --- |\n");
-  for (const Encoding encoding : all_encodings()) compute_speed(encoding);
+  for (const Encoding encoding : encodings) compute_speed(encoding);
+  if (!names.empty()) return 0;
   std::printf("\n| attention over float16, one core | GMAC/s |\n| --- | --- |\n");
   for (int head_dim : {64, 128}) {
     attention_speed(head_dim, 4, 4000);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -108,12 +108,8 @@ def _embed(
     texts: TextsOptions,
     model: Annotated[
         ModelChoice,
-        Without("tokenizer_path", "quantization_encoding"),
+        Without("tokenizer_path"),
     ],
-    quantization_encoding: Annotated[
-        Literal["q4_0", "q8_0", "float32", "auto"],
-        typer.Option(help="What the big matrices run in; auto is as they are stored."),
-    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     from pipelines.common.cli.batch import notice_unknown
@@ -128,9 +124,8 @@ def _embed(
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=texts.quiet, verbose=texts.verbose)
     model = with_model(model, registry, progress)
-    chosen = replace(model, quantization_encoding=quantization_encoding)
     target = target_for(model.model_path, model.target, registry.targets)
-    options = chosen.options(choose(registry, target, model.device_id, progress))
+    options = model.options(choose(registry, target, model.device_id, progress))
     pipeline = registry.load_pipeline(name)
     check_takes_random(pipeline, name, options)
     with _read(texts.text or (), texts.texts_file) as asked:

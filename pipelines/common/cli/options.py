@@ -12,6 +12,7 @@ import typer
 from pipelines.common.cli.context import complete_pipeline, complete_target, registry_of
 from pipelines.common.cli.grouping import Without
 from pipelines.common.cli.random_weights import asked_random, check_takes_random
+from pipelines.common.encodings.requests import REQUESTS, unknown_request
 from pipelines.common.errors import UsageError
 from pipelines.common.files import typed_path
 
@@ -40,6 +41,12 @@ def path_of(name: str) -> Callable[[str | Path], Path]:
             raise UsageError(f"{name} {error}") from error
 
     return parse
+
+
+def _requested(name: str) -> str:
+    if name not in REQUESTS:
+        raise UsageError(f"--quantization-encoding {unknown_request(name)}")
+    return name
 
 
 PipelineName = Annotated[
@@ -107,9 +114,15 @@ class ModelChoice:
     ] = False
     random_config: RandomConfig = None
     quantization_encoding: Annotated[
-        Literal["q4_0", "q8_0", "float32", "auto"],
-        typer.Option(help="What the big matrices run in; auto is as they are stored."),
-    ] = "q4_0"
+        str | None,
+        typer.Option(
+            parser=_requested,
+            metavar=f"[{'|'.join(REQUESTS)}]",
+            autocompletion=lambda: [*REQUESTS],
+            help="What the big matrices run in; auto is as they are stored, and the default for a"
+            " file that is named. The pipeline's own model runs in q4_0.",
+        ),
+    ] = None
     weights: Annotated[
         Literal["mmap", "heap"],
         typer.Option(
@@ -158,7 +171,7 @@ class ModelChoice:
         return ModelOptions(
             model_path=self.model_path,
             tokenizer_path=self.tokenizer_path,
-            encoding=self.quantization_encoding,
+            encoding=self.quantization_encoding or "",
             weights=self.weights,
             target=target,
             device=self.device_id,

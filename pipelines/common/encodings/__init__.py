@@ -10,9 +10,17 @@ from collections.abc import Mapping
 
 from pipelines.common.encodings.encoding import Encoding
 from pipelines.common.encodings.floats import BF16, F16, F32
+from pipelines.common.encodings.iq4_nl import IQ4_NL
+from pipelines.common.encodings.iq4_xs import IQ4_XS
+from pipelines.common.encodings.mxfp4 import MXFP4
+from pipelines.common.encodings.q2_k import Q2_K
+from pipelines.common.encodings.q3_k import Q3_K
 from pipelines.common.encodings.q4_0 import Q4_0
 from pipelines.common.encodings.q4_1 import Q4_1
+from pipelines.common.encodings.q4_k import Q4_K
 from pipelines.common.encodings.q5_0 import Q5_0
+from pipelines.common.encodings.q5_1 import Q5_1
+from pipelines.common.encodings.q5_k import Q5_K
 from pipelines.common.encodings.q6_k import Q6_K
 from pipelines.common.encodings.q8_0 import Q8_0
 
@@ -24,9 +32,17 @@ __all__ = [
     "F32",
     "FLOATS",
     "GGML_TYPES",
+    "IQ4_NL",
+    "IQ4_XS",
+    "MXFP4",
+    "Q2_K",
+    "Q3_K",
     "Q4_0",
     "Q4_1",
+    "Q4_K",
     "Q5_0",
+    "Q5_1",
+    "Q5_K",
     "Q6_K",
     "Q8_0",
     "WITHOUT_OFFSETS",
@@ -36,7 +52,13 @@ __all__ = [
 ]
 
 ENCODINGS: Mapping[str, Encoding] = {
-    encoding.name: encoding for encoding in (F32, F16, BF16, Q8_0, Q5_0, Q4_0, Q4_1, Q6_K)
+    encoding.name: encoding
+    for encoding in (
+        *(F32, F16, BF16),
+        *(Q8_0, Q5_0, Q5_1, Q4_0, Q4_1),
+        *(Q6_K, Q5_K, Q4_K, Q3_K, Q2_K),
+        *(IQ4_NL, IQ4_XS, MXFP4),
+    )
 }
 """The encodings that can be run, by name."""
 
@@ -59,21 +81,14 @@ GGML_TYPES: Mapping[int, Encoding] = {
     for encoding in (
         *ENCODINGS.values(),
         # Known by size only, so that files holding them can be checked and listed.
-        Encoding("q5_1", 7, 32, 24),
         Encoding("q8_1", 9, 32, 36),
-        Encoding("q2_k", 10, 256, 84),
-        Encoding("q3_k", 11, 256, 110),
-        Encoding("q4_k", 12, 256, 144),
-        Encoding("q5_k", 13, 256, 176),
         Encoding("q8_k", 15, 256, 292),
         Encoding("iq2_xxs", 16, 256, 66),
         Encoding("iq2_xs", 17, 256, 74),
         Encoding("iq3_xxs", 18, 256, 98),
         Encoding("iq1_s", 19, 256, 50),
-        Encoding("iq4_nl", 20, 32, 18),
         Encoding("iq3_s", 21, 256, 110),
         Encoding("iq2_s", 22, 256, 82),
-        Encoding("iq4_xs", 23, 256, 136),
         Encoding("i8", 24, 1, 1),
         Encoding("i16", 25, 1, 2),
         Encoding("i32", 26, 1, 4),
@@ -82,7 +97,6 @@ GGML_TYPES: Mapping[int, Encoding] = {
         Encoding("iq1_m", 29, 256, 56),
         Encoding("tq1_0", 34, 256, 54),
         Encoding("tq2_0", 35, 256, 66),
-        Encoding("mxfp4", 39, 32, 17),
         Encoding("nvfp4", 40, 64, 36),
         Encoding("q1_0", 41, 128, 18),
         Encoding("q2_0", 42, 64, 18),
@@ -105,5 +119,7 @@ def advice(encoding: Encoding) -> str:
     reason = "cannot be run"
     if encoding.successor:
         reason = f"was removed from ggml, {encoding.successor} took its place"
-    runs = [encoding.successor] if encoding.successor in ENCODINGS else ENCODINGS
-    return f"{encoding} {reason}; use a file of the model in {' or '.join(map(str.upper, runs))}"
+    runs = [encoding.successor] if encoding.successor in ENCODINGS else [*ENCODINGS]
+    *most, last = map(str.upper, runs)
+    choice = f"{', '.join(most)} or {last}" if most else last
+    return f"{encoding} {reason}; use a file of the model in {choice}"

@@ -82,9 +82,21 @@ def encoded(values: NDArray[np.float32], encoding: Encoding) -> NDArray[np.uint8
     rows, columns = values.size // values.shape[-1], values.shape[-1]
     generator = np.random.default_rng(values.size)
     raw = generator.integers(0, 256, (rows, encoding.row_bytes(columns)), np.uint8)
-    scales = raw.reshape(-1).view(encoding.coded.dtype)["d"]
-    scales[...] = 1
-    scales[...] = values.std() / dequantize(encoding, raw).std()
+    blocks = raw.reshape(-1).view(encoding.coded.dtype)
+    parts = {field[0] for field in encoding.coded.fields}
+    factors = [name for name in ("d", "dmin") if name in parts]
+    means = []
+    for factor in factors:  # what is subtracted is as large as what it is subtracted from
+        for name in factors:
+            blocks[name] = name == factor
+        means.append(abs(dequantize(encoding, raw).mean()))
+    for factor, mean in zip(factors, reversed(means), strict=True):
+        blocks[factor] = mean if len(factors) > 1 else 1
+    # Of either sign, so that the mean is about zero where a format's values are lopsided.
+    signs = generator.choice([-1.0, 1.0], len(blocks))
+    scale = values.std() / dequantize(encoding, raw).std()
+    for factor in factors:
+        blocks[factor] = blocks[factor] * scale * signs
     return raw.reshape(*values.shape[:-1], -1)
 
 

@@ -37,7 +37,8 @@ class Coded:
     Attributes:
         fields: Names and NumPy types of the parts of a block, in the order of its bytes. Codes are
             opaque runs of bytes: NumPy copies whole ones many times faster than rows of elements.
-            ``d`` is what all values of a block are proportional to.
+            ``d`` is what all values of a block are proportional to; what is subtracted from them
+            may be so to ``dmin`` instead.
         bits: Bits of a code, 4 or 8.
         group: Elements that share a scale.
         codes: Writes unsigned codes, ``[n, block_size * bits / 8]`` uint8; at four bits a byte has
@@ -94,6 +95,11 @@ class Encoding:
     def supported(self) -> bool:
         """Whether tensors in this encoding can be run, not only listed."""
         return self.decode is not None
+
+    @property
+    def bits(self) -> float:
+        """Bits that an element takes, with its share of what the block has beside codes."""
+        return 8 * self.block_bytes / self.block_size
 
     @property
     def exact_in_q8_0(self) -> bool:
@@ -162,6 +168,32 @@ def codes_are_nibbles(blocks: Blocks, out: Bytes) -> None:
 
 def spread_nibbles(blocks: Blocks, out: Bytes) -> None:
     """Writes such codes to a byte each, ``[n, 32]``."""
-    out.view("V16")[:, 0] = blocks["codes"]
+    _spread(blocks["codes"], out)
+
+
+def spread_five_bits(blocks: Blocks, out: Bytes) -> None:
+    """Writes such codes with a fifth bit to a byte each, ``[n, 32]``.
+
+    Bit i of the four bytes ``high``, read as one little-endian number, is that of element i.
+    """
+    import numpy as np
+
+    spread_nibbles(blocks, out)
+    high = np.ascontiguousarray(blocks["high"]).view(np.uint8).reshape(-1, 4)
+    fifth = np.unpackbits(high, axis=1, bitorder="little")
+    fifth <<= 4
+    out |= fifth
+
+
+def look_up(values: Sequence[int], runs: Blocks, out: Bytes) -> None:
+    """Writes what codes stand for, of runs of 16 bytes ``[n]``: ``[n, 32]`` in two's complement."""
+    import numpy as np
+
+    _spread(runs, out)
+    np.take(np.array(values, np.int8).view(np.uint8), out, out=out, mode="clip")
+
+
+def _spread(runs: Blocks, out: Bytes) -> None:
+    out.view("V16")[:, 0] = runs
     out[:, 16:] = out[:, :16] >> 4
     out[:, :16] &= 0x0F

@@ -13,32 +13,21 @@ from pipelines.common.encodings.encoding import (
     decode_by_gguf,
     encode_by_gguf,
     scales_are_d,
-    spread_nibbles,
+    spread_five_bits,
 )
 
 if TYPE_CHECKING:
     from pipelines.common.encodings.encoding import Blocks, Bytes
 
 
-def _unsigned(blocks: Blocks, out: Bytes) -> None:
-    """Codes from 0 to 31, a byte each."""
-    import numpy as np
-
-    spread_nibbles(blocks, out)
-    high = np.ascontiguousarray(blocks["high"]).view(np.uint8).reshape(-1, 4)
-    fifth = np.unpackbits(high, axis=1, bitorder="little")
-    fifth <<= 4
-    out |= fifth
-
-
 def _codes(blocks: Blocks, out: Bytes) -> None:
     """Widens codes to eight bits, which moves their middle from 16 to 128."""
-    _unsigned(blocks, out)
+    spread_five_bits(blocks, out)
     out += 128 - 16
 
 
 def _signed(blocks: Blocks, out: Bytes) -> None:
-    _unsigned(blocks, out)
+    spread_five_bits(blocks, out)
     # Unsigned bytes wrap around to the two's complement of q - 16.
     out -= 16
 

@@ -14,13 +14,13 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from pipelines.common.chat.template import ChatSettings
+from pipelines.common.encodings.requests import REQUESTS
 from pipelines.common.errors import ModelFileError, UsageError, quoted
 from pipelines.common.files import exists
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Taken
 from pipelines.common.nn.interface import Interface
 from pipelines.common.program.external import ALIGNMENT, Place
 from pipelines.common.program.origin import Origin
-from pipelines.common.program.weights import REQUESTS
 from pipelines.common.text.folder import TOKENIZER_FILES
 
 

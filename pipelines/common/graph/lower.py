@@ -72,7 +72,10 @@ def lower(
     kind = element_type(activations)
     lowering = _Lowering(model.graph, GraphWeights(model.graph, encodings), kind)
     taken = []
+    present = {COMPUTED, *(encoding.name for encoding in encodings.values())}
     for rule in rules:
+        if any(present.isdisjoint(wanted) for wanted in rule.encodings.values()):
+            continue  # most rules for encodings are for others than these
         nodes = _apply(rule, lowering, model)
         if nodes:
             operators = trace(rule.pattern).operators

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.common.encodings import ENCODINGS, Encoding
+from pipelines.common.encodings.requests import REQUESTS
 from pipelines.common.errors import TargetError
 from pipelines.common.export.write import export
 from pipelines.common.pipeline_check.backends import (
@@ -28,7 +29,6 @@ from pipelines.common.pipeline_check.plugin_module import check_module
 from pipelines.common.pipeline_check.subject import Subject, Told, rows
 from pipelines.common.program.encoder import TextEncoder
 from pipelines.common.program.runner import Row, Runner
-from pipelines.common.program.weights import REQUESTS
 from pipelines.common.text_generation import RandomPipeline
 
 MODULE = "plugin's module"

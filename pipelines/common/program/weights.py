@@ -24,6 +24,7 @@ from pipelines.common.checkpoints.mapped import map_file
 from pipelines.common.checkpoints.table import Kind, Weight
 from pipelines.common.encodings import F32, Q4_0, Q8_0, Encoding
 from pipelines.common.encodings.convert import convert_rows, dequantize
+from pipelines.common.encodings.requests import REQUESTS, unknown_request
 from pipelines.common.errors import CacheError, ModelFileError, UsageError, quoted
 from pipelines.common.parallel import for_row_chunks
 from pipelines.common.program.origin import Origin
@@ -32,8 +33,8 @@ from pipelines.common.progress import Progress
 EXACT: Final = ("vector", "router")
 """Kinds of weights that run in float32 whatever is asked for."""
 
-REQUESTS: Final = ("q4_0", "q8_0", "float32", "auto")
-"""What a user can ask the big matrices to run in."""
+_MOST_KEPT_BITS: Final = 5.0
+"""Of block formats that q4_0 would not make smaller by more than half a bit."""
 
 Rows: TypeAlias = tuple[int, int]
 """Some rows of a matrix: the first, and the one after the last."""
@@ -56,7 +57,7 @@ def run_encoding(requested: str, kind: Kind, stored: Encoding) -> Encoding:
         return F32
     if requested == "q4_0":
         if kind in ("linear", "experts"):
-            return stored if stored.coded is not None and stored.coded.bits == 4 else Q4_0
+            return stored if stored.coded and stored.bits <= _MOST_KEPT_BITS else Q4_0
         # Embedding and output matrix keep a higher precision, as in the files llama.cpp writes.
         return Q8_0 if stored.element else stored
     if requested == "q8_0":
@@ -108,9 +109,7 @@ class WeightSource:
             ModelFileError: A tensor's rows do not fit the encoding asked for.
         """
         if encoding not in REQUESTS:
-            raise UsageError(
-                f"unknown quantization encoding {encoding!r}, expected {', '.join(REQUESTS)}"
-            )
+            raise UsageError(f"`encoding` {unknown_request(encoding)}")
         self._file = file
         self._weights = {weight.parameter: weight for weight in table}
         self._requested = encoding

@@ -44,11 +44,7 @@ struct Q4_1 {
       S::for_each([&](int g, int t) NATIVE_INLINED { dots[g][t] = S::I32::zero(); });
       S::add_nibbles(dots, tile.codes[b], reading, x.codes(b));
       S::add_scaled(sums, dots, tile.d[b], reading, x.scales(b));
-      S::for_each([&](int g, int t) NATIVE_INLINED {
-        const auto m = S::F32::load_half(tile.m[b][0].bytes + g * reading.stride);
-        const float sum = static_cast<float>(x.sums(b)[t]) * -0.125f * x.scales(b)[t];
-        sums[g][t] = fma(m, S::F32::all(sum), sums[g][t]);
-      });
+      S::add_offsets(sums, tile.m[b], reading, x.totals(b));
     }
   }
 };

@@ -11,13 +11,15 @@ import gguf
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pytest
 from numpy.typing import NDArray
+from random_blocks import random_blocks
 
 from pipelines.common.encodings import ENCODINGS
+from pipelines.common.errors import OpPackageError
+from pipelines.common.registry.registry import Registry
 
 DOMAIN = "pipelines.native"
-_SCALES = {"q4_0": (0,), "q4_1": (0, 2), "q5_0": (0,), "q8_0": (0,), "q6_k": (208,)}
-"""Where the float16s of a block are."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,17 @@ class Node:
         return self.session(library, threads).run(None, feeds)
 
 
+def kernels() -> Path:
+    """The library, which has to be there; the installation builds it with a compiler."""
+    try:
+        registry = Registry.discover()
+        library = registry.packages.load(registry.packages.typed("native")).library
+    except OpPackageError as error:
+        pytest.skip(f"the native kernels cannot be used: {error}")
+    assert library is not None
+    return library
+
+
 def normal(generator: np.random.Generator, *shape: int) -> NDArray[np.float32]:
     return generator.normal(0, 1, shape).astype(np.float32)
 
@@ -94,11 +107,7 @@ def stored(
         values = normal(generator, rows, columns)
         raw = gguf.quantize(values, gguf.GGMLQuantizationType(kind.ggml_type))
         return raw.view(np.uint8).reshape(rows, -1)
-    blocks = generator.integers(
-        256, size=(rows, columns // kind.block_size, kind.block_bytes), dtype=np.uint8
-    )
-    for start in _SCALES[encoding]:
-        blocks[..., start + 1] = 0x20 | blocks[..., start + 1] & 0x83
+    blocks = random_blocks(kind, rows * columns // kind.block_size, generator)
     return blocks.reshape(rows, -1)
 
 
