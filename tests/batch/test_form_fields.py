@@ -6,9 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from form_lines import body_error, both, error, parse, request
+from form_lines import DEFAULTS, body_error, both, error, parse, request
 
 from pipelines.common.batch.forms.completions import Completions
+from pipelines.common.batch.forms.rows import JsonRows
 from pipelines.common.batch.row import BadRow, Row
 from pipelines.common.engine.sampling.order import shipped, stages
 from pipelines.common.requests.vocabulary import HARMLESS, LIMITS, NOT_OFFERED
@@ -170,6 +171,46 @@ def test_the_limit_has_several_names(name):
     assert "which mean the same; expected one of them" in row.error
 
 
+@pytest.mark.parametrize(
+    ("fields", "logprobs"),
+    [
+        ({}, None),
+        ({"logprobs": 0}, 0),
+        ({"logprobs": 5}, 5),
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 3}, 3),
+        ({"logprobs": False, "top_logprobs": 0}, None),
+    ],
+)
+def test_log_probabilities_are_asked_for_as_of_completions_and_of_chat(fields, logprobs):
+    assert both(**fields).request.logprobs == logprobs
+
+
+def test_a_row_may_go_without_the_log_probabilities_of_the_others():
+    defaults = replace(DEFAULTS, logprobs=4)
+    rows = [
+        JsonRows().parse(json.dumps({"prompt": "p", **fields}), 1, 0, defaults)
+        for fields in ({}, {"logprobs": None}, {"logprobs": False}, {"logprobs": 1})
+    ]
+    assert [row.request.logprobs for row in rows] == [4, 4, None, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"logprobs": -1}, "logprobs is -1; expected an integer, 0 or more, true or false"),
+        ({"logprobs": "5"}, 'logprobs is "5"; expected an integer, 0 or more, true or false'),
+        ({"logprobs": True, "top_logprobs": -1}, "top_logprobs is -1; expected an integer, 0 or"),
+        ({"logprobs": True, "top_logprobs": 2.5}, "top_logprobs is 2.5; expected an integer"),
+        ({"top_logprobs": 2}, "top_logprobs is 2; expected logprobs true beside it"),
+        ({"logprobs": 1, "top_logprobs": 2}, "top_logprobs is 2; expected logprobs true beside"),
+    ],
+)
+def test_wrong_numbers_of_log_probabilities(fields, message):
+    assert error({"prompt": "p", **fields}).startswith(message)
+    assert body_error(**fields).startswith(message)
+
+
 def test_a_prompt_may_be_a_list_of_one():
     assert both(prompt=["p"]) == both(prompt="p")
 
@@ -189,7 +230,6 @@ def test_fields_that_nobody_knows_are_named():
         ("best_of", 4, "1 or null"),
         ("echo", True, "false or null"),
         ("echo", 0, "false or null"),
-        ("logprobs", 0, "false or null"),
         ("suffix", "end", '"" or null'),
         ("stream", True, "false or null"),
         ("min_tokens", 3, "0 or null"),

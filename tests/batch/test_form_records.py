@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from form_lines import DEFAULTS, FORMS, RESULT, TIMINGS, parse, request
@@ -13,6 +14,7 @@ from pipelines.common.batch.forms.completions import Completions
 from pipelines.common.batch.forms.rows import JsonRows
 from pipelines.common.batch.row import BadRow, Row
 from pipelines.common.engine.sequence import Timings
+from pipelines.common.requests.logprobs import Position, Scored
 from pipelines.common.requests.text import Result
 
 
@@ -47,6 +49,53 @@ def test_a_failure_has_the_fields_of_a_record():
         "error": "line 9: too long",
         "extra": {"topic": 1},
     }
+
+
+SCORED = (
+    Position(
+        Scored(2, " caf\\xc3", b" caf\xc3", -0.5), [Scored(2, " caf\\xc3", b" caf\xc3", -0.5)], 0
+    ),
+    Position(
+        Scored(9, "<end>", None, -2.0), [Scored(7, "a", b"a", -1.0), Scored(8, "a", b"a", -1.5)], 4
+    ),
+)
+
+
+def test_log_probabilities_in_the_forms_of_openai():
+    result = replace(RESULT, logprobs=SCORED)
+    row = parse(request(prompt="p", logprobs=2), Completions())
+    (choice,) = Completions().record(row, result)["response"]["body"]["choices"]
+    assert choice["logprobs"] == {
+        "tokens": [" caf\\xc3", "<end>"],
+        "token_logprobs": [-0.5, -2.0],
+        "top_logprobs": [{" caf\\xc3": -0.5}, {"a": -1.0, "<end>": -2.0}],
+        "text_offset": [0, 4],
+    }
+    chat = request(messages=[{"role": "user", "content": "p"}], logprobs=True, top_logprobs=2)
+    row = parse({**chat, "url": "/v1/chat/completions"}, Completions())
+    (choice,) = Completions().record(row, result)["response"]["body"]["choices"]
+    first, second = choice["logprobs"].pop("content")
+    assert choice["logprobs"] == {"refusal": None}
+    cafe = {"token": " caf\\xc3", "logprob": -0.5, "bytes": [32, 99, 97, 102, 195]}
+    assert first == {**cafe, "top_logprobs": [cafe]}
+    assert (second["token"], second["bytes"]) == ("<end>", None)
+    assert [each["logprob"] for each in second["top_logprobs"]] == [-1.0, -1.5]
+
+
+def test_log_probabilities_in_a_record():
+    record = JsonRows().record(parse({"prompt": "p"}), replace(RESULT, logprobs=SCORED[1:]))
+    assert record["logprobs"] == [
+        {
+            "id": 9,
+            "token": "<end>",
+            "logprob": -2.0,
+            "bytes": None,
+            "top_logprobs": [
+                {"id": 7, "token": "a", "logprob": -1.0, "bytes": [97]},
+                {"id": 8, "token": "a", "logprob": -1.5, "bytes": [97]},
+            ],
+        }
+    ]
 
 
 def test_timings_without_a_decoded_token():

@@ -17,6 +17,7 @@ from pipelines.common.engine.request import Request
 from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.errors import PluginError, PromptError, UsageError
 from pipelines.common.program.runner import Runner
+from pipelines.common.requests.logprobs import positions
 from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.text import Defaults, Result, TextRequest
 
@@ -146,6 +147,7 @@ class BatchRun:
             shared_tokens=sequence.shared_tokens,
             generated_tokens=len(sequence.tokens),
             timings=sequence.timings,
+            logprobs=positions(sequence, self._reader.tokenizer),
         )
         records.write(begun.place, self._prompts.form.record(begun.row, result))
 

@@ -197,6 +197,8 @@ def _output(
     if stdout_is_closed():
         raise BatchError("the records are to go to stdout, which is closed; add --output FILE")
     if request.options.output is None and request.prompts_file is None and on_terminal():
+        if request.defaults.logprobs is not None:
+            raise UsageError("--logprobs is told in records; add --output FILE, or - for stdout")
         return TextDisplay()
     return OutputStream(binary_stdout())
 
@@ -226,6 +228,7 @@ def _settings(
         **request.defaults.sampling.as_json(),
         "max_new_tokens": request.defaults.max_new_tokens,
         "stop": list(request.defaults.stops),
+        "logprobs": request.defaults.logprobs,
         "max_length": request.max_length,
         "ordered": request.options.ordered,
     }

@@ -166,8 +166,7 @@ def _generate(
     """Runs a pipeline on one prompt, or on a batch of them, or in a conversation."""
     chat.check(rows=prompts.prompts_file is not None)
     if chat.chat and not prompts.given and not batch.asked_for and _is_typed():
-        if report.as_json or report.num_warmups:
-            option = "--json" if report.as_json else "--num-warmups"
+        if option := report.for_one_message:
             raise UsageError(f"{option} is for a single message; add --prompt TEXT")
         _converse(ctx, name, chat, model, text, sampling, report)
         return
@@ -177,10 +176,13 @@ def _generate(
 
     texts = prompts.read(default=not chat.chat)
     registry = registry_of(ctx)
-    defaults = _defaults(registry, text, sampling)
+    defaults = replace(_defaults(registry, text, sampling), logprobs=report.logprobs)
     progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
+    one = len(texts) == 1 and not batch.asked_for
+    if one and report.logprobs is not None and not report.as_json:
+        raise UsageError("--logprobs is told in a record; add --json")
     pipeline, options = _chosen(registry, name, model, progress)
-    if len(texts) == 1 and not batch.asked_for:
+    if one:
         with told_to_store(name, options):
             opened = pipeline.open(options, registry, progress)
             asked = Generation(

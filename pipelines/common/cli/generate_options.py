@@ -116,5 +116,24 @@ class ReportOptions:
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON record instead of the text.")
     ] = False
+    logprobs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Records tell each token's log-probability, and those of the N likeliest there.",
+            show_default=False,
+        ),
+    ] = None
     quiet: Quiet = False
     verbose: Verbose = False
+
+    @property
+    def for_one_message(self) -> str | None:
+        """An option that was given and has no meaning in a conversation."""
+        given = {
+            "--json": self.as_json,
+            "--num-warmups": self.num_warmups > 0,
+            "--logprobs": self.logprobs is not None,
+        }
+        return next((option for option, is_given in given.items() if is_given), None)

@@ -17,6 +17,7 @@ from pipelines.common.engine.metrics import Metrics, process_age_s
 from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
+from pipelines.common.requests.logprobs import position_records, positions
 from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.text import TextRequest
 from pipelines.common.text_generation import TextModel
@@ -97,9 +98,11 @@ def run(
     metrics = Metrics.of(sequence, progress, process_to_first_token_s)
     if as_json:
         text = "".join(written)
+        told = positions(sequence, model.tokenizer)
         record = {
             "text": spoken(text, prompt) if asked.hide_thinking else text,
             **metrics.as_json(),
+            **({} if told is None else {"logprobs": position_records(told)}),
             "sampling": request.sampling.as_json(),
             **model.describe(),
         }

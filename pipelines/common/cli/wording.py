@@ -23,6 +23,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "frequency_penalty": "--frequency-penalty",
     "left_out": "--no-plugin NAME before the command",
     "logit_bias": "--logit-bias",
+    "logprobs": "--logprobs",
     "max_length": "--max-length",
     "min_p": "--min-p",
     "model_path": "--model-path",

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.engine.logprobs import TokenLogprobs, token_logprobs
 from pipelines.common.engine.request import Request
 from pipelines.common.engine.sampling.chain import Chain
 from pipelines.common.engine.stops import StopMatcher
@@ -48,6 +49,7 @@ class TextSequence:
     Attributes:
         request: What was asked for.
         tokens: Token ids of the output, without the end token.
+        logprobs: How likely the model found each of them; empty if nobody asked.
         finish_reason: Why the sequence ended; None while it goes on.
         error: What ended it, where the reason is ``error``.
         timings: Filled in by whoever drives it.
@@ -62,6 +64,7 @@ class TextSequence:
     def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
         self.request = request
         self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprobs] = []
         self.finish_reason: FinishReason | None = None
         self.error: PipelineError | None = None
         self.timings = Timings()
@@ -79,11 +82,17 @@ class TextSequence:
 
     def sample(self, logits: NDArray[np.float32]) -> int:
         """Chooses the next token from logits of shape ``[vocab]``."""
-        return self._chain.sample(logits)
+        token = self._chain.sample(logits)
+        if self.request.logprobs is not None and token not in self._end_ids:
+            self.logprobs.append(token_logprobs(logits, token, self.request.logprobs))
+        return token
 
     def takes(self, candidates: int) -> bool:
-        """Whether so many of the most likely tokens are enough, see `Chain.takes`."""
-        return self._chain.takes(candidates)
+        """Whether so many of the most likely tokens are enough, see `Chain.takes`.
+
+        For probabilities they are not: those are parts of the sum over all tokens.
+        """
+        return self.request.logprobs is None and self._chain.takes(candidates)
 
     def decided_by(self, logits: NDArray[np.float32]) -> bool:
         """Whether candidates with these logits are all that matter, see `Chain.decided_by`."""

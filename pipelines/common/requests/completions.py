@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.common.requests.logprobs import chat_logprobs, completion_logprobs
 from pipelines.common.requests.text import Result, timings_record
 
 
@@ -20,13 +21,17 @@ def completion(id: str, model: Any, result: Result) -> dict[str, Any]:
         model: What the request calls the model, which has no effect.
         result: What came of the request.
     """
-    return _body(id, "text_completion", model, {"text": result.text}, result)
+    logprobs = None if result.logprobs is None else completion_logprobs(result.logprobs)
+    answer = {"text": result.text, "logprobs": logprobs}
+    return _body(id, "text_completion", model, answer, result)
 
 
 def chat_completion(id: str, model: Any, result: Result) -> dict[str, Any]:
     """The body of the response to messages, see `completion`."""
     message = {"role": "assistant", "content": result.text, "refusal": None}
-    return _body(id, "chat.completion", model, {"message": message}, result)
+    logprobs = None if result.logprobs is None else chat_logprobs(result.logprobs)
+    answer = {"message": message, "logprobs": logprobs}
+    return _body(id, "chat.completion", model, answer, result)
 
 
 def _body(
@@ -35,7 +40,6 @@ def _body(
     choice = {
         "index": 0,
         **answer,
-        "logprobs": None,
         "finish_reason": result.finish_reason,
     }
     usage = {

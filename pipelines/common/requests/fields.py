@@ -86,6 +86,7 @@ def read_request(fields: Mapping[str, Any], defaults: Defaults, index: int = 0) 
         sampling=read_sampling(fields, defaults, index),
         max_new_tokens=_limit(fields, defaults),
         stops=_stops(fields, defaults),
+        logprobs=_logprobs(fields, defaults),
     )
 
 
@@ -234,6 +235,27 @@ def _stops(fields: Mapping[str, Any], defaults: Defaults) -> tuple[str, ...]:
             f"stop is {shown(stop)}; expected a string or a list of strings, none of them empty"
         )
     return tuple(stops)
+
+
+def _logprobs(fields: Mapping[str, Any], defaults: Defaults) -> int | None:
+    """How many of the likeliest tokens are told at each place, see `Request.logprobs`.
+
+    Raises:
+        RequestError: It is no such number, or one is given beside what is not true.
+    """
+    asked, top = fields.get("logprobs"), _integer(fields, "top_logprobs")
+    if top and asked is not True:
+        raise RequestError(f"top_logprobs is {top}; expected logprobs true beside it")
+    if asked is None:
+        return defaults.logprobs
+    if isinstance(asked, bool):
+        name, count = "top_logprobs", (top or 0) if asked else None
+    else:
+        name, count = "logprobs", asked
+    if count is not None and (not isinstance(count, int) or not 0 <= count < 1 << 63):
+        others = "" if name == "top_logprobs" else ", true or false"
+        raise RequestError(f"{name} is {shown(count)}; expected an integer, 0 or more{others}")
+    return count
 
 
 def _number(fields: Mapping[str, Any], name: str) -> float | None:

@@ -11,6 +11,7 @@ from pipelines.common.engine.sampling.chain import Chain
 from pipelines.common.engine.sampling.order import Find, shipped
 from pipelines.common.engine.sequence import FinishReason, Timings
 from pipelines.common.errors import TooLongError
+from pipelines.common.requests.logprobs import Position
 from pipelines.common.requests.prompts import PromptReader
 
 
@@ -24,17 +25,19 @@ class Defaults:
         max_new_tokens: Most tokens of output.
         stops: Strings that end the text.
         find_sampler: What the names of samplers stand for that a request asks for.
+        logprobs: See `Request.logprobs`.
     """
 
     sampling: SamplingParams
     max_new_tokens: int
     stops: tuple[str, ...] = ()
     find_sampler: Find = field(default=shipped, compare=False)
+    logprobs: int | None = None
 
     def request(self, prompt: str | Messages, index: int = 0) -> TextRequest:
         """The request that says nothing but its prompt, after `index` others."""
         sampling = replace(self.sampling, seed=self.sampling.seed + index)
-        return TextRequest(prompt, sampling, self.max_new_tokens, self.stops)
+        return TextRequest(prompt, sampling, self.max_new_tokens, self.stops, self.logprobs)
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class TextRequest:
         sampling: How tokens are chosen.
         max_new_tokens: Most tokens of output.
         stops: Strings that end the text.
+        logprobs: See `Request.logprobs`.
     """
 
     prompt: str | Messages
     sampling: SamplingParams
     max_new_tokens: int
     stops: tuple[str, ...] = ()
+    logprobs: int | None = None
 
     def encoded(self, reader: PromptReader, max_length: int) -> Request:
         """The same as the engine takes it; what is far too long is refused before it is encoded.
@@ -73,7 +78,7 @@ class TextRequest:
             raise _too_long(f"{len(tokens)}", max_length)
         limit = min(max_length, len(tokens) + self.max_new_tokens)
         Chain(self.sampling, reader.tokenizer)  # to see whether it can be
-        return Request(tokens, limit, self.sampling, self.stops)
+        return Request(tokens, limit, self.sampling, self.stops, self.logprobs)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ class Result:
         shared_tokens: How many of those were not computed, but copied from another sequence.
         generated_tokens: Size of the output, without the end token.
         timings: Seconds spent on it.
+        logprobs: How likely each token of the output was; None if that was not asked for.
     """
 
     text: str
@@ -95,6 +101,7 @@ class Result:
     shared_tokens: int
     generated_tokens: int
     timings: Timings
+    logprobs: tuple[Position, ...] | None = None
 
 
 def timings_record(timings: Timings) -> dict[str, float | None]:

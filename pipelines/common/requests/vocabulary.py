@@ -26,17 +26,20 @@ NUMBERS: Final = (
 )
 OTHERS: Final = ("dry_sequence_breakers", "ignore_eos", "logit_bias", "samplers")
 """Settings of sampling that are neither; llama.cpp's names where OpenAI and vLLM have none."""
+LOGPROBS: Final = ("logprobs", "top_logprobs")
+"""What asks for log-probabilities: a number as of completions, or true and a number as of chat."""
 LIMITS: Final = ("max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names of the most tokens of output."""
 
-TAKEN: Final = frozenset({"prompt", "messages", "stop", *LIMITS, *NUMBERS, *INTEGERS, *OTHERS})
+TAKEN: Final = frozenset(
+    {"prompt", "messages", "stop", *LIMITS, *LOGPROBS, *NUMBERS, *INTEGERS, *OTHERS}
+)
 """Fields that are honoured."""
 
 NOT_OFFERED: Final[Mapping[str, tuple[Any, ...]]] = {
     # of OpenAI's completions
     "best_of": (1,),
     "echo": (False,),
-    "logprobs": (False,),
     "n": (1,),
     "stream": (False,),
     "suffix": ("",),
@@ -50,7 +53,6 @@ NOT_OFFERED: Final[Mapping[str, tuple[Any, ...]]] = {
     "response_format": ({"type": "text"},),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
-    "top_logprobs": (0,),
     "verbosity": (),
     "web_search_options": (),
     # of vLLM

@@ -11,6 +11,7 @@ from pipelines.common.batch.forms.openai import ENVELOPE
 from pipelines.common.batch.row import BadRow, R, Row, RowId
 from pipelines.common.engine.sequence import Timings
 from pipelines.common.requests.fields import check_text, load_object, read_request
+from pipelines.common.requests.logprobs import position_records
 from pipelines.common.requests.text import Defaults, Result, TextRequest, timings_record
 from pipelines.common.requests.values import RequestError, shown
 from pipelines.common.requests.vocabulary import HARMLESS, KNOWN
@@ -59,11 +60,11 @@ class ObjectRows(ABC, Generic[D, R]):
 
 
 class RowRecords:
-    """The records of rows: flat objects that all have the same fields."""
+    """The records of rows: objects that have the same fields, and log-probabilities if asked."""
 
     def record(self, row: Row[TextRequest], result: Result) -> dict[str, Any]:
         """What is written for a row that was run."""
-        record = {
+        record: dict[str, Any] = {
             "id": row.id,
             "line": row.line,
             "text": result.text,
@@ -75,6 +76,8 @@ class RowRecords:
             "timings": timings_record(result.timings),
             "error": None,
         }
+        if result.logprobs is not None:
+            record["logprobs"] = position_records(result.logprobs)
         return record | ({"extra": dict(row.extra)} if row.extra else {})
 
     def failure(self, row: BadRow) -> dict[str, Any]:
