@@ -44,6 +44,7 @@ ORDER = (
     "view",
     "program",
     "engine",
+    "measure",
     "requests",
     "ort",
     "targets",

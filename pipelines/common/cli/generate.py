@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,22 +20,16 @@ from pipelines.common.cli.generate_options import (
     TextOptions,
 )
 from pipelines.common.cli.grouping import Without, grouped_options
-from pipelines.common.cli.models import found, with_model
 from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import ModelChoice, Quiet, Verbose, path_of
-from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.cli.sampling_options import SamplingOptions
-from pipelines.common.errors import ModelFileError, UsageError, quoted
+from pipelines.common.cli.text_models import chosen, with_pipeline
+from pipelines.common.errors import UsageError
 from pipelines.common.registry.hookspecs import PipelineRecord
 
 if TYPE_CHECKING:
     from pipelines.common.registry.registry import Registry
     from pipelines.common.requests.text import Defaults
-    from pipelines.common.text_generation import ModelOptions, TextPipeline
-
-
-TASK: Final = "generate"
-"""The task that pipelines of these commands are for."""
 
 
 def command(record: PipelineRecord) -> Command:
@@ -80,8 +74,8 @@ def generate(
     A file says what its architecture is, and a folder which pipeline has exported it.
     """
     progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
-    name, chosen = _with_pipeline(ctx, path, model, progress)
-    _generate(ctx, name, prompts, batch, chat, chosen, text, sampling, report)
+    name, model = with_pipeline(ctx, path, model, progress)
+    _generate(ctx, name, prompts, batch, chat, model, text, sampling, report)
 
 
 @grouped_options
@@ -106,50 +100,8 @@ def talk(
     """
     report = ReportOptions(quiet=quiet, verbose=verbose)
     progress = ConsoleProgress(quiet=quiet, verbose=verbose)
-    name, chosen = _with_pipeline(ctx, path, model, progress)
-    _converse(ctx, name, replace(chat, chat=True), chosen, text, sampling, report)
-
-
-def _with_pipeline(
-    ctx: typer.Context, path: Path, model: ModelChoice, progress: ConsoleProgress
-) -> tuple[str, ModelChoice]:
-    """The pipeline that a model is for, and the options with its path."""
-    registry = registry_of(ctx)
-    path = found(path, registry, progress, offline=model.offline)
-    return _pipeline_for(path, registry), replace(model, model_path=path)
-
-
-def _pipeline_for(path: Path, registry: Registry) -> str:
-    """The pipeline that a model is for.
-
-    Raises:
-        ModelFileError: There is none, or the model cannot be read.
-        UsageError: There are several.
-    """
-    from pipelines.common.export.manifest import is_exported, read_manifest
-
-    if is_exported(path):
-        return read_manifest(path).pipeline
-    architecture = registry.opener(path)(path).metadata.string("general.architecture")
-    names = registry.pipelines_for(architecture)
-    if not names:
-        known = (entry.record.architectures for entry in registry.pipelines.values())
-        there = ", ".join(sorted(name for names in known for name in names))
-        raise ModelFileError(
-            f"{path}: no pipeline here runs architecture {quoted(architecture)}; there are some for"
-            f" {there}, and a plugin can bring another"
-        )
-    if len(names) > 1:
-        raise UsageError(
-            f"{path}: pipelines {' and '.join(names)} run architecture {quoted(architecture)}; name"
-            f" one: {names[0]} `model_path` {path}"
-        )
-    if (task := registry.pipelines[names[0]].record.task) != TASK:
-        raise UsageError(
-            f"{path} is a model of pipeline {names[0]}, whose task is '{task}'; use {names[0]}"
-            f" `model_path` {path}"
-        )
-    return names[0]
+    name, model = with_pipeline(ctx, path, model, progress)
+    _converse(ctx, name, replace(chat, chat=True), model, text, sampling, report)
 
 
 def _generate(
@@ -181,7 +133,7 @@ def _generate(
     one = len(texts) == 1 and not batch.asked_for
     if one and report.logprobs is not None and not report.as_json:
         raise UsageError("--logprobs is told in a record; add --json")
-    pipeline, options = _chosen(registry, name, model, progress)
+    pipeline, options = chosen(registry, name, model, progress)
     if one:
         with told_to_store(name, options):
             opened = pipeline.open(options, registry, progress)
@@ -235,7 +187,7 @@ def _converse(
     registry = registry_of(ctx)
     defaults = _defaults(registry, text, sampling)
     progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
-    pipeline, options = _chosen(registry, name, model, progress)
+    pipeline, options = chosen(registry, name, model, progress)
     asked = Conversation(
         name=name if model.model_path is None else model.model_path.name,
         system=chat.system_prompt,
@@ -259,21 +211,6 @@ def _defaults(registry: Registry, text: TextOptions, sampling: SamplingOptions) 
         tuple(text.stop or ()),
         registry.load_sampler,
     )
-
-
-def _chosen(
-    registry: Registry, name: str, model: ModelChoice, progress: ConsoleProgress
-) -> tuple[TextPipeline, ModelOptions]:
-    """The pipeline, and what it is to open for which target."""
-    from pipelines.common.export.manifest import target_for
-    from pipelines.common.registry.target_choice import choose
-
-    model = with_model(model, registry, progress)
-    target = target_for(model.model_path, model.target, registry.targets)
-    options = model.options(choose(registry, target, model.device_id, progress))
-    pipeline = registry.load_pipeline(name)
-    check_takes_random(pipeline, name, options)
-    return pipeline, options
 
 
 def _is_default(ctx: typer.Context, option: str) -> bool:

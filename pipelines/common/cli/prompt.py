@@ -58,21 +58,32 @@ def read_prompt(text: str | None, file: Path | None, *, default: bool = True) ->
     """
     if text is not None and file is not None:
         raise UsageError("--prompt and --prompt-file are both given; choose one")
-    if file == _STREAM or text == "-" or (file is None and text is None and _stdin_is_fed()):
+    if file is not None:
+        prompt = read_file(file, "the prompt")
+    elif text == "-" or (text is None and _stdin_is_fed()):
         prompt = read_stdin("the prompt")
-    elif file is not None:
-        try:
-            with open_input(file) as stream:
-                prompt = _text(stream, str(file))
-        except OSError as error:
-            raise PromptError(
-                f"cannot read the prompt from {file}: {error.strerror}; expected a file or a pipe"
-            ) from error
     else:
         prompt = text if text is not None else DEFAULT_PROMPT if default else ""
     if not prompt:
         raise PromptError("the prompt is empty; give it as --prompt TEXT, --prompt-file or stdin")
     return prompt
+
+
+def read_file(file: Path, what: str) -> str:
+    """All of a file as text, or of stdin (``-``).
+
+    Raises:
+        PromptError: It cannot be read, or `what` it holds is too large, or no plain text in UTF-8.
+    """
+    if file == _STREAM:
+        return read_stdin(what)
+    try:
+        with open_input(file) as stream:
+            return _text(stream, str(file))
+    except OSError as error:
+        raise PromptError(
+            f"cannot read {what} from {file}: {error.strerror}; expected a file or a pipe"
+        ) from error
 
 
 def read_stdin(what: str) -> str:
@@ -95,7 +106,7 @@ def _text(stream: BinaryIO, source: str) -> str:
     data = stream.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise PromptError(
-            f"{source} holds more than {_MAX_BYTES >> 20} MiB of text, too much for a prompt"
+            f"{source} holds more than {_MAX_BYTES >> 20} MiB of text, which is too much"
         )
     try:
         return text_of(data).removesuffix("\n")

@@ -12,6 +12,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "OutputStream": "--output -",
     "chat=True": "--chat",
     "chat_template": "--chat-template",
+    "context": "--context",
     "custom_ops": "--custom-ops-path",
     "device": "--device-id",
     "dry_allowed_length": "--dry-allowed-length",

@@ -187,6 +187,11 @@ def register_commands() -> list[CommandRecord]:
             ("graph", "Show what is built for a model on a target.", "graph:show_graph"),
             ("export", "Export a model to a folder that runs alone.", "export:export"),
             ("warm-cache", "Build ahead what later runs need.", "warm_cache:warm_cache"),
+            (
+                "perplexity",
+                "Score a text, and how near another model comes.",
+                "perplexity:perplexity",
+            ),
             ("tokenize", "Show the tokens of a text: ids and pieces.", "tokenize:tokenize"),
             ("cache", "List or clear what is kept between runs.", "cache:app"),
             ("ops", "List, check or build custom op packages.", "ops:app"),

@@ -1,0 +1,1 @@
+"""What a model is worth: how well it expects a text."""
