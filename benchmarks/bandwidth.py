@@ -12,25 +12,18 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.report import median, print_machine, print_table
 from pipelines.common.errors import PipelineError
+from pipelines.common.measure.bandwidth import numpy_bandwidth
 from pipelines.common.system import cores
 
 SOURCE = Path(__file__).with_name("bandwidth.cpp")
 COMPILE = ("c++", "-std=c++17", "-O3", "-march=native", "-pthread")
-
-_CHUNK = 1 << 20
-"""Elements that NumPy reads at a time: 8 MiB, so that handing them out costs nothing."""
 
 
 class BandwidthError(PipelineError):
@@ -75,8 +68,8 @@ def bandwidth(gibibytes: float = 1) -> Iterator[Bandwidth]:
                 " which reaches less, so that shares of it are too high",
                 file=sys.stderr,
             )
-            with ThreadPoolExecutor(cores()) as pool:
-                yield _NumPyBandwidth(gibibytes, pool)
+            with numpy_bandwidth(gibibytes) as source:
+                yield source
             return
         except subprocess.CalledProcessError as error:
             first_line = error.stderr.strip().partition("\n")[0]
@@ -107,31 +100,6 @@ class _CompiledBandwidth:
         if not answer:
             raise BandwidthError(f"the program of {SOURCE} ended with {self._process.wait()}")
         return float(answer)
-
-
-class _NumPyBandwidth:
-    """Looks for the largest of 8-byte integers: one load and one instruction a vector."""
-
-    method = "NumPy"
-
-    def __init__(self, gibibytes: float, pool: ThreadPoolExecutor) -> None:
-        self._data = np.ones(int(gibibytes * 2**30) // 8, np.int64)
-        self._pool = pool
-
-    def measure(self) -> float:
-        return median(self._pass() for _ in range(3))
-
-    def _pass(self) -> float:
-        chunks = iter(range(0, self._data.size, _CHUNK))
-        start = time.perf_counter()
-        for future in [self._pool.submit(_read, self._data, chunks) for _ in range(cores())]:
-            future.result()
-        return self._data.nbytes / (time.perf_counter() - start)
-
-
-def _read(data: NDArray[np.int64], chunks: Iterator[int]) -> None:
-    for start in chunks:
-        data[start : start + _CHUNK].max()
 
 
 def read_bandwidth(gibibytes: float = 1, runs: int = 8) -> list[float]:

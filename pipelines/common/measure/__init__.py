@@ -1,1 +1,1 @@
-"""What a model is worth: how well it expects a text."""
+"""What a model is worth: how well it expects a text, and how fast it is."""

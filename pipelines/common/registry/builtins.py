@@ -187,11 +187,8 @@ def register_commands() -> list[CommandRecord]:
             ("graph", "Show what is built for a model on a target.", "graph:show_graph"),
             ("export", "Export a model to a folder that runs alone.", "export:export"),
             ("warm-cache", "Build ahead what later runs need.", "warm_cache:warm_cache"),
-            (
-                "perplexity",
-                "Score a text, and how near another model comes.",
-                "perplexity:perplexity",
-            ),
+            ("perplexity", "Score a text by how well a model expects it.", "perplexity:perplexity"),
+            ("bench", "Measure how fast a model reads and generates.", "bench:bench"),
             ("tokenize", "Show the tokens of a text: ids and pieces.", "tokenize:tokenize"),
             ("cache", "List or clear what is kept between runs.", "cache:app"),
             ("ops", "List, check or build custom op packages.", "ops:app"),
