@@ -39,7 +39,7 @@ def test_an_object_comes_to_what_the_engine_takes():
         ('{"top_p": 1}', "there is no prompt and there are no messages; expected one of them"),
         ('{"prompt": "p", "top_p": 2}', "top_p is 2; expected a number above 0 and at most 1"),
         ('{"prompt": "p", "max_tokens": 0}', "max_tokens is 0; expected an integer, 1 or more"),
-        ('{"prompt": "p", "n": 2}', "n is 2, which is not offered; expected 1 or null"),
+        ('{"prompt": "p", "best_of": 2}', "best_of is 2, which is not offered; expected 1 or null"),
     ],
 )
 def test_what_is_wrong_is_said_of_the_field(text, message):

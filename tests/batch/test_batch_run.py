@@ -114,6 +114,37 @@ def test_why_rows_end(prompts):
     assert output.column("generated_tokens") == [4, 2, 4]
 
 
+def test_samples_of_a_row_come_in_one_record(prompts):
+    sampled = {"prompt": "one prompt", "n": 3, "temperature": 30, "seed": 7}
+    alone = [{**sampled, "n": 1, "seed": 7 + index} for index in range(3)]
+    output, figures = run(prompts(sampled, "b", *alone), ordered=True)
+    several, _, *single = output.records
+    assert [each["text"] for each in several["choices"]] == [each["text"] for each in single]
+    assert len({each["text"] for each in several["choices"]}) > 1
+    assert [each["seed"] for each in several["choices"]] == [7, 8, 9]
+    assert several["text"] == several["choices"][0]["text"]
+    assert figures.done == 5
+    batch = make_batch(prompts(sampled, "b"))
+    assert batch.demand() == (4, len(sampled["prompt"]) + 50)
+
+
+def test_the_prompt_of_samples_is_computed_once(prompts):
+    _, figures = run(prompts({"prompt": "one prompt", "n": 3}), slots=3)
+    assert figures.prompt_tokens == 3 * len("one prompt")
+    assert figures.shared_tokens == 2 * (len("one prompt") - 1)
+
+
+def test_a_sample_that_fails_is_the_rows_failure(prompts):
+    batch, output = make_batch(prompts({"prompt": "a x", "n": 3}, "b")), Kept()
+    for _ in batch.run(DamagedRunner(2, MAX_LENGTH), output, ordered=False):
+        pass
+    assert sorted(output.column("line")) == [1, 2]
+    assert batch.figures.failed == 1
+    failed = next(record for record in output.records if record["line"] == 1)
+    assert failed["finish_reason"] == "error"
+    assert "choices" not in failed
+
+
 def test_what_rows_have_in_common_is_copied(prompts):
     output, figures = run(prompts("common beginning", "common end", "another"))
     assert output.texts() == {1: "common beginning", 2: "common end", 3: "another"}

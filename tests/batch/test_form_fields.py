@@ -211,6 +211,19 @@ def test_wrong_numbers_of_log_probabilities(fields, message):
     assert body_error(**fields).startswith(message)
 
 
+def test_several_samples():
+    assert [both(**fields).request.samples for fields in ({}, {"n": None}, {"n": 1}, {"n": 3})] == [
+        1,
+        1,
+        1,
+        3,
+    ]
+    for count in (0, -1, 129):
+        expected = f"n is {count}; expected an integer from 1 to 128"
+        assert error({"prompt": "p", "n": count}) == body_error(n=count) == expected
+    assert body_error(n=True) == "n is true; expected an integer"
+
+
 def test_a_prompt_may_be_a_list_of_one():
     assert both(prompt=["p"]) == both(prompt="p")
 
@@ -225,8 +238,6 @@ def test_fields_that_nobody_knows_are_named():
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("n", 2, "1 or null"),
-        ("n", True, "1 or null"),
         ("best_of", 4, "1 or null"),
         ("echo", True, "false or null"),
         ("echo", 0, "false or null"),

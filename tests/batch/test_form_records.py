@@ -82,6 +82,38 @@ def test_log_probabilities_in_the_forms_of_openai():
     assert [each["logprob"] for each in second["top_logprobs"]] == [-1.0, -1.5]
 
 
+SEVERAL = replace(
+    RESULT, others=(replace(RESULT, text="put", finish_reason="length", generated_tokens=5),)
+)
+
+
+def test_several_samples_in_the_forms_of_openai():
+    row = parse(request(prompt="p", n=2), Completions())
+    body = Completions().record(row, SEVERAL)["response"]["body"]
+    assert body["choices"] == [
+        {"index": 0, "text": "out", "logprobs": None, "finish_reason": "stop"},
+        {"index": 1, "text": "put", "logprobs": None, "finish_reason": "length"},
+    ]
+    usage = body["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (7, 8, 15)
+    chat = request(messages=[{"role": "user", "content": "p"}], n=2)
+    row = parse({**chat, "url": "/v1/chat/completions"}, Completions())
+    choices = Completions().record(row, SEVERAL)["response"]["body"]["choices"]
+    said = [(each["index"], each["message"]["content"]) for each in choices]
+    assert said == [(0, "out"), (1, "put")]
+
+
+def test_several_samples_in_a_record():
+    last = (1 << 63) - 1
+    row = parse({"prompt": "p", "n": 2, "seed": last})
+    record = JsonRows().record(row, SEVERAL)
+    assert (record["text"], record["seed"]) == ("out", last)
+    assert record["choices"] == [
+        {"text": "out", "finish_reason": "stop", "generated_tokens": 3, "seed": last},
+        {"text": "put", "finish_reason": "length", "generated_tokens": 5, "seed": 0},
+    ]
+
+
 def test_log_probabilities_in_a_record():
     record = JsonRows().record(parse({"prompt": "p"}), replace(RESULT, logprobs=SCORED[1:]))
     assert record["logprobs"] == [

@@ -98,6 +98,16 @@ def test_options_are_what_rows_do_not_say(cli, prompts):
     assert [row["text"] for row in rows] == ["a", "abcde"]
 
 
+def test_samples_of_one_prompt(cli, prompts):
+    args = ["echo", "--prompt", "abcd", "--temperature", "40", "--seed", "5", "--ordered"]
+    rows = records(cli(*args, "--n", "3", "--batch-size", "2").out)
+    assert [row["seed"] for row in rows] == [5, 6, 7]
+    assert rows[2]["text"] == records(cli(*args[:5], "--seed", "7", "--ordered").out)[0]["text"]
+    outcome = cli("echo", "--prompts-file", prompts("a"), "--n", "2")
+    assert outcome.code == 2
+    assert "--n is for one prompt; rows of --prompts-file have a field for it, n" in outcome.error
+
+
 def test_order(cli, prompts):
     args = ["--prompts-file", prompts("a long prompt", "b", "cc"), "--batch-size", "2"]
     lines = [row["line"] for row in records(cli("echo", *args).out)]
@@ -109,7 +119,7 @@ def test_order(cli, prompts):
 def test_requests_of_the_batch_api_get_its_responses(cli, prompts):
     body = {"model": "m", "prompt": "abcd", "max_tokens": 2}
     good = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": body}
-    bad = good | {"custom_id": "b", "body": body | {"n": 2}}
+    bad = good | {"custom_id": "b", "body": body | {"echo": True}}
     outcome = cli("echo", "--prompts-file", prompts(good, bad), "--ordered")
     first, second = records(outcome.out)
     assert outcome.code == 1
@@ -120,7 +130,7 @@ def test_requests_of_the_batch_api_get_its_responses(cli, prompts):
     assert answer["choices"][0]["finish_reason"] == "length"
     assert answer["usage"]["total_tokens"] == 6
     assert (second["custom_id"], second["response"]["status_code"]) == ("b", 400)
-    assert "line 2: n is 2" in second["response"]["body"]["error"]["message"]
+    assert "line 2: echo is true" in second["response"]["body"]["error"]["message"]
 
 
 def test_slots_are_no_more_and_no_longer_than_rows_need(cli, make_plugin, prompts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pipelines.common.batch.figures import Figures
@@ -57,7 +57,7 @@ class BatchRun:
         self._done = done
 
     def demand(self) -> tuple[int, int]:
-        """How many rows can be run, and the most tokens that one of them can grow to."""
+        """How many sequences there are to run, and the most tokens that one of them grows to."""
         count = longest = 0
         for row in self._rows():
             if isinstance(row, Row):
@@ -65,7 +65,7 @@ class BatchRun:
                     limit = self._encoded(row).max_length
                 except _REFUSED:
                     continue
-                count, longest = count + 1, max(longest, limit)
+                count, longest = count + row.request.samples, max(longest, limit)
         return count, longest
 
     def run(self, runner: Runner | None, output: Output, *, ordered: bool) -> Iterator[Figures]:
@@ -99,12 +99,12 @@ class BatchRun:
                 figures.prompt_tokens += len(sequence.prompt)
                 figures.shared_tokens += sequence.shared_tokens
                 figures.prefill_s += sequence.timings.prefill_s
-            row = begun[sequence.request]
-            row.texts.append(event.text)
-            figures.generated_tokens += len(sequence.tokens) - row.tokens
-            row.tokens = len(sequence.tokens)
+            sample = begun[sequence.request]
+            sample.texts.append(event.text)
+            figures.generated_tokens += len(sequence.tokens) - sample.tokens
+            sample.tokens = len(sequence.tokens)
             if sequence.finish_reason is not None:
-                self._write(records, begun.pop(sequence.request), sequence)
+                self._end(records, begun.pop(sequence.request), sequence)
             figures.seconds = time.perf_counter() - start
             yield figures
 
@@ -132,15 +132,31 @@ class BatchRun:
             if isinstance(row, BadRow):
                 self._fail(records, place, row)
                 continue
-            begun[request] = _Begun(place, row, [])
-            yield request
+            of = _Samples(place, row)
+            for index, sample in enumerate(row.request.sampled(request)):
+                begun[sample] = _Begun(of, index, [])
+                yield sample
 
-    def _write(self, records: _Records, begun: _Begun, sequence: TextSequence) -> None:
+    def _end(self, records: _Records, begun: _Begun, sequence: TextSequence) -> None:
+        """Takes in a sample that has ended; the last one of a row is written with the others."""
+        of = begun.of
+        of.ended += 1
         if sequence.error is not None:
-            self._fail(records, begun.place, begun.row.failed(str(sequence.error)))
+            of.error = of.error or str(sequence.error)
+        else:
+            of.results[begun.index] = self._result(begun, sequence)
+        if of.ended < of.row.request.samples:
             return
+        if of.error is not None:
+            self._fail(records, of.place, of.row.failed(of.error))
+            return
+        first, *others = (of.results[index] for index in sorted(of.results))
+        result = replace(first, others=tuple(others))
+        records.write(of.place, self._prompts.form.record(of.row, result))
+
+    def _result(self, begun: _Begun, sequence: TextSequence) -> Result:
         assert sequence.finish_reason is not None
-        result = Result(
+        return Result(
             text="".join(begun.texts),
             finish_reason=sequence.finish_reason,
             prompt_tokens=len(sequence.prompt),
@@ -149,7 +165,6 @@ class BatchRun:
             timings=sequence.timings,
             logprobs=positions(sequence, self._reader.tokenizer),
         )
-        records.write(begun.place, self._prompts.form.record(begun.row, result))
 
     def _fail(self, records: _Records, place: int, row: BadRow) -> None:
         self.figures.first_error = self.figures.first_error or f"line {row.line}: {row.error}"
@@ -157,18 +172,37 @@ class BatchRun:
 
 
 @dataclass
-class _Begun:
-    """A row whose sequence is under way.
+class _Samples:
+    """A row whose sequences are under way.
 
     Attributes:
         place: Its place among the rows of this run.
         row: The row.
-        texts: The output so far, in pieces.
-        tokens: How many tokens of it are counted.
+        ended: How many of its samples have ended.
+        results: What came of those, by their index.
+        error: Why one of them has failed, and so the row.
     """
 
     place: int
     row: Row[TextRequest]
+    ended: int = 0
+    results: dict[int, Result] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass
+class _Begun:
+    """A sequence that is under way.
+
+    Attributes:
+        of: The row that it is a sample of.
+        index: Which one.
+        texts: The output so far, in pieces.
+        tokens: How many tokens of it are counted.
+    """
+
+    of: _Samples
+    index: int
     texts: list[str]
     tokens: int = 0
 

@@ -157,9 +157,12 @@ def _generate(
         raise UsageError("--num-warmups is for a single prompt; leave it out of a batch")
     if chat.hide_thinking:
         raise UsageError("--hide-thinking is for a single message; leave it out of a batch")
+    if batch.n > 1 and len(texts) != 1:
+        raise UsageError("--n is for one prompt; rows of --prompts-file have a field for it, n")
+    count = batch.n if batch.n > 1 else batch.batch_size or 1
     request = BatchRequest(
         pipeline=name,
-        texts=texts * (batch.batch_size or 1) if len(texts) == 1 else texts,
+        texts=texts * count if len(texts) == 1 else texts,
         prompts_file=prompts.prompts_file,
         options=batch,
         defaults=defaults,

@@ -70,6 +70,15 @@ class BatchOptions:
             show_default=False,
         ),
     ] = None
+    n: Annotated[
+        int,
+        typer.Option(
+            "--n",
+            min=1,
+            metavar="K",
+            help="Samples of one prompt, which is computed once; seeds follow each other.",
+        ),
+    ] = 1
     output: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +97,8 @@ class BatchOptions:
     @property
     def asked_for(self) -> bool:
         """Whether one prompt is a batch too."""
-        return (self.batch_size or 1) > 1 or bool(self.output or self.ordered or self.resume)
+        several = (self.batch_size or 1) > 1 or self.n > 1
+        return several or bool(self.output or self.ordered or self.resume)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/completions and .../chat/object
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.common.requests.logprobs import chat_logprobs, completion_logprobs
@@ -21,31 +21,40 @@ def completion(id: str, model: Any, result: Result) -> dict[str, Any]:
         model: What the request calls the model, which has no effect.
         result: What came of the request.
     """
-    logprobs = None if result.logprobs is None else completion_logprobs(result.logprobs)
-    answer = {"text": result.text, "logprobs": logprobs}
-    return _body(id, "text_completion", model, answer, result)
+    answers = [
+        {
+            "text": each.text,
+            "logprobs": None if each.logprobs is None else completion_logprobs(each.logprobs),
+        }
+        for each in result.samples
+    ]
+    return _body(id, "text_completion", model, answers, result)
 
 
 def chat_completion(id: str, model: Any, result: Result) -> dict[str, Any]:
     """The body of the response to messages, see `completion`."""
-    message = {"role": "assistant", "content": result.text, "refusal": None}
-    logprobs = None if result.logprobs is None else chat_logprobs(result.logprobs)
-    answer = {"message": message, "logprobs": logprobs}
-    return _body(id, "chat.completion", model, answer, result)
+    answers = [
+        {
+            "message": {"role": "assistant", "content": each.text, "refusal": None},
+            "logprobs": None if each.logprobs is None else chat_logprobs(each.logprobs),
+        }
+        for each in result.samples
+    ]
+    return _body(id, "chat.completion", model, answers, result)
 
 
 def _body(
-    id: str, kind: str, model: Any, answer: Mapping[str, Any], result: Result
+    id: str, kind: str, model: Any, answers: Sequence[Mapping[str, Any]], result: Result
 ) -> dict[str, Any]:
-    choice = {
-        "index": 0,
-        **answer,
-        "finish_reason": result.finish_reason,
-    }
+    choices = [
+        {"index": index, **answer, "finish_reason": each.finish_reason}
+        for index, (answer, each) in enumerate(zip(answers, result.samples, strict=True))
+    ]
+    generated = sum(each.generated_tokens for each in result.samples)
     usage = {
         "prompt_tokens": result.prompt_tokens,
-        "completion_tokens": result.generated_tokens,
-        "total_tokens": result.prompt_tokens + result.generated_tokens,
+        "completion_tokens": generated,
+        "total_tokens": result.prompt_tokens + generated,
         "prompt_tokens_details": {"cached_tokens": result.shared_tokens},
     }
     return {
@@ -53,7 +62,7 @@ def _body(
         "object": kind,
         "created": int(time.time()),
         "model": model,
-        "choices": [choice],
+        "choices": choices,
         "usage": usage,
         "timings": timings_record(result.timings),
     }

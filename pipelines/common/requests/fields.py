@@ -22,6 +22,9 @@ _MAX_DEPTH: Final = 100
 # Python's own limit is 4300 digits of input and of output, and can be set from outside.
 _MAX_DIGITS: Final = 1000
 
+_MOST_SAMPLES: Final = 128
+"""As OpenAI has it."""
+
 _TOKEN: Final = re.compile("[0-9]{1,18}")
 
 _TOO_DEEP: Final = f"objects and lists are nested more than {_MAX_DEPTH} deep; expected fewer"
@@ -87,6 +90,7 @@ def read_request(fields: Mapping[str, Any], defaults: Defaults, index: int = 0) 
         max_new_tokens=_limit(fields, defaults),
         stops=_stops(fields, defaults),
         logprobs=_logprobs(fields, defaults),
+        samples=_samples(fields),
     )
 
 
@@ -235,6 +239,18 @@ def _stops(fields: Mapping[str, Any], defaults: Defaults) -> tuple[str, ...]:
             f"stop is {shown(stop)}; expected a string or a list of strings, none of them empty"
         )
     return tuple(stops)
+
+
+def _samples(fields: Mapping[str, Any]) -> int:
+    """How many outputs are wanted.
+
+    Raises:
+        RequestError: It is no integer, or out of its range.
+    """
+    count = _integer(fields, "n")
+    if count is not None and not 1 <= count <= _MOST_SAMPLES:
+        raise RequestError(f"n is {shown(count)}; expected an integer from 1 to {_MOST_SAMPLES}")
+    return count or 1
 
 
 def _logprobs(fields: Mapping[str, Any], defaults: Defaults) -> int | None:

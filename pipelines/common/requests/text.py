@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from pipelines.common.chat.messages import Messages
@@ -50,6 +51,7 @@ class TextRequest:
         max_new_tokens: Most tokens of output.
         stops: Strings that end the text.
         logprobs: See `Request.logprobs`.
+        samples: How many outputs are wanted; the seed of each is one more than of that before it.
     """
 
     prompt: str | Messages
@@ -57,9 +59,10 @@ class TextRequest:
     max_new_tokens: int
     stops: tuple[str, ...] = ()
     logprobs: int | None = None
+    samples: int = 1
 
     def encoded(self, reader: PromptReader, max_length: int) -> Request:
-        """The same as the engine takes it; what is far too long is refused before it is encoded.
+        """The first sample as the engine takes it; far too long prompts are refused unencoded.
 
         Args:
             reader: Makes tokens of the prompt.
@@ -80,6 +83,16 @@ class TextRequest:
         Chain(self.sampling, reader.tokenizer)  # to see whether it can be
         return Request(tokens, limit, self.sampling, self.stops, self.logprobs)
 
+    def sampled(self, first: Request) -> Iterator[Request]:
+        """All samples, the first of which is `encoded`; with its prompt, which is computed once."""
+        yield first
+        for index in range(1, self.samples):
+            yield replace(first, sampling=replace(self.sampling, seed=self.seed_of(index)))
+
+    def seed_of(self, index: int) -> int:
+        """The seed of a sample; after the largest comes 0."""
+        return (self.sampling.seed + index) % (1 << 63)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -93,6 +106,7 @@ class Result:
         generated_tokens: Size of the output, without the end token.
         timings: Seconds spent on it.
         logprobs: How likely each token of the output was; None if that was not asked for.
+        others: The further samples, where there are any.
     """
 
     text: str
@@ -102,6 +116,12 @@ class Result:
     generated_tokens: int
     timings: Timings
     logprobs: tuple[Position, ...] | None = None
+    others: tuple[Result, ...] = ()
+
+    @property
+    def samples(self) -> tuple[Result, ...]:
+        """All of them, this one the first."""
+        return self, *self.others
 
 
 def timings_record(timings: Timings) -> dict[str, float | None]:

@@ -32,7 +32,7 @@ LIMITS: Final = ("max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names of the most tokens of output."""
 
 TAKEN: Final = frozenset(
-    {"prompt", "messages", "stop", *LIMITS, *LOGPROBS, *NUMBERS, *INTEGERS, *OTHERS}
+    {"prompt", "messages", "n", "stop", *LIMITS, *LOGPROBS, *NUMBERS, *INTEGERS, *OTHERS}
 )
 """Fields that are honoured."""
 
@@ -40,7 +40,6 @@ NOT_OFFERED: Final[Mapping[str, tuple[Any, ...]]] = {
     # of OpenAI's completions
     "best_of": (1,),
     "echo": (False,),
-    "n": (1,),
     "stream": (False,),
     "suffix": ("",),
     # of OpenAI's chat

@@ -60,7 +60,7 @@ class ObjectRows(ABC, Generic[D, R]):
 
 
 class RowRecords:
-    """The records of rows: objects that have the same fields, and log-probabilities if asked."""
+    """The records of rows: objects that have the same fields, and what more was asked for."""
 
     def record(self, row: Row[TextRequest], result: Result) -> dict[str, Any]:
         """What is written for a row that was run."""
@@ -78,6 +78,11 @@ class RowRecords:
         }
         if result.logprobs is not None:
             record["logprobs"] = position_records(result.logprobs)
+        if result.others:
+            record["choices"] = [
+                _choice(each, row.request.seed_of(index))
+                for index, each in enumerate(result.samples)
+            ]
         return record | ({"extra": dict(row.extra)} if row.extra else {})
 
     def failure(self, row: BadRow) -> dict[str, Any]:
@@ -118,6 +123,19 @@ class JsonRows(ObjectRows[Defaults, TextRequest], RowRecords):
     def read(self, fields: Mapping[str, Any], defaults: Defaults, index: int) -> TextRequest:
         """See `ObjectRows.read`."""
         return read_request(fields, defaults, index)
+
+
+def _choice(result: Result, seed: int) -> dict[str, Any]:
+    """One of several samples."""
+    choice: dict[str, Any] = {
+        "text": result.text,
+        "finish_reason": result.finish_reason,
+        "generated_tokens": result.generated_tokens,
+        "seed": seed,
+    }
+    if result.logprobs is not None:
+        choice["logprobs"] = position_records(result.logprobs)
+    return choice
 
 
 def _read_id(value: Any) -> RowId:
