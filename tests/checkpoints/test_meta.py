@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 import transformers
 
@@ -23,6 +24,7 @@ from pipelines.common.pipeline_check.subject import Told
 from pipelines.common.text_generation import ModelOptions
 from pipelines.testing import Subject
 
+SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 SIZES = {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e-5}
 SIZES |= {"vocab_size": 300, "multiple_of": 32, "ffn_dim_multiplier": 1.3}
 ROPE = {"rope_theta": 500000.0}
@@ -296,3 +298,31 @@ def test_without_pytorch(folder: Path) -> None:
         [sys.executable, "-c", program, folder], capture_output=True, text=True, check=True
     ).stdout
     assert "is read by PyTorch, which is not installed; install torch" in told
+
+
+def test_a_llama_2_becomes_one_file(model: transformers.LlamaForCausalLM, tmp_path: Path) -> None:
+    """Its SentencePiece vocabulary as well, and its rows stay: Meta has those of GGUF."""
+    folder = write(tmp_path / "Llama-2", parts_of(metas(model), 2, False), {**SIZES, **ROPE})
+    options = {"model_type": "bpe", "vocab_size": 280, "byte_fallback": True, "minloglevel": 2}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the cat sat on the mat", "a cat and a hat"]),
+        model_prefix=str(folder / "tokenizer"),
+        **options,
+        hard_vocab_limit=False,
+    )
+    judge = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
+    out = tmp_path / "llama-2.gguf"
+    command = [sys.executable, SCRIPT, "convert", folder, out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    tiny = Subject("llama3")
+    options = ModelOptions(model_path=out, encoding="float32", target="cpu")
+    opened = tiny.loaded.open(options, tiny.registry, Told())
+    with torch.no_grad():
+        expected = model(torch.tensor([TOKENS])).logits[0].numpy()
+    found = opened.start(slots=1, max_length=32).score(TOKENS)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
+    for text in ("the hat on a mat", "  zwölf\n\u4e16", "<s> no control"):
+        ids = opened.tokenizer.encode(text, special=False)
+        assert ids == [judge.bos_id(), *judge.encode(text)]
+    assert opened.tokenizer.end_ids == {judge.eos_id()}

@@ -20,6 +20,6 @@ def chat_settings_of(metadata: Metadata, tokenizer: Tokenizer) -> ChatSettings:
     Raises:
         ModelFileError: A key is of the wrong type.
     """
-    eos = metadata.integer(_EOS, None)
+    eos = metadata.integer(_EOS, tokenizer.eos_id)
     spelled = "" if eos is None else tokenizer.decode([eos], special=True)
     return ChatSettings(metadata.string(_TEMPLATE, None), spelled)

@@ -182,6 +182,8 @@ def register_commands() -> list[CommandRecord]:
             ("targets", "Show what models can run on here.", "targets:list_targets"),
             ("doctor", "Look for what is wrong, and what to do about it.", "doctor:doctor"),
             ("inspect", "Show what is in a model file or an exported folder.", "inspect:inspect"),
+            ("convert", "Write a model as one GGUF file.", "convert:convert"),
+            ("quantize", "Write a model as a GGUF file in fewer bits.", "convert:quantize"),
             ("check", "Check pipelines and targets on random weights.", "check:check"),
             ("new", "Begin a plugin: a pipeline, op package, target or task.", "new:new"),
             ("graph", "Show what is built for a model on a target.", "graph:show_graph"),

@@ -1,0 +1,122 @@
+"""``convert`` and ``quantize``: a model of any format as a GGUF file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.common.cli.console import ConsoleProgress
+from pipelines.common.cli.context import registry_of
+from pipelines.common.cli.formatting import human_size
+from pipelines.common.cli.models import found
+from pipelines.common.cli.options import Quiet, path_of
+from pipelines.common.cli.streams import print_lines
+
+if TYPE_CHECKING:
+    from pipelines.common.conversion.wanted import Wanted
+    from pipelines.common.conversion.write import Written
+
+_MODEL = typer.Argument(
+    parser=path_of("IN"),
+    metavar="IN",
+    help="A model: a file, a folder, or the name of one of the hub.",
+)
+_OUT = typer.Argument(parser=path_of("OUT"), metavar="OUT", help="A GGUF file that is new.")
+
+
+def convert(
+    ctx: typer.Context,
+    model: Annotated[Path, _MODEL],
+    out: Annotated[Path, _OUT],
+    quiet: Quiet = False,
+) -> None:
+    """Write a model of any format as one GGUF file, its matrices as they are stored."""
+    from pipelines.common.conversion.wanted import Wanted
+
+    _write(ctx, model, out, Wanted(), quiet=quiet, check=False)
+
+
+def quantize(
+    ctx: typer.Context,
+    model: Annotated[Path, _MODEL],
+    out: Annotated[Path, _OUT],
+    encoding: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What matrices are written in: q4_0, q4_1, q5_0, q5_1, q8_0, f16 or bf16.",
+        ),
+    ],
+    output_encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The same for embeddings and the output matrix; q8_0 by default, or f16 or bf16"
+            " where that is the other.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print the error and the size of every tensor.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a model of any format as a GGUF file in fewer bits.
+
+    Norms, biases and what chooses experts are written in float32. Blocks that have no more bits
+    than those that are asked for stay as they are.
+    """
+    from pipelines.common.conversion.wanted import Wanted
+
+    _write(ctx, model, out, Wanted.named(encoding, output_encoding), quiet=quiet, check=check)
+
+
+def _write(
+    ctx: typer.Context, model: Path, out: Path, wanted: Wanted, *, quiet: bool, check: bool
+) -> None:
+    from pipelines.common.cache import Cache
+    from pipelines.common.conversion.metadata import metadata_of_file
+    from pipelines.common.conversion.write import check_free, write
+
+    registry, progress = registry_of(ctx), ConsoleProgress(quiet=quiet)
+    model = found(model, registry, progress)
+    checkpoint = registry.opener(model)(model)
+    check_free(out, checkpoint)
+    cache = Cache.default(notice=progress.notice)
+    metadata = metadata_of_file(checkpoint, wanted, cache, progress.notice, registry.tokenizer)
+    written = write(checkpoint, out, metadata, wanted, progress, check=check)
+    if check:
+        print_lines(*_table(written))
+    progress.notice(_told(out, written))
+
+
+def _told(out: Path, written: Sequence[Written]) -> str:
+    """What was written, and why a few matrices have more bits than the others."""
+    from pipelines.common.conversion.wanted import OUTPUTS, is_matrix
+
+    matrices = [each.tensor for each in written if is_matrix(each.tensor)]
+    counts = Counter(tensor.encoding for tensor in matrices if tensor.name not in OUTPUTS)
+    most = counts.most_common(1)[0][0] if counts else None
+    said = [f"{count} matrices in {encoding}" for encoding, count in counts.most_common()]
+    outputs = [tensor for tensor in matrices if tensor.name in OUTPUTS]
+    if any(tensor.encoding != most for tensor in outputs):
+        kept = " and ".join(f"{tensor.name} in {tensor.encoding}" for tensor in outputs)
+        said.append(f"{kept}, since an error there is one in every token")
+    size = human_size(sum(each.tensor.nbytes for each in written))
+    return f"wrote {out}, {size}: {', '.join(said) or 'no matrices'}"
+
+
+def _table(written: Sequence[Written]) -> list[str]:
+    width = max((len(each.tensor.name) for each in written), default=0)
+    lines = [f"{'tensor':<{width}}  {'from':>7}  {'to':>6}  {'size':>9}  relative error   largest"]
+    for each in written:
+        assert each.difference is not None
+        lines.append(
+            f"{each.tensor.name:<{width}}  {each.stored.encoding!s:>7}  {each.tensor.encoding!s:>6}"
+            f"  {human_size(each.tensor.nbytes):>9}  {each.difference.relative:>14.6f}"
+            f"  {each.difference.largest:.6f}"
+        )
+    return lines
