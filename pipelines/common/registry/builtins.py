@@ -20,7 +20,7 @@ from pipelines.common.shipped import shipped
 
 @hookimpl
 def register_pipelines() -> list[PipelineRecord]:
-    """Llama 3, and a pipeline that needs no weights."""
+    """Llama 3 and 2, and a pipeline that needs no weights."""
     return [
         PipelineRecord(
             name="llama3",
@@ -44,6 +44,19 @@ def register_pipelines() -> list[PipelineRecord]:
                 "llama3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
                 "llama3.2-3b": "meta-llama/Llama-3.2-3B",
                 "llama3.2-3b-instruct": "meta-llama/Llama-3.2-3B-Instruct",
+            },
+        ),
+        # A file does not say which Llama it is, and `run` takes the pipeline above: so no
+        # architecture is named here, and who means Llama 2 names the pipeline.
+        PipelineRecord(
+            name="llama2",
+            summary="Llama 2, with its chat format where a model has none.",
+            load="pipelines.llama2.pipeline:load",
+            short_names={
+                "llama2-7b": "meta-llama/Llama-2-7b-hf",
+                "llama2-7b-chat": "meta-llama/Llama-2-7b-chat-hf",
+                "llama2-13b": "meta-llama/Llama-2-13b-hf",
+                "llama2-13b-chat": "meta-llama/Llama-2-13b-chat-hf",
             },
         ),
         PipelineRecord(
