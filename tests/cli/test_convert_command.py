@@ -91,14 +91,25 @@ def test_output_matrices_are_what_is_asked_for_and_fewer_bits_are_kept(cli, mode
     path = write_gguf(
         tmp_path / "mixed.gguf", model, Type.F16, exceptions={"blk.0.ffn_up.weight": Type.Q4_0}
     )
-    args = ("--encoding", "q5_1", "--output-encoding", "f16", "--quiet")
+    args = ("--encoding", "q5_1", "--output-encoding", "f16")
     outcome = cli("quantize", path, tmp_path / "out.gguf", *args)
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.err.rstrip().endswith(
+        ": 13 matrices in q5_1, 1 matrix kept in q4_0, which has no more bits, token_embd.weight"
+        " in f16, output.weight in f16, since an error there is one in every token"
+    )
     before, after = read(path), read(tmp_path / "out.gguf")
     assert {after[name].tensor_type for name in LARGE} == {Type.F16}
     assert after["blk.0.ffn_down.weight"].tensor_type == Type.Q5_1
     kept = "blk.0.ffn_up.weight"
     np.testing.assert_array_equal(after[kept].data, before[kept].data)
+
+
+def test_blocks_made_of_blocks_are_told(cli, model, tmp_path):
+    path, args = write_gguf(tmp_path / "q8_0.gguf", model, Type.Q8_0), ("--encoding", "q4_0")
+    outcome = cli("quantize", path, tmp_path / "out.gguf", *args)
+    assert "already (14 in q8_0), so what is written has the errors of both" in outcome.err
+    outcome = cli("quantize", path, tmp_path / "quiet.gguf", *args, "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
 
 
 def test_check_tells_errors_and_sizes(cli, stored, tmp_path):

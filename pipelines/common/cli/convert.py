@@ -90,23 +90,51 @@ def _write(
     written = write(checkpoint, out, metadata, wanted, progress, check=check)
     if check:
         print_lines(*_table(written))
-    progress.notice(_told(out, written))
+    if losses := _losses(written):
+        progress.notice(losses)
+    progress.notice(_told(out, written, wanted))
 
 
-def _told(out: Path, written: Sequence[Written]) -> str:
-    """What was written, and why a few matrices have more bits than the others."""
+def _told(out: Path, written: Sequence[Written], wanted: Wanted) -> str:
+    """What was written, and why some matrices have other bits than those that were asked for."""
     from pipelines.common.conversion.wanted import OUTPUTS, is_matrix
 
     matrices = [each.tensor for each in written if is_matrix(each.tensor)]
     counts = Counter(tensor.encoding for tensor in matrices if tensor.name not in OUTPUTS)
-    most = counts.most_common(1)[0][0] if counts else None
-    said = [f"{count} matrices in {encoding}" for encoding, count in counts.most_common()]
+    said = []
+    for encoding, count in counts.most_common():
+        kept = wanted.matrices not in (None, encoding)
+        said.append(
+            f"{count} {'matrix' if count == 1 else 'matrices'} {'kept ' * kept}in {encoding}"
+            + ", which has no more bits" * kept
+        )
     outputs = [tensor for tensor in matrices if tensor.name in OUTPUTS]
-    if any(tensor.encoding != most for tensor in outputs):
-        kept = " and ".join(f"{tensor.name} in {tensor.encoding}" for tensor in outputs)
-        said.append(f"{kept}, since an error there is one in every token")
+    if any(tensor.encoding not in counts for tensor in outputs):
+        said += [f"{tensor.name} in {tensor.encoding}" for tensor in outputs]
+        said[-1] += ", since an error there is one in every token"
     size = human_size(sum(each.tensor.nbytes for each in written))
     return f"wrote {out}, {size}: {', '.join(said) or 'no matrices'}"
+
+
+def _losses(written: Sequence[Written]) -> str | None:
+    """That blocks were made of other blocks; None where none were, or nothing is lost by it."""
+    from pipelines.common.encodings import Q8_0
+
+    anew = Counter(
+        each.stored.encoding
+        for each in written
+        if each.stored.encoding.coded
+        and each.tensor.encoding.coded
+        and each.tensor.encoding != each.stored.encoding
+        and not (each.tensor.encoding == Q8_0 and each.stored.encoding.exact_in_q8_0)
+    )
+    if not anew:
+        return None
+    kinds = ", ".join(f"{count} in {encoding}" for encoding, count in anew.most_common())
+    return (
+        f"matrices were in blocks already ({kinds}), so what is written has the errors of both; a"
+        " file of the model in f16 or bf16 makes a better one"
+    )
 
 
 def _table(written: Sequence[Written]) -> list[str]:
