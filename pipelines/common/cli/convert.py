@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from pipelines.common.cli.formatting import human_size
 from pipelines.common.cli.models import found
 from pipelines.common.cli.options import Quiet, path_of
 from pipelines.common.cli.streams import print_lines
+from pipelines.common.errors import UsageError
 
 if TYPE_CHECKING:
     from pipelines.common.conversion.wanted import Wanted
@@ -26,6 +27,19 @@ _MODEL = typer.Argument(
     help="A model: a file, a folder, or the name of one of the hub.",
 )
 _OUT = typer.Argument(parser=path_of("OUT"), metavar="OUT", help="A GGUF file that is new.")
+
+
+def _writable(option: str) -> Callable[[str], str]:
+    """Reads the name of an encoding that something writes."""
+
+    def parse(name: str) -> str:
+        from pipelines.common.conversion.wanted import REQUESTS, unknown_request
+
+        if name not in REQUESTS:
+            raise UsageError(f"{option} {unknown_request(name)}")
+        return name
+
+    return parse
 
 
 def convert(
@@ -47,6 +61,7 @@ def quantize(
     encoding: Annotated[
         str,
         typer.Option(
+            parser=_writable("--encoding"),
             metavar="NAME",
             help="What matrices are written in: q4_0, q4_1, q5_0, q5_1, q8_0, f16 or bf16.",
         ),
@@ -54,6 +69,7 @@ def quantize(
     output_encoding: Annotated[
         str | None,
         typer.Option(
+            parser=_writable("--output-encoding"),
             metavar="NAME",
             help="The same for embeddings and the output matrix; q8_0 by default, or f16 or bf16"
             " where that is the other.",

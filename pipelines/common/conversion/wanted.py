@@ -8,7 +8,7 @@ from typing import Final
 
 from pipelines.common.checkpoints.checkpoint import TensorInfo
 from pipelines.common.encodings import BF16, ENCODINGS, F16, F32, Q8_0, Encoding, advice
-from pipelines.common.errors import ModelFileError, UsageError, quoted
+from pipelines.common.errors import ModelFileError, quoted
 
 REQUESTS: Final = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16")
 """What matrices can be written in: what the `gguf` package writes as ggml does."""
@@ -30,6 +30,13 @@ added or multiplied with, or deciding among experts. llama.cpp leaves the same a
 (``tensor_allows_quantization`` in ``src/llama-quant.cpp``)."""
 
 
+def unknown_request(name: str) -> str:
+    """Why a name cannot be asked for, and what can be."""
+    reason = "nothing writes it" if name in ENCODINGS else "there is none of that name"
+    *most, last = REQUESTS
+    return f"{name}: {reason}; expected {', '.join(most)} or {last}"
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What matrices are to be written in; None for what they are stored in.
@@ -49,15 +56,7 @@ class Wanted:
         Args:
             encoding: One of `REQUESTS`.
             outputs: One of them; None for 8 bits where `encoding` has fewer, and else the same.
-
-        Raises:
-            UsageError: It is none.
         """
-        for option, name in (("--encoding", encoding), ("--output-encoding", outputs)):
-            if name is not None and name not in REQUESTS:
-                known = "nothing writes it" if name in ENCODINGS else "there is none of that name"
-                *most, last = REQUESTS
-                raise UsageError(f"{option} {name}: {known}; expected {', '.join(most)} or {last}")
         matrices = ENCODINGS[encoding]
         usual = matrices if matrices in (F16, BF16) else Q8_0
         return cls(matrices, usual if outputs is None else ENCODINGS[outputs])
