@@ -42,6 +42,8 @@ def folder(model, tmp_path_factory) -> Path:
     """The same model as Hugging Face's hub has it."""
     path = tmp_path_factory.mktemp("hub")
     model.save_pretrained(path)
+    config = path / "config.json"
+    config.write_text(config.read_text().replace("500000.0", "500000"))
     files = Subject("llama3").open().tokenizer.vocabulary.files()
     (path / "tokenizer.json").write_bytes(files["tokenizer.json"])
     settings = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}
@@ -140,7 +142,10 @@ def test_a_folder_of_the_hub(cli, model, folder, tmp_path):
     for text in ("The THE thé 1234 x1 don't\n\n  end", "<|eot_id|>a<|begin_of_text|> b"):
         assert ours.encode(text) == theirs.encode(text)
     rows = read(out)["token_embd.weight"].data.shape[0]
-    keys = {key: field.contents() for key, field in gguf.GGUFReader(out).fields.items()}
+    fields = gguf.GGUFReader(out).fields
+    keys = {key: field.contents() for key, field in fields.items()}
+    assert fields["llama.rope.freq_base"].types == [gguf.GGUFValueType.FLOAT32]
+    assert fields["tokenizer.ggml.token_type"].types[1] == gguf.GGUFValueType.INT32
     assert len(keys["tokenizer.ggml.tokens"]) == rows > theirs.vocab_size
     assert keys["tokenizer.chat_template"] == TEMPLATE
     assert theirs.token_bytes(keys["tokenizer.ggml.eos_token_id"], special=True) == b"<|eot_id|>"

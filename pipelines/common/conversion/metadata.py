@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pipelines.common.cache import Cache
-from pipelines.common.checkpoints.checkpoint import Checkpoint
+from pipelines.common.checkpoints.checkpoint import Checkpoint, Metadata
 from pipelines.common.checkpoints.gguf.tokenizer_keys import is_byte_level, tokenizer_keys
 from pipelines.common.checkpoints.tokenizer_source import MODEL, TokenizerMaker
 from pipelines.common.conversion.wanted import Wanted, is_matrix
@@ -19,6 +19,27 @@ from pipelines.common.text.tokenizer import Tokenizer
 
 _LEFT_OUT: Final = ("general.alignment", "split.no", "split.count", "split.tensors.count")
 """Of a file, and not of the model in it."""
+
+_NUMBERS: Final = (
+    "_epsilon",
+    "_scale",
+    "_softcapping",
+    ".attention.clamp_kqv",
+    ".attention.max_alibi_bias",
+    ".attention.scale",
+    ".rope.freq_base",
+    ".rope.freq_base_swa",
+    ".rope.scaling.alpha",
+    ".rope.scaling.attn_factor",
+    ".rope.scaling.factor",
+    ".rope.scaling.yarn_attn_factor",
+    ".rope.scaling.yarn_beta_fast",
+    ".rope.scaling.yarn_beta_slow",
+    ".rope.scaling.yarn_ext_factor",
+    ".rope.scaling.yarn_log_multiplier",
+)
+"""Ends of the keys whose values llama.cpp takes as floats alone; JSON may have them without a
+point."""
 
 _FILE_TYPE, _VERSION = "general.file_type", "general.quantization_version"
 _EMBEDDING: Final = "token_embd.weight"
@@ -53,12 +74,7 @@ def metadata_of_file(
             f"{checkpoint.path}: is of the type {quoted(architecture)}, which no pipeline here has"
             " GGUF's names for; expected a model that can be run"
         )
-    pairs = {
-        # Tokens are taken to the byte, or refused, and not shown with escapes.
-        key: metadata.strings(key) if _is_strings(metadata[key]) else metadata[key]
-        for key in metadata
-        if key not in _LEFT_OUT
-    }
+    pairs = {key: _value(metadata, key) for key in metadata if key not in _LEFT_OUT}
     pairs[_VERSION] = GGML_QUANT_VERSION
     if wanted.matrices is not None or _FILE_TYPE not in pairs:
         pairs[_FILE_TYPE] = int(_file_type(checkpoint, wanted))
@@ -72,8 +88,11 @@ def metadata_of_file(
     return pairs
 
 
-def _is_strings(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], str)
+def _value(metadata: Metadata, key: str) -> Any:
+    value = metadata[key]
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return metadata.strings(key)  # to the byte, or refused, and not with escapes
+    return float(value) if type(value) is int and key.endswith(_NUMBERS) else value
 
 
 def _tokenizer(

@@ -126,7 +126,8 @@ def _element_type(values: Sequence[Any]) -> GGUFValueType:
     """The one type that all elements of an array have."""
     first = values[0]
     if type(first) is int:
-        return _integer_type(min(values), max(values))
+        # Of both signs, also where none is negative, as all writers have it.
+        return _integer_type(min(-1, *values), max(values))
     return _float_type(values) if isinstance(first, float) else value_type(first)
 
 
