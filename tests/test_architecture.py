@@ -35,6 +35,7 @@ ORDER = (
     "text",
     "chat",
     "checkpoints",
+    "conversion",
     "rotary",
     "decoder",
     "encoder",

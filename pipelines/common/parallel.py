@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,5 +36,9 @@ def for_row_chunks(rows: int, row_length: int, work: Callable[[slice], None]) ->
 
     threads = min(cores(), len(chunks))
     with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(work_off) for _ in range(threads)]:
-            future.result()
+        try:
+            for future in [pool.submit(work_off) for _ in range(threads)]:
+                future.result()
+        except BaseException:
+            deque(pending, maxlen=0)  # an interrupted program does not wait for all that is left
+            raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 
@@ -35,6 +35,23 @@ class Progress:
     def shown(self, description: str) -> AbstractContextManager[None]:  # noqa: ARG002
         """Shows that `description` is going on; a front end overrides it."""
         return nullcontext()
+
+    def counted(
+        self,
+        description: str,  # noqa: ARG002 - a front end shows it
+        total: int,  # noqa: ARG002 - likewise
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Shows how far what goes on has come; a front end overrides it.
+
+        Args:
+            description: What it is.
+            total: Bytes there are to do.
+
+        Returns:
+            A context with what is told of the bytes that were done since it was told last, from
+            any thread.
+        """
+        return nullcontext(lambda _: None)
 
     def notice(self, message: str) -> None:
         """Tells the user one thing worth knowing, in one line; a front end says it once."""

@@ -12,17 +12,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 import transformers
 
 from pipelines.common.cache import Cache
+from pipelines.common.chat.format import ChatFormat
+from pipelines.common.chat.messages import Message
 from pipelines.common.checkpoints.meta.folder import open_folder
 from pipelines.common.checkpoints.opening import Opening
 from pipelines.common.errors import ModelFileError
 from pipelines.common.pipeline_check.subject import Told
+from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions
 from pipelines.testing import Subject
 
+SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 SIZES = {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e-5}
 SIZES |= {"vocab_size": 300, "multiple_of": 32, "ffn_dim_multiplier": 1.3}
 ROPE = {"rope_theta": 500000.0}
@@ -296,3 +301,66 @@ def test_without_pytorch(folder: Path) -> None:
         [sys.executable, "-c", program, folder], capture_output=True, text=True, check=True
     ).stdout
     assert "is read by PyTorch, which is not installed; install torch" in told
+
+
+@pytest.fixture
+def llama2(model: transformers.LlamaForCausalLM, tmp_path: Path) -> Path:
+    """As Llama 2 was given out: parts of columns of the embedding, pieces of SentencePiece."""
+    folder = write(tmp_path / "Llama-2", parts_of(metas(model), 2, False), {**SIZES, **ROPE})
+    trained = {"model_type": "bpe", "vocab_size": 280, "byte_fallback": True, "minloglevel": 2}
+    trained |= {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the cat sat on the mat", "a cat and a hat"]),
+        model_prefix=str(folder / "tokenizer"),
+        hard_vocab_limit=False,
+        **trained,
+    )
+    return folder
+
+
+def opened(path: Path) -> Any:
+    options = ModelOptions(model_path=path, encoding="float32", target="cpu", registered_ops=False)
+    registry = Registry.discover()
+    return registry.load_pipeline("llama2").open(options, registry, Told())
+
+
+def test_a_llama_2_becomes_one_file(
+    model: transformers.LlamaForCausalLM, llama2: Path, tmp_path: Path
+) -> None:
+    """Its SentencePiece vocabulary as well, and its rows stay: Meta has those of GGUF."""
+    judge = sentencepiece.SentencePieceProcessor(str(llama2 / "tokenizer.model"))
+    out = tmp_path / "llama-2.gguf"
+    command = [sys.executable, SCRIPT, "convert", llama2, out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        expected = model(torch.tensor([TOKENS])).logits[0].numpy()
+    for path in (llama2, out):
+        found = opened(path)
+        scores = found.start(slots=1, max_length=32).score(TOKENS)
+        np.testing.assert_allclose(scores, expected, atol=1e-4 * abs(expected).max())
+        for text in ("the hat on a mat", "  zwölf\n\u4e16", "<s> no control"):
+            ids = found.tokenizer.encode(text, special=False)
+            assert ids == [judge.bos_id(), *judge.encode(text)]
+        assert found.tokenizer.end_ids == {judge.eos_id()}
+
+
+def test_llama_2_has_its_chat_format(
+    llama2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever lies where the program runs; a control token that is typed is text."""
+    (tmp_path / "llama2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    judge = sentencepiece.SentencePieceProcessor(str(llama2 / "tokenizer.model"))
+    model = opened(llama2)
+    said = [("system", "Be kind."), ("user", "the cat"), ("assistant", "sat"), ("user", "</s>")]
+    messages = [Message(role, content) for role, content in said]
+    chat = ChatFormat.of(model.chat, model.tokenizer)
+    first = "[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nthe cat [/INST]"
+    assert chat.rendered(messages) == f"<s>{first} sat </s><s>[INST] </s> [/INST]"
+    bos, eos = judge.bos_id(), judge.eos_id()
+    tokens = chat.tokens(messages)
+    assert [token for token in tokens if token in (bos, eos)] == [bos, eos, bos]
+    assert model.tokenizer.decode(tokens).replace(" ", "") == (
+        f"{first}sat[INST]</s>[/INST]".replace(" ", "")
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
+import time
+
 import gguf
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines.common.encodings import BF16, F16, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Encoding
 from pipelines.common.encodings.convert import convert_rows, dequantize, quantize
+from pipelines.common.parallel import for_row_chunks
 
 GENERATOR = np.random.default_rng(0)
 NORMAL = GENERATOR.standard_normal((1200, 1024)).astype(np.float32)
@@ -46,3 +50,17 @@ def test_signed_codes_become_q8_0_without_loss(encoding: Encoding) -> None:
     np.testing.assert_array_equal(dequantize(Q8_0, converted), dequantize(encoding, raw))
     # Encoding the values anew would choose other scales, and lose.
     assert converted.tobytes() != quantize(Q8_0, dequantize(encoding, raw)).tobytes()
+
+
+def test_an_interrupted_program_does_not_wait_for_all_rows() -> None:
+    begun: list[slice] = []
+
+    def work(chunk: slice) -> None:
+        begun.append(chunk)
+        if chunk.start == 0:
+            _thread.interrupt_main()
+        time.sleep(0.001)
+
+    with pytest.raises(KeyboardInterrupt):
+        for_row_chunks(10_000, 1 << 19, work)
+    assert len(begun) < 5_000

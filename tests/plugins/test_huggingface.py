@@ -18,6 +18,10 @@ from families import FAMILIES, Family
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from pipelines.common.cache import Cache
+from pipelines.common.conversion.metadata import metadata_of_file
+from pipelines.common.conversion.wanted import Wanted
+from pipelines.common.conversion.write import write
 from pipelines.common.encodings.convert import dequantize
 from pipelines.common.pipeline_check.backends import Backend
 from pipelines.common.pipeline_check.compare import near
@@ -103,6 +107,25 @@ def test_tensors_are_those_of_a_gguf_file_but_for_the_order_of_rows(
             np.testing.assert_allclose(values, expected.view(np.float32), rtol=0, atol=1e-6)
         middle = info.rows // 2
         np.testing.assert_array_equal(ours.raw(name, (middle, info.rows)), raw[middle:])
+
+
+@pytest.mark.parametrize("family", TRANSLATED, ids=lambda family: family.judge.__name__)
+def test_a_folder_written_as_gguf_gives_the_same_logits(
+    family: Family, folder_of: Callable[[Family], Path], tmp_path: Path
+) -> None:
+    folder, out, told = (
+        Subject(family.pipeline, path=folder_of(family)),
+        tmp_path / "m.gguf",
+        Told(),
+    )
+    file, wanted, cache = folder.checkpoint, Wanted(), Cache(tmp_path / "cache")
+    metadata = metadata_of_file(file, wanted, cache, told.notice, folder.registry.tokenizer)
+    write(file, out, metadata, wanted, told)
+    subject = Subject(family.pipeline, path=out)
+    near(subject.reference, logits_of(twin_of(family), subject.tokens), 1e-4)
+    assert told.messages == []
+    ours, theirs = subject.open().tokenizer, folder.open().tokenizer
+    assert ours.encode("the <tHe> 12") == theirs.encode("the <tHe> 12")
 
 
 def family_of(pipeline: str, **numbers: Any) -> Family:

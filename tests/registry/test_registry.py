@@ -144,7 +144,9 @@ def test_unknown_names_suggest_the_nearest():
     registry = Registry.discover()
     with pytest.raises(UsageError, match="unknown target 'toch', did you mean 'torch'"):
         registry.load_target("toch")
-    with pytest.raises(UsageError, match=r"unknown pipeline 'xyz'\. There are: echo, llama3"):
+    with pytest.raises(
+        UsageError, match=r"unknown pipeline 'xyz'\. There are: echo, llama2, llama3"
+    ):
         registry.load_pipeline("xyz")
 
 

@@ -26,11 +26,10 @@ def named_template(name: Path) -> ChatTemplate:
     Raises:
         TemplateError: There is none, or it cannot be used.
     """
-    path, source = name, f"file {name}"
     if str(name) in NAMES and not exists(name):
-        path, source = _FOLDER / f"{name}.jinja", f"the name {name}"
+        return shipped_template(str(name))
     try:
-        text = text_of(read_document(path, _MOST_BYTES))
+        text = text_of(read_document(name, _MOST_BYTES))
     except OSError as error:
         raise TemplateError(
             f"cannot read the chat template {name}: {error.strerror}; expected a file, or one of"
@@ -38,4 +37,10 @@ def named_template(name: Path) -> ChatTemplate:
         ) from error
     except ValueError as error:
         raise TemplateError(f"the chat template {name} {error}") from error
-    return ChatTemplate(text, source)
+    return ChatTemplate(text, f"file {name}")
+
+
+def shipped_template(name: str) -> ChatTemplate:
+    """One of `NAMES`, also where there is a file that is called like it."""
+    text = (_FOLDER / f"{name}.jinja").read_text("utf-8")
+    return ChatTemplate(text, f"the name {name}")

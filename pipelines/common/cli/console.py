@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipelines.common.cli.wording import worded
@@ -75,6 +75,27 @@ class ConsoleProgress(Progress):
             if spinner.ident is not None:  # it was started
                 spinner.join()
             self._spinning = False
+
+    @contextmanager
+    def counted(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Moves a bar if stderr is a terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda _: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        )
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(printable(description), total=total)
+            yield lambda done: bar.advance(task, done)
 
 
 def _spin(description: str, done: threading.Event) -> None:

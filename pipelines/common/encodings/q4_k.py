@@ -12,7 +12,7 @@ from pipelines.common.encodings import scales_and_minimums
 from pipelines.common.encodings.encoding import Coded, Encoding, decode_by_gguf
 
 if TYPE_CHECKING:
-    from pipelines.common.encodings.encoding import Blocks, Bytes, Floats
+    from pipelines.common.encodings.encoding import Blocks, Bytes
 
 
 def _codes(blocks: Blocks, out: Bytes) -> None:
@@ -25,17 +25,6 @@ def _codes(blocks: Blocks, out: Bytes) -> None:
     regroup(runs, halves)
     # Of two runs, the low nibbles come before the high ones of either.
     out.view("V8").reshape(-1, 2, 2)[...] = halves.view("V8").reshape(-1, 2, 2).swapaxes(1, 2)
-
-
-def _offsets(blocks: Blocks, out: Floats) -> None:
-    """What is missing in ``(q - 8) * d * scale``: ``8 d scale - dmin * minimum``."""
-    import numpy as np
-
-    scales = np.empty_like(out)
-    scales_and_minimums.scales(blocks, scales)
-    scales_and_minimums.offsets(blocks, out)
-    scales *= 8
-    out += scales
 
 
 Q4_K = Encoding(
@@ -52,6 +41,6 @@ Q4_K = Encoding(
         group=32,
         codes=_codes,
         scales=scales_and_minimums.scales,
-        offsets=_offsets,
+        offsets=scales_and_minimums.offsets(8),
     ),
 )

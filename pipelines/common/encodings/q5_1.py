@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 
 def _codes(blocks: Blocks, out: Bytes) -> None:
-    """Widens codes to eight bits, of which 128 stands for 0."""
+    """Widens codes to eight bits, of which 128 stands for 16."""
     spread_five_bits(blocks, out)
-    out |= 128
+    out += 128 - 16
 
 
 def _offsets(blocks: Blocks, out: Floats) -> None:
-    out[:, 0] = blocks["m"]
+    """What is missing in ``(q - 16) * d``: ``m + 16 d``."""
+    out[:, 0] = blocks["d"]
+    out *= 16
+    out[:, 0] += blocks["m"]
 
 
 Q5_1 = Encoding(

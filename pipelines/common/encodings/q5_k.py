@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _codes(blocks: Blocks, out: Bytes) -> None:
-    """Widens codes to eight bits, of which 128 stands for 0."""
+    """Widens codes to eight bits, of which 128 stands for 16."""
     import numpy as np
 
     each_byte = np.uint64(0x0101010101010101)
@@ -29,7 +29,7 @@ def _codes(blocks: Blocks, out: Bytes) -> None:
         fifth &= each_byte
         fifth <<= 4
         values |= fifth
-        values |= each_byte * 0x80
+        values += each_byte * (0x80 - 16)
         parts[:, part] = values
 
 
@@ -53,6 +53,6 @@ Q5_K = Encoding(
         group=32,
         codes=_codes,
         scales=scales_and_minimums.scales,
-        offsets=scales_and_minimums.offsets,
+        offsets=scales_and_minimums.offsets(16),
     ),
 )

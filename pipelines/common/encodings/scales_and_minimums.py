@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipelines.common.encodings.encoding import Blocks, Floats
+    from pipelines.common.encodings.encoding import Blocks, Floats, OfBlocks
 
 
 def scales(blocks: Blocks, out: Floats) -> None:
@@ -18,10 +18,23 @@ def scales(blocks: Blocks, out: Floats) -> None:
     _products(blocks, "d", 0, out)
 
 
-def offsets(blocks: Blocks, out: Floats) -> None:
-    """Writes what each part's minimum comes to, ``[n, 8]``."""
-    _products(blocks, "dmin", 1, out)
-    out *= -1
+def offsets(middle: int) -> OfBlocks:
+    """What writes the value of each part's code in the middle, ``[n, 8]``.
+
+    Codes are counted from there, so that they and what is added to their products are small beside
+    the products: what is lost where activations are rounded is in proportion to both.
+    """
+
+    def write(blocks: Blocks, out: Floats) -> None:
+        import numpy as np
+
+        minimums = np.empty_like(out)
+        _products(blocks, "dmin", 1, minimums)
+        scales(blocks, out)
+        out *= middle
+        out -= minimums
+
+    return write
 
 
 def _products(blocks: Blocks, factor: str, of: int, out: Floats) -> None:

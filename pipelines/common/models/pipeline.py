@@ -34,7 +34,13 @@ class DecoderPipeline(NetworkFamily):
 
     The network's function has a parameter that is annotated with the dataclass of its config:
     `DecoderConfig`, or one that adds fields made with `pipelines.common.decoder.numbers.key`.
+
+    Attributes:
+        chat_template: Name of the chat template that models of the family have where their files
+            have none, see `pipelines.common.chat.named`.
     """
+
+    chat_template: str = ""
 
     base = DecoderConfig
     documents = TOKENIZER_SETTINGS
@@ -68,7 +74,7 @@ class DecoderPipeline(NetworkFamily):
             config=config,
             program=program,
             tokenizer=tokenizer,
-            chat=chat_settings_of(file.metadata, tokenizer),
+            chat=chat_settings_of(file.metadata, tokenizer, self.chat_template),
             options=options,
             registry=registry,
             progress=progress,

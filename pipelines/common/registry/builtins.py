@@ -20,7 +20,7 @@ from pipelines.common.shipped import shipped
 
 @hookimpl
 def register_pipelines() -> list[PipelineRecord]:
-    """Llama 3, and a pipeline that needs no weights."""
+    """Llama 3 and 2, and a pipeline that needs no weights."""
     return [
         PipelineRecord(
             name="llama3",
@@ -44,6 +44,19 @@ def register_pipelines() -> list[PipelineRecord]:
                 "llama3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
                 "llama3.2-3b": "meta-llama/Llama-3.2-3B",
                 "llama3.2-3b-instruct": "meta-llama/Llama-3.2-3B-Instruct",
+            },
+        ),
+        # A file does not say which Llama it is, and `run` takes the pipeline above: so no
+        # architecture is named here, and who means Llama 2 names the pipeline.
+        PipelineRecord(
+            name="llama2",
+            summary="Llama 2, with its chat format where a model has none.",
+            load="pipelines.llama2.pipeline:load",
+            short_names={
+                "llama2-7b": "meta-llama/Llama-2-7b-hf",
+                "llama2-7b-chat": "meta-llama/Llama-2-7b-chat-hf",
+                "llama2-13b": "meta-llama/Llama-2-13b-hf",
+                "llama2-13b-chat": "meta-llama/Llama-2-13b-chat-hf",
             },
         ),
         PipelineRecord(
@@ -182,6 +195,8 @@ def register_commands() -> list[CommandRecord]:
             ("targets", "Show what models can run on here.", "targets:list_targets"),
             ("doctor", "Look for what is wrong, and what to do about it.", "doctor:doctor"),
             ("inspect", "Show what is in a model file or an exported folder.", "inspect:inspect"),
+            ("convert", "Write a model as one GGUF file.", "convert:convert"),
+            ("quantize", "Write a model as a GGUF file in fewer bits.", "convert:quantize"),
             ("check", "Check pipelines and targets on random weights.", "check:check"),
             ("new", "Begin a plugin: a pipeline, op package, target or task.", "new:new"),
             ("graph", "Show what is built for a model on a target.", "graph:show_graph"),

@@ -42,6 +42,7 @@ def load(content: bytes, file: Path, notice: Callable[[str], None]) -> Tokenizer
         vocab_size=1 + max(ids.values(), default=-1),
         bos_id=special.bos_id,
         end_ids=special.end_ids,
+        eos_id=special.eos_id,
         adds_bos=special.adds_bos,
         source=str(file),
     )

@@ -41,6 +41,7 @@ def load(content: bytes, file: Path, notice: Callable[[str], None]) -> Tokenizer
         vocab_size=len(pieces.pieces),
         bos_id=special.bos_id,
         end_ids=special.end_ids,
+        eos_id=special.eos_id,
         adds_bos=special.adds_bos,
         source=str(file),
     )

@@ -25,11 +25,13 @@ class SpecialTokens:
         bos_id: The token that begins a text, if there is one.
         adds_bos: Whether texts are to begin with it.
         end_ids: The tokens that end a generation.
+        eos_id: That of them which the tokenizer's own settings name.
     """
 
     bos_id: int | None
     adds_bos: bool
     end_ids: frozenset[int]
+    eos_id: int | None
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,9 @@ class Settings:
         if not isinstance(adds, bool):
             adds = adds_bos and (stated is None or stated == bos_id)
         named_end = self._token_id("eos_token", id_of)
-        ends = {id for id in (eos_id if named_end is None else named_end,) if id is not None}
-        return SpecialTokens(
-            bos_id if stated is None else stated, adds, frozenset(ends | self._generation(known))
-        )
+        eos = eos_id if named_end is None else named_end
+        ends = self._generation(known) | (set() if eos is None else {eos})
+        return SpecialTokens(bos_id if stated is None else stated, adds, frozenset(ends), eos)
 
     def _token_id(self, name: str, id_of: Callable[[str], int | None]) -> int | None:
         """The id of a token that settings name, as text or as an object with `content`."""

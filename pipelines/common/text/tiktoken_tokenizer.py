@@ -78,6 +78,7 @@ def load(content: bytes, file: Path, notice: Callable[[str], None]) -> Tokenizer
         vocab_size=size + len(special),
         bos_id=stated.bos_id,
         end_ids=stated.end_ids,
+        eos_id=stated.eos_id,
         adds_bos=stated.adds_bos,
         source=str(file),
     )

@@ -24,6 +24,7 @@ class Tokenizer:
         vocab_size: One more than the largest id.
         bos_id: The token that begins a text, if there is one.
         end_ids: The tokens that end a generation.
+        eos_id: The one that a text ends with, if its settings name one.
         adds_bos: Whether the model expects a text to begin with `bos_id`.
         source: Where the tokenizer came from, for people.
     """
@@ -37,6 +38,7 @@ class Tokenizer:
         end_ids: Iterable[int],
         adds_bos: bool,
         source: str,
+        eos_id: int | None = None,
     ) -> None:
         """Takes a vocabulary; tokens that end a text by their names join `end_ids`.
 
@@ -58,6 +60,7 @@ class Tokenizer:
         self.vocab_size = vocab_size
         self.bos_id = bos_id
         self.end_ids = frozenset(end_ids) | frozenset(named_ends.values())
+        self.eos_id = eos_id
         self.adds_bos = adds_bos
         self.source = source
 

@@ -1,0 +1,1 @@
+"""Models of every format written as GGUF files, as they are stored or in fewer bits."""
