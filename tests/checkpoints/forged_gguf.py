@@ -12,7 +12,7 @@ from pipelines.common.checkpoints.gguf.reader import open_gguf
 from pipelines.common.errors import ModelFileError
 
 UINT8, UINT16, UINT32, FLOAT32, BOOL, STRING, ARRAY, UINT64 = 0, 2, 4, 6, 7, 8, 9, 10
-F32, Q4_0, Q5_K = 0, 2, 13
+F32, Q4_0, IQ2_XXS = 0, 2, 16
 
 
 def text(value: str | bytes) -> bytes:

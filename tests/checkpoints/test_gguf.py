@@ -12,8 +12,8 @@ from forged_gguf import (
     BOOL,
     DATA,
     FLOAT32,
+    IQ2_XXS,
     ONE,
-    Q5_K,
     STRING,
     UINT8,
     UINT32,
@@ -138,11 +138,11 @@ def test_reads_other_alignments(tmp_path: Path, alignment: int) -> None:
 
 
 def test_lists_a_tensor_that_cannot_be_run_and_refuses_its_data(tmp_path: Path) -> None:
-    path = write(tmp_path, forge(tensors=[info("w", (256, 2), Q5_K)], data=bytes(352)))
+    path = write(tmp_path, forge(tensors=[info("w", (256, 2), IQ2_XXS)], data=bytes(132)))
     file = open_gguf(path)
-    assert file.tensors["w"].encoding.name == "q5_k"
-    assert file.tensors["w"].nbytes == 352
-    with pytest.raises(ModelFileError, match=r"'w' is .*: q5_k cannot be run; use a .* F32 or F16"):
+    assert file.tensors["w"].encoding.name == "iq2_xxs"
+    assert file.tensors["w"].nbytes == 132
+    with pytest.raises(ModelFileError, match=r"'w' is .*: iq2_xxs cannot be run; use a .* F16, "):
         file.raw("w")
 
 

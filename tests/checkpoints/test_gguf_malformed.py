@@ -14,9 +14,9 @@ from forged_gguf import (
     BOOL,
     DATA,
     F32,
+    IQ2_XXS,
     ONE,
     Q4_0,
-    Q5_K,
     STRING,
     UINT8,
     UINT16,
@@ -221,9 +221,9 @@ SMALL = forge(
     [
         info("a", (8, 2), F32),
         info("b", (32, 2), Q4_0, offset=64),
-        info("c", (256,), Q5_K, offset=128),
+        info("c", (256,), IQ2_XXS, offset=128),
     ],
-    bytes(128 + 176),
+    bytes(128 + 66),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from forged_gguf import Q5_K, gguf, info
+from forged_gguf import IQ2_XXS, gguf, info
 
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.gguf.reader import GGUFFile, open_gguf
@@ -53,15 +53,15 @@ def test_names_all_that_is_wrong(tmp_path: Path) -> None:
         tmp_path,
         info("embd", (4, 8)),
         info("odd\nname", (8,), offset=128),
-        info("coded", (256,), Q5_K, offset=160),
+        info("coded", (256,), IQ2_XXS, offset=160),
     )
     table = [*TABLE, Weight("coded.weight", "coded", (256,), "linear")]
     assert failure(file, table) == (
         "does not fit the model: missing tensors: norm; "
         "tensors of the wrong shape: embd is [8, 4], expected [4, 8]; "
         r"unexpected tensors: 'odd\nname'; "
-        "q5_k cannot be run; use a file of the model in "
-        "F32 or F16 or BF16 or Q8_0 or Q5_0 or Q4_0 or Q4_1 or Q6_K (here: coded)"
+        "iq2_xxs cannot be run; use a file of the model in F32, F16, BF16, Q8_0, Q5_0, Q5_1, Q4_0,"
+        " Q4_1, Q6_K, Q5_K, Q4_K, Q3_K, Q2_K, IQ4_NL, IQ4_XS or MXFP4 (here: coded)"
     )
 
 

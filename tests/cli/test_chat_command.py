@@ -150,7 +150,7 @@ def test_a_conversation_from_a_pipe(process, tiny, tmp_path):
         ("/save", "the file of /save is empty; expected a path"),
         ("/load nothing.json", "cannot read nothing.json: No such file or directory"),
         ("/set temprature 1", "unknown setting 'temprature', did you mean 'temperature'?"),
-        ("/set temperature hot", "--temperature is 'hot'; expected a"),
+        ("/set temperature hot", 'temperature is "hot"; expected a number'),
         ("/set max-new-tokens 0", "`max_new_tokens` is 0; expected an integer, 1 or more"),
         ("x" * 300, "the prompt has 305 tokens, but prompt and output together are limited to 256"),
     ],

@@ -123,7 +123,15 @@ def test_json_is_one_record(telling):
 def test_options_reach_the_model(telling, tmp_path):
     args = ["--model-path", tmp_path / "m", "--tokenizer-path", tmp_path / "t", "--threads", "1"]
     args += ["--quantization-encoding", "q8_0", "--target", "torch", "--prompt", "hi", "--json"]
-    args += ["--custom-ops-path", "a", "--custom-ops-path", "b", "--no-native-ops"]
+    args += [
+        "--custom-ops-path",
+        "a",
+        "--custom-ops-path",
+        "b",
+        "--no-native-ops",
+        "--weights",
+        "heap",
+    ]
     assert json.loads(telling(*args).out)["options"] == {
         "model_path": str(tmp_path / "m"),
         "tokenizer_path": str(tmp_path / "t"),
@@ -133,6 +141,7 @@ def test_options_reach_the_model(telling, tmp_path):
         "threads": "1",
         "custom_ops": str((Path("a"), Path("b"))),
         "native_ops": "False",
+        "weights": "heap",
         "registered_ops": "True",
         "offline": "False",
         "random": "None",

@@ -250,7 +250,7 @@ def test_a_full_disk_leaves_nothing_behind(gguf_file, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({("format",): 1}, "its format is '1', this version of the driver reads 4; export the"),
+        ({("format",): 1}, "its format is '1', this version of the driver reads 5; export the"),
         ({("format",): ...}, "its format is 'None', this"),
         ({("target",): ["cpu"]}, "Expected `str`, got `array` - at `$.target`"),
         ({("weights",): ...}, "missing required field `weights`"),
@@ -345,7 +345,9 @@ def test_a_manifest_of_any_size_is_not_read(folder):
 
 
 def test_a_folder_without_manifest_is_none(tmp_path):
-    with pytest.raises(ModelFileError, match=r"is no exported folder: it has no manifest.json"):
+    with pytest.raises(
+        ModelFileError, match="is a folder without a model: expected one of the files config.json, "
+    ):
         tiny_models.open_model(tmp_path)
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipelines.common import nn, ops
 from pipelines.common.cache import Cache
-from pipelines.common.checkpoints.random import RandomCheckpoint, metadata_of
+from pipelines.common.checkpoints.checkpoint import metadata_of
+from pipelines.common.checkpoints.random import RandomCheckpoint
 from pipelines.common.checkpoints.table import tensor_shapes
 from pipelines.common.errors import PluginError
 from pipelines.common.export.write import export

@@ -43,6 +43,11 @@ def path_of(name: str) -> Callable[[str | Path], Path]:
     return parse
 
 
+def _requests() -> list[str]:
+    """What can be asked for, for the shell."""
+    return [*REQUESTS]
+
+
 def _requested(name: str) -> str:
     if name not in REQUESTS:
         raise UsageError(f"--quantization-encoding {unknown_request(name)}")
@@ -118,7 +123,7 @@ class ModelChoice:
         typer.Option(
             parser=_requested,
             metavar=f"[{'|'.join(REQUESTS)}]",
-            autocompletion=lambda: [*REQUESTS],
+            autocompletion=_requests,
             help="What the big matrices run in; auto is as they are stored, and the default for a"
             " file that is named. The pipeline's own model runs in q4_0.",
         ),
