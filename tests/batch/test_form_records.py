@@ -131,7 +131,7 @@ def test_log_probabilities_in_a_record():
 
 
 def test_timings_without_a_decoded_token():
-    result = Result("", "stop", 1, 0, 0, Timings(prefill_s=1 / 3))
+    result = Result("", (), "stop", 1, 0, Timings(prefill_s=1 / 3))
     assert JsonRows().record(parse({"prompt": "p"}), result)["timings"] == {
         "prefill_s": 0.333333,
         "first_token_s": None,
