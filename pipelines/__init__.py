@@ -46,15 +46,15 @@ _LAZY: Final = {
     "load": "pipelines.common.python.load",
 }
 
+if not TYPE_CHECKING:  # who checks types is told of names that there are not
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__} has no {name}; it has {', '.join(__all__)}")
-    from importlib import import_module
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__} has no {name}; it has {', '.join(__all__)}")
+        from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
-    return value
+        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

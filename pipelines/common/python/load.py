@@ -128,6 +128,8 @@ def load(
         slots=slots,
         max_length=length,
         notices=telling.notices,
+        pipeline=name,
+        target=options.target,
     )
 
 

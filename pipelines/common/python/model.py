@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,11 @@ from pipelines.common.program.runner import PREFILL_CHUNK, Row
 from pipelines.common.python.chat import Chat
 from pipelines.common.python.settings import Settings, defaults_of
 from pipelines.common.python.stream import Stream, continued
+from pipelines.common.requests.messages import read_messages
 from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.session import USUAL_REPLY, ChatSession
 from pipelines.common.requests.text import Result
+from pipelines.common.requests.values import RequestError
 from pipelines.common.text_generation import TextModel, chat_settings
 
 
@@ -54,11 +56,15 @@ class Model:
         slots: See the attribute.
         max_length: See the attribute.
         notices: See the attribute.
+        pipeline: See the attribute.
+        target: See the attribute.
 
     Attributes:
         slots: How many texts are written side by side.
         max_length: Most tokens of a prompt and its output together.
         notices: What was to be known when it was loaded, a line each.
+        pipeline: Name of the pipeline that runs it.
+        target: What it runs on.
     """
 
     def __init__(
@@ -70,10 +76,14 @@ class Model:
         slots: int,
         max_length: int,
         notices: Sequence[str],
+        pipeline: str,
+        target: str,
     ) -> None:
         self.slots = slots
         self.max_length = max_length
         self.notices = notices
+        self.pipeline = pipeline
+        self.target = target
         self._opened = opened
         self._engine = engine
         self._find_sampler = find_sampler
@@ -126,6 +136,8 @@ class Model:
             UsageError: There is no such setting, a value is none, or the model is closed.
             PromptError: A prompt is empty, or leaves no room for output.
         """
+        if not isinstance(prompts, Iterable):
+            raise ParameterError("prompts", prompts, "a text or several")
         texts = [prompts] if isinstance(prompts, str) else [*prompts]
         requests = self._requests(texts, special_tokens, settings)
         engine, sequences, results = self._engine, [], []
@@ -146,6 +158,7 @@ class Model:
         self,
         *,
         system: str | None = None,
+        messages: Sequence[Mapping[str, Any]] = (),
         chat_template: str | Path | None = None,
         **settings: Unpack[Settings],
     ) -> Chat:
@@ -153,6 +166,7 @@ class Model:
 
         Args:
             system: What the model is told before the first message.
+            messages: What was said before, as `Chat.messages` and OpenAI have it.
             chat_template: A template to use in place of the model's own: a file of Jinja's, or the
                 name of one (``chatml``, ``gemma``, ``llama2``, ``llama3``, ``mistral``, ``phi3``).
             **settings: How replies are chosen, see `Settings`.
@@ -160,6 +174,7 @@ class Model:
         Raises:
             UsageError: There is no such setting, a value is none, or the model is closed.
             TemplateError: There is no template, or it cannot be used.
+            PromptError: The messages are none of a user and a model who take turns.
         """
         from pipelines.common.chat.named import named_template
 
@@ -182,6 +197,12 @@ class Model:
             defaults=defaults_of(settings, self._find_sampler, max_new_tokens=USUAL_REPLY),
             max_length=self.max_length,
         )
+        if messages:
+            try:
+                session.restore(read_messages([*messages]))
+            except RequestError as error:
+                raise PromptError(str(error)) from error
+            session.system = session.system if system is None else system
         return Chat(session)
 
     def tokenize(self, text: str, *, special_tokens: bool = True) -> list[int]:
@@ -252,7 +273,14 @@ class Model:
         """Ends all that is being written, and lets go of the model's memory."""
         self._engine.close()
 
+    def __repr__(self) -> str:
+        return (
+            f"<Model: {self.pipeline} on {self.target}, slots={self.slots},"
+            f" max_length={self.max_length}>"
+        )
+
     def __enter__(self) -> Model:
+        self._engine.check_open()
         return self
 
     def __exit__(

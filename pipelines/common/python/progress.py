@@ -70,7 +70,7 @@ class Bar(Kept):
 
     def tell(self, message: str) -> None:
         """Prints a line."""
-        self._console.print(printable(message), markup=False, highlight=False)
+        self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def shown(self, description: str) -> Iterator[None]:
@@ -79,7 +79,8 @@ class Bar(Kept):
         from rich.progress import Progress as Bars
         from rich.text import Text
 
-        if self._showing:
+        seen = self._console.is_terminal or self._console.is_jupyter
+        if self._showing or not seen:
             yield
             return
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

@@ -22,7 +22,7 @@ MAX_NEW_TOKENS: Final = 256
 
 
 class Settings(TypedDict, total=False):
-    """How a text is continued; what is left out is as on the command line.
+    """How a text is continued; what is left out is as on the command line, see `docs/sampling.md`.
 
     Attributes:
         max_new_tokens: Most tokens of output; 256 by default, and 1,024 in a conversation.
@@ -30,21 +30,21 @@ class Settings(TypedDict, total=False):
         seed: Same seed, same text; random by default, and for -1. Of several prompts, or of several
             messages of a conversation, each has the next one.
         temperature: Divides the logits; 0, the default, takes the most likely token.
-        top_k: See `docs/sampling.md` for this and all others.
-        top_p: As `top_k`.
-        min_p: As `top_k`.
-        typical_p: As `top_k`.
-        top_n_sigma: As `top_k`.
-        xtc_probability: As `top_k`.
-        xtc_threshold: As `top_k`.
-        repetition_penalty: As `top_k`.
-        presence_penalty: As `top_k`.
-        frequency_penalty: As `top_k`.
-        repeat_last_n: As `top_k`.
-        dry_multiplier: As `top_k`.
-        dry_base: As `top_k`.
-        dry_allowed_length: As `top_k`.
-        dry_penalty_last_n: As `top_k`.
+        top_k: Keeps the k most likely tokens; 0 is off.
+        top_p: Keeps the fewest tokens of this joint probability.
+        min_p: Keeps tokens this likely, relative to the likeliest.
+        typical_p: Keeps the most typical tokens of this joint probability.
+        top_n_sigma: Keeps logits so many deviations from the largest; 0 is off.
+        xtc_probability: How often the likeliest tokens but one are left out.
+        xtc_threshold: From which probability on they are; above 0.5 is off.
+        repetition_penalty: Above 1 makes tokens less likely that occurred before.
+        presence_penalty: Taken from the logits of tokens that occurred before.
+        frequency_penalty: Taken from them for each time that they did.
+        repeat_last_n: How many tokens these three look back on; -1 for all.
+        dry_multiplier: Penalty for going on with a repeated sequence; 0 is off.
+        dry_base: Multiplies that for each token beyond the allowed length.
+        dry_allowed_length: Length from which on a repeated sequence is penalized.
+        dry_penalty_last_n: How many tokens are searched for repetitions; -1 for all.
         dry_sequence_breakers: Texts; a token with one of them ends a sequence.
         logit_bias: What is added to the logits of tokens, by their ids.
         ignore_eos: Whether the tokens that end a text cannot be chosen.

@@ -64,6 +64,12 @@ class Stream(Iterator[str]):
         """Ends it where it is."""
         self._pieces.close()
 
+    def __repr__(self) -> str:
+        """Says what to do with it, to whom has it shown in a notebook."""
+        if not self._results:
+            return "<Stream: iterate over it for pieces of text, or read() it to its end>"
+        return f"<Stream: {self.result.finish_reason}, {self.result.text!r}>"
+
     def __enter__(self) -> Stream:
         return self
 
