@@ -12,10 +12,10 @@ from pipelines.common.files import typed_path
 from pipelines.common.registry.registry import Registry
 
 PLUGIN_PATHS: Final = "RUN_PIPELINE_PLUGIN_PATH"
-"""The variable of the environment that stands for ``--plugin-path``."""
+"""The variable of the environment that names plugins, and folders of them."""
 
 LEFT_OUT: Final = "RUN_PIPELINE_NO_PLUGIN"
-"""The one that stands for ``--no-plugin``."""
+"""The one that names those that are left out."""
 
 
 def discovered(
