@@ -83,7 +83,7 @@ def test_log_probabilities_in_the_forms_of_openai():
 
 
 SEVERAL = replace(
-    RESULT, others=(replace(RESULT, text="put", finish_reason="length", generated_tokens=5),)
+    RESULT, others=(replace(RESULT, text="put", finish_reason="length", tokens=(1, 2, 3, 4, 5)),)
 )
 
 
