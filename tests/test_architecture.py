@@ -58,6 +58,7 @@ ORDER = (
     "models",
     "registry",
     "pipeline_check",
+    "python",
     "cli",
 )
 

@@ -1,4 +1,4 @@
-"""What authors import is described: every public name, with each of its arguments."""
+"""What users and authors import is described: every public name, with each of its arguments."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib
 import inspect
 import itertools
 import re
+import typing
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from pipelines.common.registry import hookspecs
 
-MODULES = ("pipelines.plugin", "pipelines.testing")
+MODULES = ("pipelines", "pipelines.plugin", "pipelines.testing")
 _ITEM = re.compile(r"^    \*{0,2}(\w+)(?: \(.*\))?: *\S", re.MULTILINE)
 
 
@@ -72,6 +73,8 @@ def made_of(class_: type) -> set[str]:
     """The arguments that a class is called with."""
     if dataclasses.is_dataclass(class_):
         return {field.name for field in dataclasses.fields(class_) if field.init}
+    if typing.is_typeddict(class_):
+        return set(class_.__annotations__)
     own = vars(class_).get("__init__")
     return parameters(own) if own is not None else set()
 

@@ -18,10 +18,10 @@ DEFAULTS = Defaults(
 )
 RESULT = Result(
     text="out",
+    tokens=(5, 6, 7),
     finish_reason="stop",
     prompt_tokens=7,
     shared_tokens=4,
-    generated_tokens=3,
     timings=Timings(prefill_s=0.25, first_token_s=0.3, decode_s=1.5, decode_steps=3),
 )
 TIMINGS = {

@@ -83,7 +83,7 @@ def test_log_probabilities_in_the_forms_of_openai():
 
 
 SEVERAL = replace(
-    RESULT, others=(replace(RESULT, text="put", finish_reason="length", generated_tokens=5),)
+    RESULT, others=(replace(RESULT, text="put", finish_reason="length", tokens=(1, 2, 3, 4, 5)),)
 )
 
 
@@ -131,7 +131,7 @@ def test_log_probabilities_in_a_record():
 
 
 def test_timings_without_a_decoded_token():
-    result = Result("", "stop", 1, 0, 0, Timings(prefill_s=1 / 3))
+    result = Result("", (), "stop", 1, 0, Timings(prefill_s=1 / 3))
     assert JsonRows().record(parse({"prompt": "p"}), result)["timings"] == {
         "prefill_s": 0.333333,
         "first_token_s": None,

@@ -155,16 +155,8 @@ class BatchRun:
         records.write(of.place, self._prompts.form.record(of.row, result))
 
     def _result(self, begun: _Begun, sequence: TextSequence) -> Result:
-        assert sequence.finish_reason is not None
-        return Result(
-            text="".join(begun.texts),
-            finish_reason=sequence.finish_reason,
-            prompt_tokens=len(sequence.prompt),
-            shared_tokens=sequence.shared_tokens,
-            generated_tokens=len(sequence.tokens),
-            timings=sequence.timings,
-            logprobs=positions(sequence, self._reader.tokenizer),
-        )
+        result = Result.of(sequence, "".join(begun.texts))
+        return replace(result, logprobs=positions(sequence, self._reader.tokenizer))
 
     def _fail(self, records: _Records, place: int, row: BadRow) -> None:
         self.figures.first_error = self.figures.first_error or f"line {row.line}: {row.error}"

@@ -16,12 +16,13 @@ from pipelines.common.checkpoints.mapped import end_when_cut_short
 from pipelines.common.cli import signals, streams
 from pipelines.common.cli.command import own_command
 from pipelines.common.cli.console import PROGRAM, say
-from pipelines.common.cli.context import LEFT_OUT, PLUGIN_PATHS, registry_of
+from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.environment import explained
 from pipelines.common.cli.options import path_of
 from pipelines.common.errors import PipelineError, PluginError, ReaderGoneError
 from pipelines.common.escapes import printable_lines
 from pipelines.common.registry.entries import unknown_name
+from pipelines.common.registry.environment import LEFT_OUT, PLUGIN_PATHS
 from pipelines.common.registry.hookspecs import CommandRecord, PipelineRecord
 
 

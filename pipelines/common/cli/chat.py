@@ -11,18 +11,12 @@ from pipelines.common.cli.console import ConsoleProgress, say
 from pipelines.common.cli.replies import shown_reply
 from pipelines.common.cli.signals import ending_a_part
 from pipelines.common.cli.streams import stdout_is_closed
-from pipelines.common.engine.engine import Engine
+from pipelines.common.engine.shared import SharedEngine
 from pipelines.common.errors import PipelineError, TooLongError, UsageError
 from pipelines.common.requests.prompts import PromptReader
-from pipelines.common.requests.session import ChatSession
+from pipelines.common.requests.session import USUAL_REPLY, ChatSession, usual_length
 from pipelines.common.requests.text import Defaults
 from pipelines.common.text_generation import TextModel
-
-_USUAL_LENGTH = 8192
-"""Tokens of a conversation for which memory is taken where nobody asks for more."""
-
-_USUAL_REPLY = 1024
-"""Most tokens of a reply where nobody says how many."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +61,12 @@ def converse(
     """
     if stdout_is_closed():
         raise UsageError("the replies are to go to stdout, which is closed; leave it open")
-    length = _length(model, asked)
+    length = usual_length(asked.max_length, model.context_length)
     runner = model.start(slots=1, max_length=length)
     defaults = asked.defaults
     if asked.usual_reply:
-        defaults = replace(defaults, max_new_tokens=_USUAL_REPLY)
-    engine = Engine(runner, model.tokenizer)
+        defaults = replace(defaults, max_new_tokens=USUAL_REPLY)
+    engine = SharedEngine(runner, model.tokenizer)
     session = ChatSession(engine, reader, system=asked.system, defaults=defaults, max_length=length)
     commands = ChatCommands(session, asked.name, progress.notice_again)
     typed = sys.stdin is not None and sys.stdin.isatty()
@@ -125,18 +119,6 @@ def _answer(
             else f"the reply ends at {len(sequence.tokens):,} tokens; /set max_new_tokens allows"
             " more"
         )
-
-
-def _length(model: TextModel, asked: Conversation) -> int:
-    """Tokens that there is to be room for."""
-    context = model.context_length
-    if asked.max_length is None:
-        return min(context, _USUAL_LENGTH)
-    if asked.max_length > context:
-        raise UsageError(
-            f"`max_length` is {asked.max_length}, but the model's context is {context} tokens"
-        )
-    return asked.max_length
 
 
 def _with_a_way_on(error: PipelineError) -> str:

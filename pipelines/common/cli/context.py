@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from pathlib import Path
-
 import typer
 
 from pipelines.common.cli.console import say
 from pipelines.common.cli.streams import taken_back
-from pipelines.common.errors import UsageError
-from pipelines.common.files import typed_path
+from pipelines.common.registry.environment import discovered
 from pipelines.common.registry.registry import Registry
-
-PLUGIN_PATHS = "RUN_PIPELINE_PLUGIN_PATH"
-"""The variable of the environment that stands for ``--plugin-path``."""
-
-LEFT_OUT = "RUN_PIPELINE_NO_PLUGIN"
-"""The one that stands for ``--no-plugin``."""
 
 
 def registry_of(ctx: typer.Context) -> Registry:
@@ -35,11 +24,10 @@ def registry_of(ctx: typer.Context) -> Registry:
     root = ctx.find_root()
     if root.obj is None:
         options = root.params
-        plugin_paths = options["plugin_path"] or _plugin_paths()
         with taken_back():  # also while words are completed
-            registry = Registry.discover(
-                plugin_paths,
-                left_out=options["no_plugin"] or list(_listed(LEFT_OUT)),
+            registry = discovered(
+                options["plugin_path"] or (),
+                options["no_plugin"] or (),
                 strict=options["strict_plugins"],
             )
         if not root.resilient_parsing:  # as it is while a shell completes
@@ -48,20 +36,6 @@ def registry_of(ctx: typer.Context) -> Registry:
         root.obj = registry
     found: Registry = root.obj
     return found
-
-
-def _listed(variable: str) -> Iterable[str]:
-    """What the environment names between colons, as in PATH."""
-    # Two colons, or one at an end, come of a variable that was not set; they name nothing.
-    return filter(None, os.environ.get(variable, "").split(os.pathsep))
-
-
-def _plugin_paths() -> list[Path]:
-    """The plugins that the environment names."""
-    try:
-        return [typed_path(text) for text in _listed(PLUGIN_PATHS)]
-    except ValueError as error:
-        raise UsageError(f"{PLUGIN_PATHS} {error}") from error
 
 
 def complete_pipeline(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

@@ -12,10 +12,10 @@ import typer
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_size
-from pipelines.common.cli.models import found
 from pipelines.common.cli.options import Quiet, path_of
 from pipelines.common.cli.streams import print_lines
 from pipelines.common.errors import UsageError
+from pipelines.common.registry.opening import found
 
 if TYPE_CHECKING:
     from pipelines.common.conversion.wanted import Wanted

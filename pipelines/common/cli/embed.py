@@ -15,10 +15,8 @@ from pipelines.common.cli.command import Command, pipeline_command
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.grouping import Without, grouped_options
-from pipelines.common.cli.models import with_model
 from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import AsJson, ModelChoice, Quiet, Verbose, path_of
-from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.cli.signals import noted
 from pipelines.common.cli.streams import (
     binary_stdout,
@@ -113,9 +111,8 @@ def _embed(
     as_json: AsJson = False,
 ) -> None:
     from pipelines.common.cli.batch import notice_unknown
-    from pipelines.common.export.manifest import target_for
     from pipelines.common.models.encoder import Embeddings
-    from pipelines.common.registry.target_choice import choose
+    from pipelines.common.registry.opening import prepared
 
     name = ctx.info_name
     assert name is not None
@@ -123,11 +120,7 @@ def _embed(
     _check(texts, file)
     registry = registry_of(ctx)
     progress = ConsoleProgress(quiet=texts.quiet, verbose=texts.verbose)
-    model = with_model(model, registry, progress)
-    target = target_for(model.model_path, model.target, registry.targets)
-    options = model.options(choose(registry, target, model.device_id, progress))
-    pipeline = registry.load_pipeline(name)
-    check_takes_random(pipeline, name, options)
+    pipeline, options = prepared(name, model.options(), registry, progress)
     with _read(texts.text or (), texts.texts_file) as asked:
         notice_unknown(asked, progress)
         with told_to_store(name, options):

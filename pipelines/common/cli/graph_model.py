@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipelines.common.cli.random_weights import check_takes_random
 from pipelines.common.errors import UsageError
 from pipelines.common.progress import Progress
+from pipelines.common.registry.opening import check_takes_random
 from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import GraphModel, ModelOptions, ModelPipeline
 

@@ -15,12 +15,12 @@ from pipelines.common.cache import Cache
 from pipelines.common.cli.console import ConsoleProgress, say
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_count, human_size
-from pipelines.common.cli.models import found
 from pipelines.common.cli.options import AsJson, path_of
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.cli.wording import worded
 from pipelines.common.errors import PipelineError
 from pipelines.common.escapes import printable
+from pipelines.common.registry.opening import found
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.checkpoint import Checkpoint

@@ -11,7 +11,7 @@ import typer
 
 from pipelines.common.cli.context import complete_pipeline, complete_target, registry_of
 from pipelines.common.cli.grouping import Without
-from pipelines.common.cli.random_weights import asked_random, check_takes_random
+from pipelines.common.cli.random_weights import asked_random
 from pipelines.common.encodings.requests import REQUESTS, unknown_request
 from pipelines.common.errors import UsageError
 from pipelines.common.files import typed_path
@@ -169,8 +169,8 @@ class ModelChoice:
         ),
     ] = False
 
-    def options(self, target: str) -> ModelOptions:
-        """The options as a pipeline takes them; `target` is the name of the one that is meant."""
+    def options(self, target: str | None = None) -> ModelOptions:
+        """The options as a pipeline takes them, for `target` if it is known already."""
         from pipelines.common.text_generation import ModelOptions
 
         return ModelOptions(
@@ -178,7 +178,7 @@ class ModelChoice:
             tokenizer_path=self.tokenizer_path,
             encoding=self.quantization_encoding or "",
             weights=self.weights,
-            target=target,
+            target=target or self.target,
             device=self.device_id,
             threads=self.threads,
             custom_ops=tuple(self.custom_ops_path or ()),
@@ -202,14 +202,12 @@ class ModelChoice:
             PipelineError: It cannot be opened.
         """
         from pipelines.common.cli.console import ConsoleProgress
-        from pipelines.common.registry.target_choice import choose
+        from pipelines.common.registry.opening import prepared
 
         assert ctx.info_name is not None
         progress = progress or ConsoleProgress()
         registry = registry_of(ctx)
-        options = self.options(choose(registry, self.target, self.device_id, progress))
-        pipeline = registry.load_pipeline(ctx.info_name)
-        check_takes_random(pipeline, ctx.info_name, options)
+        pipeline, options = prepared(ctx.info_name, self.options(), registry, progress)
         return pipeline.open(options, registry, progress)
 
 

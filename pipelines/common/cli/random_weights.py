@@ -1,4 +1,4 @@
-"""``--random-weights`` and ``--random-config``: what they ask for, and who takes it."""
+"""``--random-weights`` and ``--random-config``: what they ask for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pipelines.common.errors import UsageError
 
 if TYPE_CHECKING:
     from pipelines.common.checkpoints.random import RandomWeights
-    from pipelines.common.text_generation import ModelOptions
 
 _SEED = "seed"
 _WORDS = {"true": True, "false": False}
@@ -43,23 +42,6 @@ def asked_random(wanted: bool, config: Sequence[str]) -> RandomWeights | None:
             raise UsageError(f"--random-config names {name} twice; leave one out")
         pairs[name] = _read(value)
     return RandomWeights(pairs.pop(_SEED, 0), pairs)
-
-
-def check_takes_random(pipeline: object, name: str, options: ModelOptions) -> None:
-    """Makes sure that random weights are not asked for in vain.
-
-    Args:
-        pipeline: The pipeline that is to be run.
-        name: Its name.
-        options: What the user asked for.
-
-    Raises:
-        UsageError: They are.
-    """
-    from pipelines.common.text_generation import RandomPipeline
-
-    if options.random is not None and not isinstance(pipeline, RandomPipeline):
-        raise UsageError(f"pipeline {name} has no weights that could be random; leave out `random`")
 
 
 def random_words(wanted: RandomWeights | None) -> list[str]:

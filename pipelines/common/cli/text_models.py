@@ -12,11 +12,9 @@ import typer
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
-from pipelines.common.cli.models import found, with_model
 from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import ModelChoice
-from pipelines.common.cli.random_weights import check_takes_random
-from pipelines.common.errors import ModelFileError, UsageError, quoted
+from pipelines.common.registry.opening import found, pipeline_for, prepared
 
 if TYPE_CHECKING:
     from pipelines.common.registry.registry import Registry
@@ -49,52 +47,11 @@ def with_pipeline(
     """The pipeline that a model is for, and the options with its path."""
     registry = registry_of(ctx)
     path = found(path, registry, progress, offline=model.offline)
-    return _pipeline_for(path, registry), replace(model, model_path=path)
-
-
-def _pipeline_for(path: Path, registry: Registry) -> str:
-    """The pipeline that a model is for.
-
-    Raises:
-        ModelFileError: There is none, or the model cannot be read.
-        UsageError: There are several.
-    """
-    from pipelines.common.export.manifest import is_exported, read_manifest
-
-    if is_exported(path):
-        return read_manifest(path).pipeline
-    architecture = registry.opener(path)(path).metadata.string("general.architecture")
-    names = registry.pipelines_for(architecture)
-    if not names:
-        known = (entry.record.architectures for entry in registry.pipelines.values())
-        there = ", ".join(sorted(name for names in known for name in names))
-        raise ModelFileError(
-            f"{path}: no pipeline here runs architecture {quoted(architecture)}; there are some for"
-            f" {there}, and a plugin can bring another"
-        )
-    if len(names) > 1:
-        raise UsageError(
-            f"{path}: pipelines {' and '.join(names)} run architecture {quoted(architecture)}; name"
-            f" one: {names[0]} `model_path` {path}"
-        )
-    if (task := registry.pipelines[names[0]].record.task) != TASK:
-        raise UsageError(
-            f"{path} is a model of pipeline {names[0]}, whose task is '{task}'; use {names[0]}"
-            f" `model_path` {path}"
-        )
-    return names[0]
+    return pipeline_for(path, registry, TASK), replace(model, model_path=path)
 
 
 def chosen(
     registry: Registry, name: str, model: ModelChoice, progress: ConsoleProgress
 ) -> tuple[TextPipeline, ModelOptions]:
     """The pipeline, and what it is to open for which target."""
-    from pipelines.common.export.manifest import target_for
-    from pipelines.common.registry.target_choice import choose
-
-    model = with_model(model, registry, progress)
-    target = target_for(model.model_path, model.target, registry.targets)
-    options = model.options(choose(registry, target, model.device_id, progress))
-    pipeline = registry.load_pipeline(name)
-    check_takes_random(pipeline, name, options)
-    return pipeline, options
+    return prepared(name, model.options(), registry, progress)

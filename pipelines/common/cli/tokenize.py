@@ -8,10 +8,10 @@ import typer
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.context import registry_of
-from pipelines.common.cli.models import found
 from pipelines.common.cli.options import AsJson, ModelPath, TokenizerPath
 from pipelines.common.cli.prompt import read_stdin
 from pipelines.common.cli.streams import print_json, print_lines, write_text
+from pipelines.common.registry.opening import found
 
 
 def tokenize(

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pipelines.common.chat.messages import Message, Messages
-from pipelines.common.engine.engine import Engine
 from pipelines.common.engine.sequence import TextSequence
-from pipelines.common.errors import PromptError
+from pipelines.common.engine.shared import SharedEngine
+from pipelines.common.errors import PromptError, UsageError
 from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.text import Defaults
+
+USUAL_REPLY: Final = 1024
+"""Most tokens of a reply where nobody says how many."""
+
+_USUAL_LENGTH: Final = 8192
+"""Tokens of a conversation for which memory is taken where nobody asks for more."""
+
+
+def usual_length(max_length: int | None, context_length: int) -> int:
+    """Tokens that there is to be room for, where what is to come is not known.
+
+    Args:
+        max_length: What was asked for; None for what is usual.
+        context_length: Most tokens that the model was made for.
+
+    Raises:
+        UsageError: It is beyond the model's context.
+    """
+    if max_length is None:
+        return min(context_length, _USUAL_LENGTH)
+    if max_length > context_length:
+        raise UsageError(
+            f"`max_length` is {max_length}, but the model's context is {context_length} tokens"
+        )
+    return max_length
 
 
 @dataclass(frozen=True)
@@ -40,7 +66,7 @@ class ChatSession:
         max_length: Most tokens of the conversation.
 
     Args:
-        engine: Computes the replies; no one else uses it.
+        engine: Computes the replies.
         reader: Makes tokens of conversations.
         system: See the attribute.
         defaults: How replies are chosen; the seed of each is one more than that of the one before.
@@ -49,7 +75,7 @@ class ChatSession:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: SharedEngine,
         reader: PromptReader,
         *,
         system: str | None,
@@ -92,7 +118,7 @@ class ChatSession:
         self.last = self._engine.add(request)
         return self.last
 
-    def reply(self, said: str, interrupted: Callable[[], bool]) -> Iterator[str]:
+    def reply(self, said: str, interrupted: Callable[[], bool]) -> Generator[str, None, None]:
         """Computes the reply to what `begin` has put to the model, and remembers both.
 
         Args:
@@ -109,10 +135,9 @@ class ChatSession:
         assert sequence is not None
         pieces: list[str] = []
         try:
-            while not self._engine.idle and not interrupted():
-                for event in self._engine.step():
-                    pieces.append(event.text)
-                    yield event.text
+            while not interrupted() and (text := self._engine.next_text(sequence)) is not None:
+                pieces.append(text)
+                yield text
         finally:
             pieces.append(self._engine.cancel(sequence))
             if sequence.error is None:

@@ -10,7 +10,7 @@ from pipelines.common.engine.request import Request
 from pipelines.common.engine.sampling import SamplingParams
 from pipelines.common.engine.sampling.chain import Chain
 from pipelines.common.engine.sampling.order import Find, shipped
-from pipelines.common.engine.sequence import FinishReason, Timings
+from pipelines.common.engine.sequence import FinishReason, TextSequence, Timings
 from pipelines.common.errors import TooLongError
 from pipelines.common.requests.logprobs import Position
 from pipelines.common.requests.prompts import PromptReader
@@ -100,20 +100,21 @@ class Result:
 
     Attributes:
         text: The output.
-        finish_reason: ``stop`` or ``length``.
+        tokens: Token ids of the output, without the end token.
+        finish_reason: ``stop``, an end token or a stop string; ``length``, a limit; or
+            ``interrupted``, before it was at its end.
         prompt_tokens: Size of the prompt.
-        shared_tokens: How many of those were not computed, but copied from another sequence.
-        generated_tokens: Size of the output, without the end token.
+        shared_tokens: How many of those were not computed, but there already.
         timings: Seconds spent on it.
         logprobs: How likely each token of the output was; None if that was not asked for.
         others: The further samples, where there are any.
     """
 
     text: str
+    tokens: tuple[int, ...]
     finish_reason: FinishReason
     prompt_tokens: int
     shared_tokens: int
-    generated_tokens: int
     timings: Timings
     logprobs: tuple[Position, ...] | None = None
     others: tuple[Result, ...] = ()
@@ -122,6 +123,29 @@ class Result:
     def samples(self) -> tuple[Result, ...]:
         """All of them, this one the first."""
         return self, *self.others
+
+    @property
+    def generated_tokens(self) -> int:
+        """Size of the output, without the end token."""
+        return len(self.tokens)
+
+    @classmethod
+    def of(cls, sequence: TextSequence, text: str) -> Result:
+        """What came of a sequence that has ended.
+
+        Args:
+            sequence: The sequence.
+            text: All that was written of it.
+        """
+        assert sequence.finish_reason is not None
+        return cls(
+            text=text,
+            tokens=tuple(sequence.tokens),
+            finish_reason=sequence.finish_reason,
+            prompt_tokens=len(sequence.prompt),
+            shared_tokens=sequence.shared_tokens,
+            timings=sequence.timings,
+        )
 
 
 def timings_record(timings: Timings) -> dict[str, float | None]:

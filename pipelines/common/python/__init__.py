@@ -1,0 +1,1 @@
+"""Models in Python: what `import pipelines` gives."""

@@ -1,0 +1,327 @@
+"""A loaded model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.common.engine.request import Request
+from pipelines.common.engine.sampling.order import Find
+from pipelines.common.engine.shared import SharedEngine
+from pipelines.common.errors import ParameterError, PromptError, TooLongError
+from pipelines.common.program.runner import PREFILL_CHUNK, Row
+from pipelines.common.python.chat import Chat
+from pipelines.common.python.settings import Settings, defaults_of
+from pipelines.common.python.stream import Stream, continued
+from pipelines.common.requests.messages import read_messages
+from pipelines.common.requests.prompts import PromptReader
+from pipelines.common.requests.session import USUAL_REPLY, ChatSession
+from pipelines.common.requests.text import Result
+from pipelines.common.requests.values import RequestError
+from pipelines.common.text_generation import TextModel, chat_settings
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """How likely a token of a text is after those before it.
+
+    Attributes:
+        token: Its id.
+        text: It in print, with escapes for what is not printable.
+        logprob: The natural logarithm of its probability; None of the first, which follows nothing.
+    """
+
+    token: int
+    text: str
+    logprob: float | None
+
+
+class Model:
+    """A loaded model, made by `load`; a context manager, which closes it.
+
+    It may be used from several threads, also while streams are open: what they ask for is computed
+    side by side in its slots, one step at a time, and waits for a slot where there is none free.
+
+    Args:
+        opened: The model.
+        engine: Computes for it.
+        find_sampler: What the names of samplers stand for.
+        slots: See the attribute.
+        max_length: See the attribute.
+        notices: See the attribute.
+        pipeline: See the attribute.
+        target: See the attribute.
+
+    Attributes:
+        slots: How many texts are written side by side.
+        max_length: Most tokens of a prompt and its output together.
+        notices: What was to be known when it was loaded, a line each.
+        pipeline: Name of the pipeline that runs it.
+        target: What it runs on.
+    """
+
+    def __init__(
+        self,
+        opened: TextModel,
+        engine: SharedEngine,
+        find_sampler: Find,
+        *,
+        slots: int,
+        max_length: int,
+        notices: Sequence[str],
+        pipeline: str,
+        target: str,
+    ) -> None:
+        self.slots = slots
+        self.max_length = max_length
+        self.notices = notices
+        self.pipeline = pipeline
+        self.target = target
+        self._opened = opened
+        self._engine = engine
+        self._find_sampler = find_sampler
+
+    def stream(
+        self, prompt: str, *, special_tokens: bool = True, **settings: Unpack[Settings]
+    ) -> Stream:
+        """Continues a text, in pieces as they come.
+
+        Args:
+            prompt: The text.
+            special_tokens: Whether control tokens spelled in it are meant as such.
+            **settings: See `Settings`.
+
+        Raises:
+            UsageError: There is no such setting, a value is none, or the model is closed.
+            PromptError: The prompt is empty, or leaves no room for output.
+        """
+        (request,) = self._requests([prompt], special_tokens, settings)
+        return continued(self._engine, request)
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a text is an iterable of texts as well
+        self, prompts: str, *, special_tokens: bool = True, **settings: Unpack[Settings]
+    ) -> Result: ...
+
+    @overload
+    def generate(
+        self, prompts: Iterable[str], *, special_tokens: bool = True, **settings: Unpack[Settings]
+    ) -> list[Result]: ...
+
+    def generate(
+        self,
+        prompts: str | Iterable[str],
+        *,
+        special_tokens: bool = True,
+        **settings: Unpack[Settings],
+    ) -> Result | list[Result]:
+        """Continues one text or several, `slots` of them side by side.
+
+        Args:
+            prompts: The text, or the texts.
+            special_tokens: Whether control tokens spelled in them are meant as such.
+            **settings: See `Settings`.
+
+        Returns:
+            What came of it; of several texts a list, in their order.
+
+        Raises:
+            UsageError: There is no such setting, a value is none, or the model is closed.
+            PromptError: A prompt is empty, or leaves no room for output.
+        """
+        if not isinstance(prompts, Iterable):
+            raise ParameterError("prompts", prompts, "a text or several")
+        texts = [prompts] if isinstance(prompts, str) else [*prompts]
+        requests = self._requests(texts, special_tokens, settings)
+        engine, sequences, results = self._engine, [], []
+        try:
+            for request in requests:
+                sequences.append(engine.add(request))
+            for sequence in sequences:
+                text = "".join(iter(partial(engine.next_text, sequence), None))
+                if sequence.error is not None:
+                    raise sequence.error
+                results.append(Result.of(sequence, text))
+        finally:
+            for sequence in sequences:
+                engine.cancel(sequence)
+        return results[0] if isinstance(prompts, str) else results
+
+    def chat(
+        self,
+        *,
+        system: str | None = None,
+        messages: Sequence[Mapping[str, Any]] = (),
+        chat_template: str | Path | None = None,
+        **settings: Unpack[Settings],
+    ) -> Chat:
+        """Begins a conversation.
+
+        Args:
+            system: What the model is told before the first message.
+            messages: What was said before, as `Chat.messages` and OpenAI have it.
+            chat_template: A template to use in place of the model's own: a file of Jinja's, or the
+                name of one (``chatml``, ``gemma``, ``llama2``, ``llama3``, ``mistral``, ``phi3``).
+            **settings: How replies are chosen, see `Settings`.
+
+        Raises:
+            UsageError: There is no such setting, a value is none, or the model is closed.
+            TemplateError: There is no template, or it cannot be used.
+            PromptError: The messages are none of a user and a model who take turns.
+        """
+        from pipelines.common.chat.named import named_template
+
+        if not isinstance(system, str | None):
+            raise ParameterError("system", system, "a text")
+        if not isinstance(chat_template, str | Path | None):
+            raise ParameterError("chat_template", chat_template, "a path or a name")
+        self._engine.check_open()
+        named = None if chat_template is None else Path(chat_template)
+        reader = replace(
+            self._reader,
+            settings=chat_settings(self._opened),
+            template=None if named is None else lambda: named_template(named),
+        )
+        _ = reader.chat  # what is wrong with the template is told now
+        session = ChatSession(
+            self._engine,
+            reader,
+            system=system,
+            defaults=defaults_of(settings, self._find_sampler, max_new_tokens=USUAL_REPLY),
+            max_length=self.max_length,
+        )
+        if messages:
+            try:
+                session.restore(read_messages([*messages]))
+            except RequestError as error:
+                raise PromptError(str(error)) from error
+            session.system = session.system if system is None else system
+        return Chat(session)
+
+    def tokenize(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        """The token ids of a text, as the model is given it: with the token that begins texts.
+
+        Args:
+            text: The text.
+            special_tokens: Whether control tokens spelled in it are meant as such.
+
+        Raises:
+            PromptError: It is no valid Unicode.
+            UsageError: It is no text, or the model is closed.
+        """
+        if not isinstance(text, str):
+            raise ParameterError("text", text, "a text")
+        self._engine.check_open()
+        return self._opened.tokenizer.encode(text, special=special_tokens)
+
+    def detokenize(self, tokens: Iterable[int]) -> str:
+        """The text of token ids, without control tokens.
+
+        Args:
+            tokens: The ids.
+
+        Raises:
+            UsageError: The model is closed.
+        """
+        self._engine.check_open()
+        return self._opened.tokenizer.decode(tokens)
+
+    def logprobs(self, text: str, *, special_tokens: bool = True) -> list[TokenLogprob]:
+        """How likely each token of a text is after those before it.
+
+        All that is being written by then is written to its end first.
+
+        Args:
+            text: The text.
+            special_tokens: Whether control tokens spelled in it are meant as such.
+
+        Raises:
+            PromptError: It is no valid Unicode, or does not fit.
+            UsageError: It is no text, or the model is closed.
+        """
+        tokens = self.tokenize(text, special_tokens=special_tokens)
+        if len(tokens) > self.max_length:
+            raise TooLongError(
+                f"the text has {len(tokens)} tokens, and there is room for {self.max_length};"
+                " shorten it, or raise `max_length` up to the model's context"
+            )
+        found: list[float | None] = [None]
+        with self._engine.alone() as runner:
+            # In parts, since the logits of all of them can be gigabytes.
+            for first in range(0, len(tokens) - 1, PREFILL_CHUNK):
+                part = tokens[first : min(first + PREFILL_CHUNK, len(tokens) - 1)]
+                (logits,) = runner.forward([Row(0, part, first, range(len(part)))])
+                found += _of_next(logits, tokens[first + 1 : first + 1 + len(part)])
+        piece = self._opened.tokenizer.piece
+        return [
+            TokenLogprob(token, piece(token), value)
+            for token, value in zip(tokens, found[: len(tokens)], strict=True)
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """What runs: model, encodings, target, versions."""
+        return self._opened.describe()
+
+    def close(self) -> None:
+        """Ends all that is being written, and lets go of the model's memory."""
+        self._engine.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Model: {self.pipeline} on {self.target}, slots={self.slots},"
+            f" max_length={self.max_length}>"
+        )
+
+    def __enter__(self) -> Model:
+        self._engine.check_open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def _reader(self) -> PromptReader:
+        return PromptReader(self._opened.tokenizer)
+
+    def _requests(
+        self, prompts: Sequence[str], special_tokens: bool, settings: Settings
+    ) -> list[Request]:
+        """What is asked of the engine; nothing is, where one of them cannot be."""
+        self._engine.check_open()
+        for prompt in prompts:
+            if not isinstance(prompt, str):
+                raise ParameterError("prompt", prompt, "a text")
+            if not prompt:
+                raise PromptError("the prompt is empty; expected at least one character")
+        defaults = defaults_of(settings, self._find_sampler)
+        reader = replace(self._reader, special_tokens=special_tokens)
+        return [
+            defaults.request(prompt, index).encoded(reader, self.max_length)
+            for index, prompt in enumerate(prompts)
+        ]
+
+
+def _of_next(logits: NDArray[np.float32], following: Sequence[int]) -> list[float]:
+    """Logarithms of the probability of the token that follows at each place.
+
+    Args:
+        logits: ``[places, vocab]``.
+        following: The tokens, one a place.
+    """
+    exact = logits.astype(np.float64)
+    largest = exact.max(axis=1)
+    totals = largest + np.log(np.exp(exact - largest[:, None]).sum(axis=1))
+    chosen = exact[np.arange(len(following)), following]
+    return [float(value) for value in chosen - totals]
