@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 from batch_files import write_rows
 from programs import ROOT
-
-from pipelines.common.registry.registry import Registry
 
 COMMANDS = """
 from typing import Annotated
@@ -68,9 +67,8 @@ def plugin(make_plugin, commands, name="own", more=""):
 def test_a_command_of_a_plugin(cli, make_plugin):
     path = plugin(make_plugin, "{'greet': greet}")
     outcome = cli("--plugin-path", path, "greet", "you", "--loud")
-    there = len(Registry.discover().pipelines)
-    said = f"HELLO YOU, OF {there}\n"
-    assert (outcome.code, outcome.out, outcome.err) == (0, said, "to stderr\n")
+    assert (outcome.code, outcome.err) == (0, "to stderr\n")
+    assert re.fullmatch(r"HELLO YOU, OF \d+\n", outcome.out)
     assert "greet       Does greet." in cli("--plugin-path", path, "--help").out
     told = cli("--plugin-path", path, "greet", "--help").out
     assert "Usage: run_pipeline.py greet [OPTIONS] {name}" in told

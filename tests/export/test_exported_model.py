@@ -345,9 +345,7 @@ def test_a_manifest_of_any_size_is_not_read(folder):
 
 
 def test_a_folder_without_manifest_is_none(tmp_path):
-    with pytest.raises(
-        ModelFileError, match="is a folder without a model: expected one of the files config.json, "
-    ):
+    with pytest.raises(ModelFileError, match=r"is a folder without a model: expected one of"):
         tiny_models.open_model(tmp_path)
 
 
