@@ -202,8 +202,10 @@ def test_a_typed_conversation(terminal, tmp_path):
     program.shown.wait_for("[user]one")
     program.type("/nothing\r")
     program.shown.wait_for("unknown command '/nothing'")
+    program.shown.wait_for(READS, count=4)  # before, it would be a signal
     program.type("\x03")
     program.shown.wait_for("Ctrl-D or /exit ends the conversation")
+    program.shown.wait_for(READS, count=5)
     program.type("\x04")
     assert program.ended()[0] == 0
     assert "+one\n+two\n" in (tmp_path / "history").read_text()
