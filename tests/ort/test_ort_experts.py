@@ -14,7 +14,7 @@ from pipelines.common.encodings import FLOATS
 from pipelines.common.graph import patterns
 from pipelines.common.graph.rules import Rule
 from pipelines.common.op_check.check import check
-from pipelines.common.op_check.examples import EXAMPLES
+from pipelines.common.op_check.examples import EXAMPLES, Examples
 from pipelines.common.ort import experts
 from pipelines.common.program.package import LoadedPackage, OpPackage
 
@@ -37,16 +37,22 @@ def _biased(generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
         yield {**example, "bias": bias.astype(np.float32)}
 
 
+def _few(rule: Rule, examples: Examples) -> Rule:
+    """With stacks in few encodings: what the other rule does with them in all, it does as well."""
+    stacks = dict.fromkeys(("gate", "up", "down"), ("f32", "bf16", "q4_0"))
+    return replace(rule, examples=examples, encodings={**rule.encodings, **stacks})
+
+
 @pytest.mark.parametrize(
     "rule",
-    [PLAIN, replace(ROUTED, examples=_routed), replace(BIASED, examples=_biased)],
+    [PLAIN, _few(ROUTED, _routed), _few(BIASED, _biased)],
     ids=["plain", "routed", "biased"],
 )
 def test_each_encoding_against_the_reference(rule: Rule) -> None:
     """Of equal logits, which examples have, the first are chosen."""
     package = LoadedPackage("generic", Path(), OpPackage("", rules={"cpu": (rule,)}))
     results = list(check(package))
-    assert len(results) > 6
+    assert len(results) >= 3
     for result in results:
         assert result.problem is None, result
         exact = {result.encodings[name] for name in ("gate", "up", "down")} <= set(FLOATS)
