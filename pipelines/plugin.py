@@ -5,7 +5,7 @@ the driver. The rest (`nn`, `ops`, `DecoderConfig`, `key`, rules) is imported wh
 
 A plugin's module may say which version of all this it was made for::
 
-    PIPELINES_API = 1
+    PIPELINES_API = 2
 
 A driver of another `API_VERSION` skips it with a line that says so, in the place of whatever error
 it would come to.

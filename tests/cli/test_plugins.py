@@ -93,15 +93,15 @@ def test_a_plugin_that_is_not_there_cannot_be_left_out(cli, make_plugin, monkeyp
 
 
 def test_a_plugin_for_another_version_is_skipped(cli, make_plugin):
-    path = make_plugin("newer", "PIPELINES_API = 2\nfrom pipelines.plugin import new_thing")
+    path = make_plugin("newer", "PIPELINES_API = 99\nfrom pipelines.plugin import new_thing")
     outcome = cli("--plugin-path", path, "echo", "--prompt", "hi", "--quiet")
     assert (outcome.code, outcome.out) == (0, "hi")
     assert outcome.err == (
-        f"run_pipeline: plugin 'newer' ({path}) was skipped: it was made for version 2 of the"
-        " plugin interface, and this driver has version 1; update the driver, or install an older"
+        f"run_pipeline: plugin 'newer' ({path}) was skipped: it was made for version 99 of the"
+        " plugin interface, and this driver has version 2; update the driver, or install an older"
         " version of the plugin\n"
     )
-    assert "made for version 2" in cli("--strict-plugins", "--plugin-path", path, "list").error
+    assert "made for version 99" in cli("--strict-plugins", "--plugin-path", path, "list").error
 
 
 def test_a_misspelled_hook_is_told(cli, make_plugin):

@@ -70,7 +70,7 @@ class Target:
 def target():
     return Target()
 
-def opened(path):
+def opened(path, opening):
     from pipelines.plugin import ModelFileError
     loud.tell("open")
     raise ModelFileError(f"{path} is strange")

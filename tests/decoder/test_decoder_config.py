@@ -90,7 +90,7 @@ def test_sizes_out_of_range(tmp_path: Path, key: str, value: int) -> None:
         ({"llama.rope.dimension_count": 31}, ["64", "31"]),
         ({"llama.attention.value_length": 32}, ["attn_v", "[128, 256]", "[64, 256]"]),
         ({"llama.attention.key_length": 63, "llama.rope.dimension_count": 63}, ["63"]),
-        ({"llama.attention.layer_norm_rms_epsilon": -1e-5}, ["-1e-05"]),
+        ({"llama.attention.layer_norm_rms_epsilon": -0.25}, ["-0.25"]),
         ({"llama.rope.freq_base": 0.5}, ["0.5"]),
         ({"llama.rope.freq_base": 1e300}, ["1e+300"]),
         ({"llama.block_count": 3}, ["blk.2.attn_q.weight"]),

@@ -180,8 +180,8 @@ def test_what_is_applied_changes_something_or_is_refused(
 def test_the_epsilon_of_layer_norms_counts_where_there_is_no_other(tmp_path: Path) -> None:
     of_rms, of_layers = (f"llama.attention.layer_norm{kind}epsilon" for kind in ("_rms_", "_"))
     for metadata, epsilon in (
-        ({of_rms: None, of_layers: 1e-3}, 1e-3),
-        ({of_rms: 1e-4, of_layers: 1e-3}, 1e-4),
+        ({of_rms: None, of_layers: 2**-10}, 2**-10),
+        ({of_rms: 2**-13, of_layers: 2**-10}, 2**-13),
     ):
         config, _ = read(write_gguf(tmp_path / "m.gguf", llama(), metadata=metadata))
         assert config.norm_epsilon == epsilon

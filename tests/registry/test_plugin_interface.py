@@ -71,7 +71,7 @@ def test_strict_raises_what_it_was_made_for(make_plugin: Callable) -> None:
 @pytest.mark.parametrize("declared", ["'1'", "True", "1.0", "[1]"])
 def test_a_version_that_is_none(make_plugin: Callable, declared: str) -> None:
     path = make_plugin(f"PIPELINES_API = {declared}\n{PLUGIN.format(name='mine')}")
-    assert "expected a whole number, which is 1 for this driver" in problem(path)
+    assert "expected a whole number, which is 2 for this driver" in problem(path)
 
 
 @pytest.mark.parametrize("hook", HOOKS)

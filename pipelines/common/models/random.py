@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
+
 from pipelines.common.checkpoints.checkpoint import Checkpoint, metadata_of
 from pipelines.common.checkpoints.random import RandomCheckpoint, RandomWeights
 from pipelines.common.checkpoints.table import tensor_shapes
@@ -47,7 +49,7 @@ def random_checkpoint(family: Family, architecture: str, wanted: RandomWeights) 
     """
     path = Path(f"random {architecture} weights, seed {wanted.seed}")
     pairs, shapes = family.tiny(architecture, wanted)
-    metadata = metadata_of(path, {k: value for k, value in pairs.items() if value is not None})
+    metadata = metadata_of(path, {k: _stored(v) for k, v in pairs.items() if v is not None})
     # The network says which tensors there are, and is made of numbers that a checkpoint has.
     config = family.read(RandomCheckpoint(path, metadata, shapes), architecture)
     tensors = tensor_shapes(family.build(config).weights())
@@ -76,3 +78,10 @@ def random_in_place_of(file: Checkpoint, wanted: RandomWeights) -> RandomCheckpo
             f" {names}, or leave out `model_path`"
         )
     return RandomCheckpoint.like(file, wanted, file.tensors.keys() & TENSORS)
+
+
+def _stored(value: Any) -> Any:
+    """A value of metadata as files have it, in which numbers are float32."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_stored, value))
+    return float(np.float32(value)) if isinstance(value, float) else value

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PROJECT = "run_pipeline"
 
-API_VERSION: Final = 1
+API_VERSION: Final = 2
 """Of what plugins use: these hooks and records, and `pipelines.plugin`. It grows when something in
 them is taken away or comes to mean another thing; what is only added leaves it as it is."""
 
