@@ -159,6 +159,17 @@ def scales_are_d(blocks: Blocks, out: NDArray[Any]) -> None:
     out[:, 0] = blocks["d"]
 
 
+def offsets_from(middle: int) -> OfBlocks:
+    """`Coded.offsets` of a format ``d * q + m`` whose codes are counted from the middle."""
+
+    def write(blocks: Blocks, out: NDArray[Any]) -> None:
+        out[:, 0] = blocks["d"]
+        out *= middle
+        out[:, 0] += blocks["m"]
+
+    return write
+
+
 def codes_are_nibbles(blocks: Blocks, out: Bytes) -> None:
     """`Coded.codes` of a format of four bits, whose bytes have the elements i and i + 16."""
     from pipelines.common.encodings.nibbles import regroup
@@ -183,6 +194,12 @@ def spread_five_bits(blocks: Blocks, out: Bytes) -> None:
     fifth = np.unpackbits(high, axis=1, bitorder="little")
     fifth <<= 4
     out |= fifth
+
+
+def codes_are_five_bits(blocks: Blocks, out: Bytes) -> None:
+    """`Coded.codes` of such a format: widened to eight bits, which moves the middle to 128."""
+    spread_five_bits(blocks, out)
+    out += 128 - 16
 
 
 def look_up(values: Sequence[int], runs: Blocks, out: Bytes) -> None:

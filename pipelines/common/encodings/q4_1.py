@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pipelines.common.encodings.encoding import (
     Coded,
     Encoding,
     codes_are_nibbles,
     decode_by_gguf,
     encode_by_gguf,
+    offsets_from,
     scales_are_d,
 )
-
-if TYPE_CHECKING:
-    from pipelines.common.encodings.encoding import Blocks, Floats
-
-
-def _offsets(blocks: Blocks, out: Floats) -> None:
-    """What is missing in ``(q - 8) * d``: ``m + 8 d``."""
-    out[:, 0] = blocks["d"]
-    out *= 8
-    out[:, 0] += blocks["m"]
-
 
 Q4_1 = Encoding(
     "q4_1",
@@ -37,6 +25,6 @@ Q4_1 = Encoding(
         group=32,
         codes=codes_are_nibbles,
         scales=scales_are_d,
-        offsets=_offsets,
+        offsets=offsets_from(8),
     ),
 )

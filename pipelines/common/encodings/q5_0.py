@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipelines.common.encodings.encoding import (
     Coded,
     Encoding,
+    codes_are_five_bits,
     decode_by_gguf,
     encode_by_gguf,
     scales_are_d,
@@ -18,12 +19,6 @@ from pipelines.common.encodings.encoding import (
 
 if TYPE_CHECKING:
     from pipelines.common.encodings.encoding import Blocks, Bytes
-
-
-def _codes(blocks: Blocks, out: Bytes) -> None:
-    """Widens codes to eight bits, which moves their middle from 16 to 128."""
-    spread_five_bits(blocks, out)
-    out += 128 - 16
 
 
 def _signed(blocks: Blocks, out: Bytes) -> None:
@@ -43,7 +38,7 @@ Q5_0 = Encoding(
         fields=(("d", "<f2"), ("high", "V4"), ("codes", "V16")),
         bits=8,
         group=32,
-        codes=_codes,
+        codes=codes_are_five_bits,
         scales=scales_are_d,
         signed=_signed,
     ),

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pipelines.common.encodings.encoding import (
     Coded,
     Encoding,
+    codes_are_five_bits,
     decode_by_gguf,
     encode_by_gguf,
+    offsets_from,
     scales_are_d,
-    spread_five_bits,
 )
-
-if TYPE_CHECKING:
-    from pipelines.common.encodings.encoding import Blocks, Bytes, Floats
-
-
-def _codes(blocks: Blocks, out: Bytes) -> None:
-    """Widens codes to eight bits, of which 128 stands for 16."""
-    spread_five_bits(blocks, out)
-    out += 128 - 16
-
-
-def _offsets(blocks: Blocks, out: Floats) -> None:
-    """What is missing in ``(q - 16) * d``: ``m + 16 d``."""
-    out[:, 0] = blocks["d"]
-    out *= 16
-    out[:, 0] += blocks["m"]
-
 
 Q5_1 = Encoding(
     "q5_1",
@@ -41,8 +23,8 @@ Q5_1 = Encoding(
         fields=(("d", "<f2"), ("m", "<f2"), ("high", "V4"), ("codes", "V16")),
         bits=8,
         group=32,
-        codes=_codes,
+        codes=codes_are_five_bits,
         scales=scales_are_d,
-        offsets=_offsets,
+        offsets=offsets_from(16),
     ),
 )

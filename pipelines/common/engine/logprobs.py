@@ -57,6 +57,13 @@ def log_total(logits: NDArray[np.float32]) -> float:
     return float(largest) + math.log(exp(logits - largest).sum(dtype=np.float64))
 
 
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The logarithms of all probabilities, to float64, ``[vocab]``."""
+    values = logits.astype(np.float64)
+    values -= values.max()
+    return values - math.log(np.exp(values).sum())
+
+
 def _likeliest(logits: NDArray[np.float32], count: int) -> list[int]:
     count = min(count, logits.size)
     ids = np.flatnonzero(logits >= np.partition(logits, -count)[-count])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.engine.logprobs import log_softmax
 from pipelines.common.errors import UsageError
 from pipelines.common.program.runner import PREFILL_CHUNK, Row, Runner
 from pipelines.common.text.tokenizer import Tokenizer
@@ -106,7 +107,7 @@ class Scores:
         expected = window[len(window) // 2 + 1 :]
         rows = _rows(runner, window)
         if reference is None:
-            found = [_log_softmax(row)[token] for row, token in zip(rows, expected, strict=True)]
+            found = [log_softmax(row)[token] for row, token in zip(rows, expected, strict=True)]
             self.surprise.add(-np.array(found))
             return
         others = _rows(reference, window)
@@ -115,7 +116,7 @@ class Scores:
                 raise UsageError(
                     f"the models have {row.size:,} and {other.size:,} tokens; expected as many"
                 )
-            self._compare(token, _log_softmax(row), _log_softmax(other))
+            self._compare(token, log_softmax(row), log_softmax(other))
 
     def _compare(
         self, token: int, found: NDArray[np.float64], reference: NDArray[np.float64]
@@ -142,9 +143,3 @@ def _rows(runner: Runner, window: Sequence[int]) -> Iterator[NDArray[np.float32]
         wanted = range(max(0, middle - start), len(part))
         (logits,) = runner.forward([Row(0, part, start, wanted or None)])
         yield from logits if wanted else ()
-
-
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    values = logits.astype(np.float64)
-    values -= values.max()
-    return values - math.log(np.exp(values).sum())

@@ -9,9 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pipelines.common.engine.logprobs import log_softmax
 from pipelines.common.engine.request import Request
 from pipelines.common.engine.sampling.order import Find
 from pipelines.common.engine.shared import SharedEngine
@@ -258,7 +256,8 @@ class Model:
             for first in range(0, len(tokens) - 1, PREFILL_CHUNK):
                 part = tokens[first : min(first + PREFILL_CHUNK, len(tokens) - 1)]
                 (logits,) = runner.forward([Row(0, part, first, range(len(part)))])
-                found += _of_next(logits, tokens[first + 1 : first + 1 + len(part)])
+                for row, token in zip(logits, tokens[first + 1 :], strict=False):
+                    found.append(float(log_softmax(row)[token]))
         piece = self._opened.tokenizer.piece
         return [
             TokenLogprob(token, piece(token), value)
@@ -311,17 +310,3 @@ class Model:
             defaults.request(prompt, index).encoded(reader, self.max_length)
             for index, prompt in enumerate(prompts)
         ]
-
-
-def _of_next(logits: NDArray[np.float32], following: Sequence[int]) -> list[float]:
-    """Logarithms of the probability of the token that follows at each place.
-
-    Args:
-        logits: ``[places, vocab]``.
-        following: The tokens, one a place.
-    """
-    exact = logits.astype(np.float64)
-    largest = exact.max(axis=1)
-    totals = largest + np.log(np.exp(exact - largest[:, None]).sum(axis=1))
-    chosen = exact[np.arange(len(following)), following]
-    return [float(value) for value in chosen - totals]

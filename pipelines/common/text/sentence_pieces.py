@@ -23,6 +23,7 @@ from typing import Final
 from pipelines.common.errors import TokenizerError, quoted
 from pipelines.common.text import bounds
 from pipelines.common.text.literals import Literals
+from pipelines.common.text.vocabulary import ids_of
 
 SPACE: Final = "\N{LOWER ONE EIGHTH BLOCK}"
 """What pieces have in the place of a space."""
@@ -278,14 +279,7 @@ def _named(pieces: Sequence[str]) -> Sequence[str]:
 def _ids(pieces: Sequence[str], source: str) -> dict[str, int]:
     bounds.check_count(len(pieces), bounds.MAX_TOKENS, "tokens", source)
     bounds.check_tokens(pieces, source)
-    ids = dict(zip(pieces, range(len(pieces)), strict=True))
-    if len(ids) != len(pieces):
-        first = next(id for id, piece in enumerate(pieces) if ids[piece] != id)
-        raise TokenizerError(
-            f"{source}: the tokenizer has the token {quoted(pieces[first])} twice, as {first} and"
-            f" {ids[pieces[first]]}"
-        )
-    return ids
+    return ids_of(pieces, source)
 
 
 def _types(pieces: Pieces, source: str) -> Sequence[int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
+
+from pipelines.common.errors import TokenizerError, quoted
 
 
 class Vocabulary(Protocol):
@@ -51,3 +53,23 @@ class Vocabulary(Protocol):
 
     def files(self) -> Mapping[str, bytes]:
         """The vocabulary as model repositories carry it: the content of files by name."""
+
+
+def ids_of(tokens: Sequence[str], source: str) -> dict[str, int]:
+    """The ids of tokens that stand in the order of these.
+
+    Args:
+        tokens: As the vocabulary spells them.
+        source: Where they came from, for people.
+
+    Raises:
+        TokenizerError: One is there twice.
+    """
+    ids = dict(zip(tokens, range(len(tokens)), strict=True))
+    if len(ids) != len(tokens):
+        first = next(id for id, token in enumerate(tokens) if ids[token] != id)
+        raise TokenizerError(
+            f"{source}: the tokenizer has the token {quoted(tokens[first])} twice, as {first} and"
+            f" {ids[tokens[first]]}"
+        )
+    return ids

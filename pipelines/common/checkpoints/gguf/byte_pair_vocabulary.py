@@ -18,6 +18,7 @@ from pipelines.common.checkpoints.checkpoint import Metadata
 from pipelines.common.errors import TokenizerError, quoted
 from pipelines.common.text import bounds
 from pipelines.common.text.byte_alphabet import byte_alphabet
+from pipelines.common.text.vocabulary import ids_of
 
 _TOKENS = "tokenizer.ggml.tokens"
 _MERGES = "tokenizer.ggml.merges"
@@ -123,14 +124,7 @@ def load_vocabulary(folder: Path) -> BuiltVocabulary:
 def _ids(tokens: list[str], source: str) -> dict[str, int]:
     """The tokens' ids; one without text gets a name, since the library has no use for it."""
     names = [token or f"[EMPTY_{id}]" for id, token in enumerate(tokens)]
-    ids = {name: id for id, name in enumerate(names)}
-    if len(ids) != len(names):
-        first = next(id for id, name in enumerate(names) if ids[name] != id)
-        raise TokenizerError(
-            f"{source}: the tokenizer has the token {quoted(names[first])} twice, "
-            f"as {first} and {ids[names[first]]}"
-        )
-    return ids
+    return ids_of(names, source)
 
 
 def _types(metadata: Metadata, tokens: int, source: str, remarks: list[str]) -> list[int]:
