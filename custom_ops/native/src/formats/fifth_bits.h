@@ -12,6 +12,13 @@ struct FiveBits {
   CodeLine fifths, nibbles[4];
 };
 
+// The code of an element of a block of 32, of whose `codes` low nibbles are elements 0 to 15, and bit i of `fifths` is the
+// fifth of element i.
+inline int five_bits_at(const uint8_t (&codes)[16], const uint8_t (&fifths)[4], int element) {
+  const int nibble = codes[element % 16] >> (4 * (element / 16)) & 15;
+  return nibble | (fifths[element / 8] >> (element % 8) & 1) << 4;
+}
+
 // Bit `place` of each of 32 bytes, in that order.
 inline void put_bits(const uint8_t (&bytes)[32], int place, int lane, CodeLine& line) {
   uint32_t bits = 0;
@@ -24,6 +31,12 @@ inline void put_number(const uint8_t (&number)[4], int lane, CodeLine& line) {
   uint8_t bits[4] = {};
   for (int i = 0; i < 32; ++i) bits[i % 4] |= (number[i / 8] >> (i % 8) & 1) << (i / 4);
   put(bits, lane, line);
+}
+
+// Packs such a block.
+inline void put_fives(const uint8_t (&codes)[16], const uint8_t (&fifths)[4], int lane, FiveBits& tile) {
+  put_number(fifths, lane, tile.fifths);
+  for (int j = 0; j < 4; ++j) put(codes + 4 * j, lane, tile.nibbles[j]);
 }
 
 // dots += a block's codes * its activations

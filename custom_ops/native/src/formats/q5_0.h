@@ -26,16 +26,13 @@ struct Q5_0 {
 
   static void decode(const Block& block, float* values) {
     const float d = value_of(block.d);
-    for (int i = 0; i < columns; ++i) {
-      const int nibble = block.codes[i % 16] >> (4 * (i / 16)) & 15, fifth = block.fifths[i / 8] >> (i % 8) & 1;
-      values[i] = d * static_cast<float>((nibble | fifth << 4) - 16);
-    }
+    for (int i = 0; i < columns; ++i)
+      values[i] = d * static_cast<float>(five_bits_at(block.codes, block.fifths, i) - 16);
   }
 
   static void pack(const Block& block, int b, int lane, Tile& tile) {
     tile.d[b][lane] = block.d;
-    put_number(block.fifths, lane, tile.codes[b].fifths);
-    for (int j = 0; j < 4; ++j) put(block.codes + 4 * j, lane, tile.codes[b].nibbles[j]);
+    put_fives(block.codes, block.fifths, lane, tile.codes[b]);
   }
 
   template <class S>

@@ -26,17 +26,14 @@ struct Q5_1 {
 
   static void decode(const Block& block, float* values) {
     const float d = value_of(block.d), m = value_of(block.m);
-    for (int i = 0; i < columns; ++i) {
-      const int nibble = block.codes[i % 16] >> (4 * (i / 16)) & 15, fifth = block.fifths[i / 8] >> (i % 8) & 1;
-      values[i] = d * static_cast<float>(nibble | fifth << 4) + m;
-    }
+    for (int i = 0; i < columns; ++i)
+      values[i] = d * static_cast<float>(five_bits_at(block.codes, block.fifths, i)) + m;
   }
 
   static void pack(const Block& block, int b, int lane, Tile& tile) {
     tile.d[b][lane] = block.d;
     tile.m[b][lane] = block.m;
-    put_number(block.fifths, lane, tile.codes[b].fifths);
-    for (int j = 0; j < 4; ++j) put(block.codes + 4 * j, lane, tile.codes[b].nibbles[j]);
+    put_fives(block.codes, block.fifths, lane, tile.codes[b]);
   }
 
   template <class S>
