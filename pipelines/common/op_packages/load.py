@@ -13,7 +13,7 @@ from pipelines.common.encodings import ENCODINGS
 from pipelines.common.errors import OpPackageError, one_line
 from pipelines.common.files import resolved
 from pipelines.common.graph import patterns
-from pipelines.common.graph.pattern_trace import trace
+from pipelines.common.graph.pattern_trace import Traced, trace
 from pipelines.common.graph.rules import KEPT, Emitter, Rule
 from pipelines.common.importing import import_from
 from pipelines.common.op_packages import NATIVE
@@ -172,21 +172,29 @@ def _check(name: str, contents: OpPackage, targets: Collection[str], strict: boo
     for layout, function in contents.layouts.items():
         check(callable(function), f"its layout '{layout}' is no function")
     check(contents.operators is None or callable(contents.operators), "operators is no function")
+    traces: dict[int, Traced] = {}  # many rules have one pattern, for weights in other encodings
     for target, rules in contents.rules.items():
         known = ", ".join(sorted(targets))
         check(target in targets, f"it has rules for target '{target}'; there are: {known}")
         check(isinstance(rules, Collection), f"its rules for '{target}' are no sequence")
         for rule in rules:
             check(isinstance(rule, Rule), f"{rule!r} among its rules for '{target}' is no Rule")
-            _check_rule(name, rule, check, strict)
+            _check_rule(name, rule, check, traces, strict)
 
 
-def _check_rule(name: str, rule: Rule, check: Callable[[bool, str], None], strict: bool) -> None:
+def _check_rule(
+    name: str,
+    rule: Rule,
+    check: Callable[[bool, str], None],
+    traces: dict[int, Traced],
+    strict: bool,
+) -> None:
     check(isinstance(rule.name, str) and rule.name != "", f"a rule is called {rule.name!r}")
     for part in ("pattern", "emit"):
         check(callable(getattr(rule, part)), f"{part} of rule '{rule.name}' is no function")
     with code_of(name, f"the pattern of rule '{rule.name}'", strict=strict):
-        traced = trace(rule.pattern)
+        traced = traces.get(id(rule.pattern)) or trace(rule.pattern)
+    traces[id(rule.pattern)] = traced
     check(bool(traced.nodes), f"the pattern of rule '{rule.name}' looks for no operator")
     check(isinstance(rule.encodings, Mapping), f"encodings of rule '{rule.name}' are no mapping")
     for parameter, encodings in rule.encodings.items():
