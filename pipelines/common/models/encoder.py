@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.checkpoints.tokenizer_source import MODEL
-from pipelines.common.decoder.keys import check_keys
 from pipelines.common.encoder.config import EncoderConfig, encoder_config
 from pipelines.common.encoder.tiny import tiny_encoder
 from pipelines.common.errors import ModelFileError, TargetError, TokenizerError, quoted
 from pipelines.common.models.family import NetworkFamily
-from pipelines.common.models.folder import Folder, open_folder
+from pipelines.common.models.folder import Folder
 from pipelines.common.models.model import OpenedModel
 from pipelines.common.program.encoder import TextEncoder
 from pipelines.common.program.function import FunctionTarget
 from pipelines.common.program.target import Target
-from pipelines.common.progress import Progress
 from pipelines.common.text.word_pieces import WordPieces
-from pipelines.common.text_generation import Lookup, ModelOptions
 
 POOLINGS = {"mean": 1, "cls": 2, "last": 3}
 """What makes one vector of those of a text's tokens, with llama.cpp's numbers for it."""
@@ -76,7 +73,7 @@ class EncoderModel(OpenedModel):
 
 
 @dataclass(frozen=True)
-class EncoderPipeline(NetworkFamily):
+class EncoderPipeline(NetworkFamily[EncoderModel]):
     """Runs the encoders of one family.
 
     The network's function has a parameter that is annotated with the dataclass of its config:
@@ -85,44 +82,24 @@ class EncoderPipeline(NetworkFamily):
 
     base = EncoderConfig
 
-    def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> EncoderModel:
-        """Opens and validates the model file, or exported folder, and its tokenizer.
-
-        Raises:
-            UsageError: No model is given, or the target is unknown.
-            ModelFileError: The file is not one that this pipeline can run.
-            TokenizerError: Its tokenizer cannot be built.
-        """
-        file = self.source(options, registry, progress)
-        if isinstance(file, Path):
-            folder = open_folder(file, self, options, registry, progress)
-            return self._of_folder(folder, options, registry, progress)
-        architecture = self.architecture_of(file, registry)
-        config = self.read(file, architecture)
-        check_keys(file, architecture, config, progress.notice, self.ignored)
-        cache = options.cache(progress.notice)
-        program = self.program(file, config, options, cache, registry, progress)
-        tokenizer = file.tokenizer(cache, progress.notice, registry.tokenizer)
+    def of_file(
+        self, file: Checkpoint, config: EncoderConfig, cache: Cache, common: OpenedModel
+    ) -> EncoderModel:
+        """See `NetworkFamily.of_file`."""
+        tokenizer = file.tokenizer(cache, common.progress.notice, common.registry.tokenizer)
         if not isinstance(tokenizer, WordPieces):
             kind = file.metadata.string(MODEL)
             raise TokenizerError(
                 f"{file.path}: the tokenizer is of the kind {quoted(kind)}; encoders have 'bert'"
             )
         _check_matches(tokenizer, config)
-        if program.weights.notice:
-            progress.notice(program.weights.notice)
-        packages = registry.packages
-        return EncoderModel(
-            pipeline=self.name,
-            config=config,
-            program=program,
-            tokenizer=tokenizer,
-            options=options,
-            registry=registry,
-            progress=progress,
-            load_packages=lambda: packages.of_model(options, progress, self.name),
-            reopen=lambda folder: self._reopened(folder, options, registry),
-        )
+        return EncoderModel(config=config, tokenizer=tokenizer, **vars(common))
+
+    def of_folder(self, folder: Folder[EncoderConfig], common: OpenedModel) -> EncoderModel:
+        """See `NetworkFamily.of_folder`."""
+        tokenizer = WordPieces.load(folder.path / _VOCABULARY)
+        _check_matches(tokenizer, folder.config)
+        return EncoderModel(config=folder.config, tokenizer=tokenizer, **vars(common))
 
     def read(self, file: Checkpoint, architecture: str) -> EncoderConfig:
         """See `NetworkFamily.read`."""
@@ -133,33 +110,6 @@ class EncoderPipeline(NetworkFamily):
     ) -> tuple[dict[str, Any], Mapping[str, tuple[int, ...]]]:
         """See `NetworkFamily.tiny`."""
         return tiny_encoder(architecture, self.numbers, wanted)
-
-    def _of_folder(
-        self,
-        folder: Folder[EncoderConfig],
-        options: ModelOptions,
-        registry: Lookup,
-        progress: Progress,
-    ) -> EncoderModel:
-        tokenizer = WordPieces.load(folder.path / _VOCABULARY)
-        _check_matches(tokenizer, folder.config)
-        return EncoderModel(
-            pipeline=self.name,
-            config=folder.config,
-            program=folder.program,
-            tokenizer=tokenizer,
-            options=options,
-            registry=registry,
-            progress=progress,
-            load_packages=folder.load_packages,
-            reopen=lambda new: self._reopened(new, options, registry),
-            versions=folder.versions,
-        )
-
-    def _reopened(self, path: Path, options: ModelOptions, registry: Lookup) -> EncoderModel:
-        """The model from a folder that it was exported to."""
-        options = replace(options, model_path=path, random=None)
-        return self.open(options, registry, Progress())
 
 
 def _check_matches(tokenizer: WordPieces, config: EncoderConfig) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import Field, asdict, dataclass
-from functools import cached_property
+from dataclasses import Field, asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pipelines.common import opened
 from pipelines.common.cache import Cache
 from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.checkpoints.table import check_table
+from pipelines.common.decoder.keys import check_keys
 from pipelines.common.errors import ModelFileError, PluginError, UsageError, quoted
 from pipelines.common.export.manifest import is_exported
+from pipelines.common.models.folder import Folder, open_folder
+from pipelines.common.models.model import OpenedModel
 from pipelines.common.models.random import random_checkpoint, random_in_place_of
 from pipelines.common.nn.network import Network
 from pipelines.common.program.module_program import ModuleProgram
@@ -27,9 +30,11 @@ from pipelines.common.text_generation import Lookup, ModelOptions
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+M = TypeVar("M", bound=OpenedModel)
+
 
 @dataclass(frozen=True)
-class NetworkFamily:
+class NetworkFamily(Generic[M]):
     """A pipeline whose models are networks with weights from a checkpoint.
 
     Attributes:
@@ -53,6 +58,77 @@ class NetworkFamily:
     base: ClassVar[type[Any]]
     documents: ClassVar[Collection[str]] = ()
     beside: ClassVar[Collection[str]] = ()
+
+    def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> M:
+        """Opens and validates the model, or exported folder, and its tokenizer.
+
+        Raises:
+            UsageError: No model is given and none comes with the pipeline, or the target is
+                unknown.
+            ModelFileError: The file is not one that this pipeline can run.
+            TokenizerError: Its tokenizer cannot be built.
+        """
+
+        def reopened(path: Path) -> Any:
+            exported = replace(options, model_path=path, tokenizer_path=None, random=None)
+            return self.open(exported, registry, Progress())
+
+        common = partial(
+            OpenedModel,
+            pipeline=self.name,
+            options=options,
+            registry=registry,
+            progress=progress,
+            reopen=reopened,
+        )
+        file = self.source(options, registry, progress)
+        if isinstance(file, Path):
+            folder = open_folder(file, self, options, registry, progress)
+            return self.of_folder(
+                folder,
+                common(
+                    program=folder.program,
+                    load_packages=folder.load_packages,
+                    versions=folder.versions,
+                ),
+            )
+        architecture = self.architecture_of(file, registry)
+        config = self.read(file, architecture)
+        check_keys(file, architecture, config, progress.notice, self.ignored)
+        cache = options.cache(progress.notice)
+        program = self.program(file, config, options, cache, registry, progress)
+        packages = registry.packages
+        model = self.of_file(
+            file,
+            config,
+            cache,
+            common(
+                program=program,
+                load_packages=lambda: packages.of_model(options, progress, self.name),
+            ),
+        )
+        if program.weights.notice:
+            progress.notice(program.weights.notice)
+        return model
+
+    def of_file(self, file: Checkpoint, config: Any, cache: Cache, common: OpenedModel) -> M:
+        """The model of a checkpoint.
+
+        Args:
+            file: The checkpoint.
+            config: The network's dimensions.
+            cache: Where what is made of its tokenizer is kept.
+            common: What it has in common with all others.
+
+        Raises:
+            TokenizerError: Its tokenizer cannot be built, or is of another kind.
+            ModelFileError: It has more tokens than the network.
+        """
+        raise NotImplementedError
+
+    def of_folder(self, folder: Folder[Any], common: OpenedModel) -> M:
+        """The model of an exported folder; errors are those of `of_file`."""
+        raise NotImplementedError
 
     def read(self, file: Checkpoint, architecture: str) -> Any:
         """The dimensions of a network.

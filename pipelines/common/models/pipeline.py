@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from pipelines.common.cache import Cache
@@ -12,7 +11,7 @@ from pipelines.common.checkpoints.checkpoint import Checkpoint
 from pipelines.common.checkpoints.random import RandomWeights
 from pipelines.common.checkpoints.tokenizer_source import REMEDY
 from pipelines.common.decoder.config import DecoderConfig
-from pipelines.common.decoder.keys import check_keys, check_kind
+from pipelines.common.decoder.keys import check_kind
 from pipelines.common.decoder.read import decoder_config
 from pipelines.common.decoder.rope import TENSORS
 from pipelines.common.decoder.tiny import outline, tiny_metadata, tiny_sizes
@@ -20,8 +19,8 @@ from pipelines.common.errors import TokenizerError
 from pipelines.common.export.manifest import TOKENIZER_SETTINGS, is_exported
 from pipelines.common.models.chat import chat_settings_of
 from pipelines.common.models.family import NetworkFamily
-from pipelines.common.models.folder import Folder, open_folder
-from pipelines.common.models.model import Model
+from pipelines.common.models.folder import Folder
+from pipelines.common.models.model import Model, OpenedModel
 from pipelines.common.progress import Progress
 from pipelines.common.text.folder import tokenizer_of_folder
 from pipelines.common.text.tokenizer import Tokenizer, check_matches
@@ -29,7 +28,7 @@ from pipelines.common.text_generation import Lookup, ModelOptions
 
 
 @dataclass(frozen=True)
-class DecoderPipeline(NetworkFamily):
+class DecoderPipeline(NetworkFamily[Model]):
     """Runs the models of one family.
 
     The network's function has a parameter that is annotated with the dataclass of its config:
@@ -46,41 +45,22 @@ class DecoderPipeline(NetworkFamily):
     documents = TOKENIZER_SETTINGS
     beside = TENSORS
 
-    def open(self, options: ModelOptions, registry: Lookup, progress: Progress) -> Model:
-        """Opens and validates the model, or exported folder, and its tokenizer.
-
-        Raises:
-            UsageError: No model is given and none comes with the pipeline, or the target is
-                unknown.
-            ModelFileError: The file is not one that this pipeline can run.
-            TokenizerError: Its tokenizer cannot be built.
-        """
-        file = self.source(options, registry, progress)
-        if isinstance(file, Path):
-            folder = open_folder(file, self, options, registry, progress)
-            return self._of_folder(folder, options, registry, progress)
-        architecture = self.architecture_of(file, registry)
-        config = self.read(file, architecture)
-        check_keys(file, architecture, config, progress.notice, self.ignored)
-        cache = options.cache(progress.notice)
-        program = self.program(file, config, options, cache, registry, progress)
-        tokenizer = self._tokenizer(file, cache, options, registry, progress)
+    def of_file(
+        self, file: Checkpoint, config: DecoderConfig, cache: Cache, common: OpenedModel
+    ) -> Model:
+        """See `NetworkFamily.of_file`."""
+        tokenizer = self._tokenizer(file, cache, common.options, common.registry, common.progress)
         check_matches(tokenizer, config.vocabulary)
-        if program.weights.notice:
-            progress.notice(program.weights.notice)
-        packages = registry.packages
-        return Model(
-            pipeline=self.name,
-            config=config,
-            program=program,
-            tokenizer=tokenizer,
-            chat=chat_settings_of(file.metadata, tokenizer, self.chat_template),
-            options=options,
-            registry=registry,
-            progress=progress,
-            load_packages=lambda: packages.of_model(options, progress, self.name),
-            reopen=lambda folder: self._reopened(folder, options, registry),
-        )
+        chat = chat_settings_of(file.metadata, tokenizer, self.chat_template)
+        return Model(config=config, tokenizer=tokenizer, chat=chat, **vars(common))
+
+    def of_folder(self, folder: Folder[DecoderConfig], common: OpenedModel) -> Model:
+        """See `NetworkFamily.of_folder`."""
+        path = common.options.tokenizer_path or folder.path
+        tokenizer = tokenizer_of_folder(path, common.progress.notice)
+        check_matches(tokenizer, folder.config.vocabulary)
+        chat = folder.program.manifest.chat
+        return Model(config=folder.config, tokenizer=tokenizer, chat=chat, **vars(common))
 
     def read(self, file: Checkpoint, architecture: str) -> DecoderConfig:
         """See `NetworkFamily.read`."""
@@ -109,34 +89,6 @@ class DecoderPipeline(NetworkFamily):
             return self.open(options, registry, progress).tokenizer
         file, cache = registry.opener(path)(path), options.cache(progress.notice)
         return self._tokenizer(file, cache, options, registry, progress)
-
-    def _of_folder(
-        self,
-        folder: Folder[DecoderConfig],
-        options: ModelOptions,
-        registry: Lookup,
-        progress: Progress,
-    ) -> Model:
-        tokenizer = tokenizer_of_folder(options.tokenizer_path or folder.path, progress.notice)
-        check_matches(tokenizer, folder.config.vocabulary)
-        return Model(
-            pipeline=self.name,
-            config=folder.config,
-            program=folder.program,
-            tokenizer=tokenizer,
-            chat=folder.program.manifest.chat,
-            options=options,
-            registry=registry,
-            progress=progress,
-            load_packages=folder.load_packages,
-            reopen=lambda new: self._reopened(new, options, registry),
-            versions=folder.versions,
-        )
-
-    def _reopened(self, path: Path, options: ModelOptions, registry: Lookup) -> Model:
-        """The model from a folder that it was exported to."""
-        options = replace(options, model_path=path, tokenizer_path=None, random=None)
-        return self.open(options, registry, Progress())
 
     def _tokenizer(
         self,
