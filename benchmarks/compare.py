@@ -34,6 +34,10 @@ SMALL_SHAPES = ("tiny", "1b")
 """Shapes that fit into memory in any encoding and that one thread computes in reasonable time."""
 
 
+OTHERS = ("q8_0", "f32")
+"""What small shapes are also measured in, if nothing else is named."""
+
+
 def decode(bench: Bench, shape: str) -> None:
     """One sequence after contexts of several lengths, from the longest, which is computed once."""
     model = bench.model(shape)
@@ -45,14 +49,19 @@ def decode(bench: Bench, shape: str) -> None:
 
 
 def encodings(bench: Bench, shape: str) -> None:
-    """One sequence of models whose matrices are all in one encoding."""
-    figures = []
-    for encoding in bench.arguments.encodings:
+    """One sequence, and a prompt, of models in other encodings, mixed as llama.cpp's files are."""
+    named = bench.arguments.encodings or (OTHERS if shape in SMALL_SHAPES else ())
+    if not named:
+        return
+    decoded, prompts = [], []
+    for encoding in named:
         model = bench.model(shape, encoding)
         setup = bench.setup(model, max_length=SHORT + bench.arguments.steps)
         with bench.all_warm(setup) as engines:
-            figures.append(bench.decode("encodings", model, engines, SHORT))
-    _print_decode(bench, "encoding", [(one.encoding, one) for one in figures])
+            decoded.append(bench.decode("encodings", model, engines, SHORT))
+            prompts.append(bench.prefill("encodings", model, engines, SHORT))
+    _print_decode(bench, "encoding", [(one.encoding, one) for one in decoded])
+    _print_rates(f"prompt of {SHORT}", [(one.encoding, one) for one in prompts])
 
 
 def prefill(bench: Bench, shape: str) -> None:
@@ -172,7 +181,7 @@ SECTIONS: dict[str, Callable[[Bench, str], None]] = {
     "memory": memory,
     "one-thread": one_thread,
 }
-SMALL_ONLY = ("encodings", "one-thread")
+SMALL_ONLY = ("one-thread",)
 
 
 def _print_decode(bench: Bench, name: str, rows: list[tuple[str, Comparison]]) -> None:
@@ -223,7 +232,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--contexts", nargs="+", type=int, default=[128, 512, 1024, 2048, 4096])
     parser.add_argument("--prompts", nargs="+", type=int, default=[128, 512, 2048])
     parser.add_argument("--sequences", nargs="+", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--encodings", nargs="+", choices=[*MIXTURES], default=["q8_0", "f32"])
+    parser.add_argument(
+        "--encodings", nargs="+", choices=[*MIXTURES], help="of `encodings`, also for large shapes"
+    )
     parser.add_argument("--threads", type=int, default=cores(), help="of each engine")
     parser.add_argument("--steps", type=int, default=32, help="decode steps of a run")
     parser.add_argument("--runs", type=int, default=7, help="runs of decoding, in turns")

@@ -36,19 +36,29 @@ class Process(NamedTuple):
 
 
 def run(arguments: Sequence[str], cache: str) -> Process:
-    """Runs the driver to its end.
+    """Runs the driver to its end, see `run_command`."""
+    return run_command([sys.executable, str(DRIVER), *arguments], cache)
+
+
+def run_command(command: Sequence[str], cache: str) -> Process:
+    """Runs a program to its end, with the bytecode of its modules kept as it is anywhere.
+
+    Args:
+        command: The program and its arguments.
+        cache: The folder of the driver's cache.
 
     Raises:
         subprocess.CalledProcessError: It failed.
     """
-    command = [sys.executable, str(DRIVER), *arguments]
+    environment = {**os.environ, "RUN_PIPELINE_CACHE": cache}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # images of build machines set it
     start = time.perf_counter()
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "RUN_PIPELINE_CACHE": cache},
+        env=environment,
     ) as process:
         assert process.stdout is not None
         process.stdout.read(1)

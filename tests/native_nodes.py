@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from random_blocks import random_blocks
 
 from pipelines.common.encodings import ENCODINGS
 from pipelines.common.errors import OpPackageError
+from pipelines.common.program.package import LoadedPackage
 from pipelines.common.registry.registry import Registry
 
 DOMAIN = "pipelines.native"
@@ -83,13 +85,18 @@ class Node:
         return self.session(library, threads).run(None, feeds)
 
 
-def kernels() -> Path:
-    """The library, which has to be there; the installation builds it with a compiler."""
+@functools.cache
+def _native() -> LoadedPackage:
     try:
         registry = Registry.discover()
-        library = registry.packages.load(registry.packages.typed("native")).library
+        return registry.packages.load(registry.packages.typed("native"))
     except OpPackageError as error:
-        pytest.skip(f"the native kernels cannot be used: {error}")
+        pytest.skip(f"the native kernels cannot be used: {error}", allow_module_level=True)
+
+
+def kernels() -> Path:
+    """The library, which has to be there; the installation builds it with a compiler."""
+    library = _native().library
     assert library is not None
     return library
 
@@ -111,6 +118,17 @@ def stored(
     return blocks.reshape(rows, -1)
 
 
+def matrix(
+    generator: np.random.Generator, encoding: str, rows: int, columns: int
+) -> NDArray[np.uint8]:
+    """A matrix as products read it: packed into tiles if it has blocks."""
+    raw = stored(generator, encoding, rows, columns)
+    if ENCODINGS[encoding].block_size == 1:
+        return raw
+    packed: NDArray[np.uint8] = _native().contents.layouts["tiles"](ENCODINGS[encoding], raw)
+    return packed
+
+
 def linear(
     encoding: str,
     *,
@@ -125,12 +143,13 @@ def linear(
     generator = np.random.default_rng(tokens)
     names = [f"w{i}" for i in range(weights)]
     inputs = {"x": normal(generator, 1, tokens, columns)}
-    inputs |= {name: stored(generator, encoding, rows, columns) for name in names}
+    inputs |= {name: matrix(generator, encoding, rows, columns) for name in names}
     if norm:
         inputs["norm"] = normal(generator, columns)
     if residual:
         inputs["residual"] = normal(generator, 1, tokens, rows)
-    encodings = {f"encoding_{i}": ENCODINGS[encoding].ggml_type for i in range(weights)}
+    numbers = {"encoding": ENCODINGS[encoding].ggml_type, "rows": rows}
+    of_weights = {f"{name}_{i}": value for i in range(weights) for name, value in numbers.items()}
     attributes = {
         "columns": columns,
         "weights": weights,
@@ -138,7 +157,7 @@ def linear(
         "epsilon": 1e-5,
         "residual": int(residual),
         "gated": gated,
-        **encodings,
+        **of_weights,
     }
     outputs = ["y"] if gated else [f"y{i}" for i in range(weights)]
     return Node("Linear", inputs, attributes, outputs, names)
@@ -168,9 +187,9 @@ def experts(
     inputs: dict[str, NDArray[Any] | None] = {
         "x": normal(generator, 1, tokens, columns),
         "logits": normal(generator, 1, tokens, count),
-        "gate": stored(generator, encoding, count * inner, columns),
-        "up": stored(generator, encoding, count * inner, columns),
-        "down": stored(generator, encoding, count * columns, inner),
+        "gate": matrix(generator, encoding, count * inner, columns),
+        "up": matrix(generator, encoding, count * inner, columns),
+        "down": matrix(generator, encoding, count * columns, inner),
     }
     if biased:
         inputs |= {

@@ -16,7 +16,7 @@ from pipelines.common.graph.rules import Emitter, Rule
 from pipelines.common.op_check.examples import Examples
 from pipelines.common.program.package import OpPackage
 
-from . import examples
+from . import examples, tiles
 
 DOMAIN = "pipelines.native"
 
@@ -37,6 +37,14 @@ def _stored(op: Emitter, weight: Any) -> Any:
     return op.weight(weight, "stored", (rows, encoding.row_bytes(columns)), np.uint8)
 
 
+def _matrix(op: Emitter, weight: Any) -> Any:
+    """What products read: tiles of block formats, and floats as the file has them."""
+    if op.encoding(weight) not in BLOCKS:
+        return _stored(op, weight)
+    encoding = ENCODINGS[op.encoding(weight)]
+    return op.weight(weight, "tiles", tiles.shape(encoding, *op.shape(weight)), np.uint8)
+
+
 def _linear(
     op: Emitter,
     x: Any,
@@ -52,10 +60,12 @@ def _linear(
         extra.append(op.weight(norm, "float32", (op.width(x),)))
     if residual is not None:
         extra.append(residual)
-    numbers = {f"encoding_{i}": _number(op, weight) for i, weight in enumerate(weights)}
+    numbers: dict[str, int] = {}
+    for i, weight in enumerate(weights):
+        numbers |= {f"encoding_{i}": _number(op, weight), f"rows_{i}": op.shape(weight)[0]}
     return op.Linear(
         x,
-        *(_stored(op, weight) for weight in weights),
+        *(_matrix(op, weight) for weight in weights),
         *extra,
         columns=op.shape(weights[0])[1],
         weights=len(weights),
@@ -215,10 +225,12 @@ def _emit_experts(op: Emitter, logits: Any, inputs: ExpertsInputs) -> Any:
     stacks = (inputs.gate, inputs.up, inputs.down)
     biases = (inputs.gate_bias, inputs.up_bias, inputs.down_bias)
     count = op.width(logits)
+    if any(_begins_in_tile(op, stack, count) for stack in stacks):
+        return None
     return op.Experts(
         inputs.x,
         logits,
-        *(_stored(op, stack) for stack in stacks),
+        *(_matrix(op, stack) for stack in stacks),
         *(op.weight(b, "float32", (count, op.width(b))) for b in biases if b is not None),
         columns=op.shape(inputs.gate)[1],
         inner=op.shape(inputs.down)[1],
@@ -234,6 +246,11 @@ def _emit_experts(op: Emitter, logits: Any, inputs: ExpertsInputs) -> Any:
         **{f"encoding_{i}": _number(op, stack) for i, stack in enumerate(stacks)},
         _domain=DOMAIN,
     )
+
+
+def _begins_in_tile(op: Emitter, stack: Any, count: int) -> bool:
+    """Whether a matrix of a stack begins within a tile of the one before."""
+    return op.encoding(stack) in BLOCKS and op.shape(stack)[0] // count % tiles.ROWS != 0
 
 
 def _emit_rows(op: Emitter, tokens: Any, weight: Any) -> Any:
@@ -314,4 +331,5 @@ PACKAGE = OpPackage(
     summary="CPU kernels over the weights as GGUF files hold them, at the speed of the memory.",
     # The kernels sum in one order, whatever they compute together.
     rules={"cpu": tuple(replace(rule, batch_invariant=True) for rule in _rules())},
+    layouts={"tiles": tiles.tiles},
 )

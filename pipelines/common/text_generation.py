@@ -43,6 +43,7 @@ class ModelOptions:
         registered_ops: Whether they, and the op packages of plugins, are used without being named.
         offline: Whether whatever can be in the cache has to be there.
         weights: How tensors come into memory: ``mmap`` or ``heap``, see `Strategy`.
+        pack_cache: Whether what a target packs weights into is kept in the cache.
         random: Random weights to run on: of a tiny model, or in the place of the model file's own;
             None for weights as they are.
 
@@ -64,6 +65,7 @@ class ModelOptions:
     registered_ops: bool = True
     offline: bool = False
     weights: Strategy = "mmap"
+    pack_cache: bool = False
     random: RandomWeights | None = None
 
     def __post_init__(self) -> None:

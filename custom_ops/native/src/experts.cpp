@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "panels.h"
+#include "threads.h"
 
 namespace native {
 

@@ -10,9 +10,9 @@
 
 namespace native {
 
-// A mixture of experts. Inputs: x [..., K], the router's logits [..., experts], and the bytes of the file of three
-// stacks of matrices: gate and up [experts * inner, row_bytes] of K columns, down [experts * K, row_bytes] of `inner`;
-// if `biased`, also what is added to their products, [experts, inner] twice and [experts, K].
+// A mixture of experts. Inputs: x [..., K], the router's logits [..., experts], and three stacks of matrices, see
+// `matrix`: gate and up of experts * inner rows and K columns, down of experts * K and `inner`; if `biased`, also what is
+// added to their products, [experts, inner] twice and [experts, K].
 class Experts {
  public:
   static constexpr const char* name = "Experts";
@@ -55,12 +55,11 @@ class Experts {
   static constexpr int64_t kMostExperts = 1 << 16;
 
   Matrix stack(const Info& info, size_t index, int64_t rows, int64_t columns) const {
-    const Tensor stored = info.constant(2 + index);
-    if (stored.shape.size() != 2 || stored.shape[0] != experts_ * rows)
-      throw InvalidArgument("the stack " + text(stored.shape) + " has not " + std::to_string(experts_) +
-                            " matrices of " + std::to_string(rows) + " rows");
     const Encoding encoding = encoding_attribute(info, "encoding_" + std::to_string(index));
-    return Matrix(encoding, stored.data<uint8_t>(), rows, stored.shape[1], columns, experts_);
+    if (is_packed(encoding) && rows % kLanes != 0)
+      throw InvalidArgument("experts of " + std::to_string(rows) + " rows begin within a tile");
+    const Matrix all = matrix(info.constant(2 + index), encoding, experts_ * rows, columns);
+    return Matrix(encoding, all.data(), rows, columns);
   }
 
   std::vector<float> bias(const Info& info, size_t index, int64_t rows) const {

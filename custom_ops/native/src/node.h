@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "formats.h"
+#include "matrix.h"
 #include "ort_custom_op.h"
+#include "tiles.h"
 
 namespace native {
 namespace {
@@ -18,7 +20,7 @@ using custom_op::Tensor;
 using custom_op::Type;
 
 // Beyond what any model has, and far from where sizes that are made of them would overflow.
-constexpr int64_t kMostColumns = 1 << 30, kMostHeadDim = 1 << 16, kMostHeads = 1 << 16;
+constexpr int64_t kMostRows = 1 << 30, kMostColumns = 1 << 30, kMostHeadDim = 1 << 16, kMostHeads = 1 << 16;
 
 inline Encoding encoding_attribute(const Info& info, const std::string& name) {
   const auto encoding = static_cast<Encoding>(info.integer(name));
@@ -38,6 +40,25 @@ inline std::string text(const std::vector<int64_t>& shape) {
   std::string all;
   for (const int64_t size : shape) all += (all.empty() ? "" : ", ") + std::to_string(size);
   return "[" + all + "]";
+}
+
+// A constant input as a matrix: of block formats the tiles [tile_groups, tile_group_bytes], of floats the bytes of the
+// file [rows, row_bytes].
+inline Matrix matrix(const Tensor& input, Encoding encoding, int64_t rows, int64_t columns) {
+  if (columns % block_columns(encoding) != 0)
+    throw InvalidArgument(std::to_string(columns) + " columns are not whole blocks of " +
+                          std::to_string(block_columns(encoding)));
+  const Matrix matrix(encoding, input.data<uint8_t>(), rows, columns);
+  const std::vector<int64_t> expected =
+      matrix.packed() ? std::vector<int64_t>{tile_groups(rows), matrix.group_bytes()}
+                      : std::vector<int64_t>{rows, row_bytes(encoding, columns)};
+  if (input.shape != expected)
+    throw InvalidArgument("the matrix " + text(input.shape) + " of " + std::to_string(rows) + " x " +
+                          std::to_string(columns) + " in encoding " + std::to_string(static_cast<int64_t>(encoding)) +
+                          " is not " + text(expected));
+  if (matrix.packed() && reinterpret_cast<uintptr_t>(matrix.data()) % kTileAlignment != 0)
+    throw InvalidArgument("tiles begin at no multiple of " + std::to_string(kTileAlignment) + " bytes");
+  return matrix;
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "node.h"
 #include "ort_custom_op.h"
 #include "panels.h"
+#include "tiles.h"
 
 namespace native {
 
@@ -23,10 +24,9 @@ constexpr int64_t kTaskBytes = 192 << 10;  // of a matrix that a thread takes at
 
 }  // namespace
 
-// Products of one input with one or more weight matrices. Inputs: x [..., K]; the matrices, each the
-// bytes of the file [N, row_bytes]; with `norm` the weight of an RMSNorm of x [K]; with `residual`
-// what is added to the (only) product [..., N]. With `gated` there are two matrices and one output,
-// by(x W0') * (x W1'), where `gated` is the number of a `Gate`.
+// Products of one input with one or more weight matrices. Inputs: x [..., K]; the matrices, each of `rows_i` rows, see
+// `matrix`; with `norm` the weight of an RMSNorm of x [K]; with `residual` what is added to the (only) product [..., N].
+// With `gated` there are two matrices and one output, by(x W0') * (x W1'), where `gated` is the number of a `Gate`.
 class Linear {
  public:
   static constexpr const char* name = "Linear";
@@ -46,10 +46,9 @@ class Linear {
     expect_count(info.outputs(), gated_ ? 1 : count, "outputs");
     matrices_.reserve(count);
     for (int64_t i = 0; i < count; ++i) {
-      const Tensor stored = info.constant(1 + i);
-      if (stored.shape.size() != 2) throw InvalidArgument("a weight is a matrix of bytes");
-      const Encoding encoding = encoding_attribute(info, "encoding_" + std::to_string(i));
-      matrices_.emplace_back(encoding, stored.data<uint8_t>(), stored.shape[0], stored.shape[1], columns_);
+      const std::string number = std::to_string(i);
+      matrices_.push_back(matrix(info.constant(1 + i), encoding_attribute(info, "encoding_" + number),
+                                 info.integer("rows_" + number, 1, kMostRows), columns_));
       quantizes_ |= matrices_.back().packed();
     }
     if (adds_ && count != 1) throw InvalidArgument("a residual is added to one product");
@@ -197,6 +196,20 @@ class Embedding {
 };
 
 }  // namespace native
+
+// What lays weights out for these operators. Bytes of the tiles of sixteen rows; 0 for an encoding that has none, or
+// whose blocks do not divide the columns.
+extern "C" __attribute__((visibility("default"))) int64_t native_group_bytes(int64_t encoding, int64_t columns) {
+  const auto format = static_cast<native::Encoding>(encoding);
+  if (!native::is_packed(format) || columns < 1 || columns % native::block_columns(format) != 0) return 0;
+  return native::tile_group_bytes(format, columns);
+}
+
+// See `pack`.
+extern "C" __attribute__((visibility("default"))) void native_pack(int64_t encoding, const uint8_t* stored, int64_t rows,
+                                                                   int64_t columns, uint8_t* tiles) {
+  native::pack(static_cast<native::Encoding>(encoding), stored, rows, columns, tiles);
+}
 
 using RotaryAttention = native::Attention<true, true>;
 using Attention = native::Attention<true, false>;

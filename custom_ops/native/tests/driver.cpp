@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <iterator>
 #include <limits>
 #include <random>
@@ -32,6 +33,8 @@
 #include "fused.h"
 #include "kernels.h"
 #include "matrix.h"
+#include "packed.h"
+#include "tiles.h"
 
 namespace {
 
@@ -226,8 +229,8 @@ struct Weights {
     const std::vector<uint8_t> stored = random_matrix(random, encoding, rows, columns, kind);
     const int64_t bytes = row_bytes(encoding, columns);
     for (int64_t row = 0; row < rows; ++row) blocks.push_back(row_of(encoding, stored.data() + row * bytes, columns));
-    const Matrix matrix(encoding, stored.data(), rows, bytes, columns);
-    tiles.assign(matrix.data(), matrix.data() + (rows + kLanes - 1) / kLanes * matrix.group_bytes());
+    const Pages packed = tiles_of(encoding, stored.data(), rows, columns);
+    tiles.assign(packed.data(), packed.data() + tile_groups(rows) * tile_group_bytes(encoding, columns));
   }
 };
 
@@ -773,15 +776,15 @@ void check_choose(Random& random) {
 // A stack of matrices, and each of them as a matrix of its own.
 struct Stack {
   std::vector<uint8_t> stored;
-  Matrix all;
-  std::vector<Matrix> single;
+  Packed all;
+  std::vector<Packed> single;
 
   Stack(Random& random, Encoding encoding, int64_t count, int64_t rows, int64_t columns)
       : stored(random_matrix(random, encoding, count * rows, columns, Kind::plain)),
-        all(encoding, stored.data(), rows, row_bytes(encoding, columns), columns, count) {
+        all(encoding, stored.data(), rows, columns, count) {
     const int64_t bytes = row_bytes(encoding, columns);
     for (int64_t i = 0; i < count; ++i)
-      single.emplace_back(encoding, stored.data() + i * rows * bytes, rows, bytes, columns);
+      single.emplace_back(encoding, stored.data() + i * rows * bytes, rows, columns);
   }
 };
 
@@ -802,11 +805,15 @@ Result check_mixture(const Kernels& kernels, Random& random) {
   const auto encoding = [&] { return random.chance(0.4) ? random.pick(kFloats) : random.pick(kPacked); };
   const Encoding gate_encoding = encoding(), up_encoding = random.chance(0.7) ? gate_encoding : encoding();
   const Encoding down_encoding = encoding();
-  const auto whole_blocks = [&](Encoding one, Encoding other) {
-    const int64_t block = std::max(block_columns(one), block_columns(other));
+  // Columns of some matrices, in whole blocks, and rows of others, which have sixteen or a multiple in tiles.
+  const auto size = [&](std::initializer_list<Encoding> by_row, std::initializer_list<Encoding> by_column) {
+    int64_t block = 1;
+    for (const Encoding each : by_row) block = std::max(block, block_columns(each));
+    for (const Encoding each : by_column) block = std::max<int64_t>(block, is_packed(each) ? kLanes : 1);
     return block * random.integer(1, std::max<int64_t>(2, 100 / block));
   };
-  const int64_t columns = whole_blocks(gate_encoding, up_encoding), inner = whole_blocks(down_encoding, down_encoding);
+  const int64_t columns = size({gate_encoding, up_encoding}, {down_encoding});
+  const int64_t inner = size({down_encoding}, {gate_encoding, up_encoding});
   const int64_t experts = random.integer(1, 6), tokens = random.integer(1, random.chance(0.3) ? 60 : 5);
   const Routing routing = random_routing(random, experts);
   Stack gate(random, gate_encoding, experts, inner, columns), up(random, up_encoding, experts, inner, columns);
@@ -819,7 +826,7 @@ Result check_mixture(const Kernels& kernels, Random& random) {
   if (random.chance(0.3))
     biases = {random_floats(random, experts * inner, Kind::plain), random_floats(random, experts * inner, Kind::plain),
               random_floats(random, experts * columns, Kind::plain)};
-  const Mixture mixture(std::move(gate.all), std::move(up.all), std::move(down.all), experts, routing, bounds, biases);
+  const Mixture mixture(gate.all.matrix, up.all.matrix, down.all.matrix, experts, routing, bounds, biases);
   const ParallelFor one_by_one = [](size_t total, const std::function<void(size_t)>& work) {
     for (size_t i = total; i-- > 0;) work(i);
   };
@@ -831,8 +838,8 @@ Result check_mixture(const Kernels& kernels, Random& random) {
     std::vector<float> weights(routing.used), sums(columns);
     choose(routing, logits.data() + t * experts, experts, chosen.data(), weights.data());
     for (int64_t i = 0; i < routing.used; ++i) {
-      std::vector<float> gates = product_of_token(kernels, gate.single[chosen[i]], token);
-      std::vector<float> ups = product_of_token(kernels, up.single[chosen[i]], token);
+      std::vector<float> gates = product_of_token(kernels, gate.single[chosen[i]].matrix, token);
+      std::vector<float> ups = product_of_token(kernels, up.single[chosen[i]].matrix, token);
       if (biases.gate.empty() && bounds.plain()) {
         kernels.gate_multiply(Gate::silu, gates.data(), ups.data(), inner);
       } else {
@@ -847,7 +854,7 @@ Result check_mixture(const Kernels& kernels, Random& random) {
           expect_near(gates[r], made, 1e-5 * std::fabs(made) + 1e-6, "row ", r, " of a gate");
         }
       }
-      std::vector<float> made = product_of_token(kernels, down.single[chosen[i]], gates);
+      std::vector<float> made = product_of_token(kernels, down.single[chosen[i]].matrix, gates);
       if (!biases.down.empty())
         for (int64_t c = 0; c < columns; ++c) made[c] += biases.down[chosen[i] * columns + c];
       for (int64_t c = 0; c < columns; ++c) sums[c] += weights[i] * made[c];
@@ -886,21 +893,20 @@ class FileMap {
 void check_packing(Random& random) {
   const Encoding encoding = random.pick(kPacked);
   const int64_t rows = random.integer(1, 100), columns = random_columns(random, encoding);
-  const int64_t bytes = row_bytes(encoding, columns);
   const std::vector<uint8_t> stored = random_matrix(random, encoding, rows, columns, random_kind(random));
   const FileMap file(stored);
-  const Matrix matrix(encoding, stored.data(), rows, bytes, columns), mapped(encoding, file.data(), rows, bytes, columns);
+  const Pages tiles = tiles_of(encoding, stored.data(), rows, columns), mapped = tiles_of(encoding, file.data(), rows, columns);
   if (std::memcmp(file.data(), stored.data(), stored.size()) != 0) fail("the file is another one");
-  if (std::memcmp(matrix.data(), mapped.data(), round_up(rows) / kLanes * matrix.group_bytes()) != 0)
+  if (std::memcmp(tiles.data(), mapped.data(), tile_groups(rows) * tile_group_bytes(encoding, columns)) != 0)
     fail("a file is packed otherwise: ", rows, " x ", columns);
-  for (const int64_t wrong : {bytes - 1, bytes + 1}) {
+  for (const int64_t wrong : {columns - 1, columns + 1}) {
     bool thrown = false;
     try {
-      Matrix(encoding, stored.data(), rows, wrong, columns);
+      Matrix(encoding, tiles.data(), rows, wrong);
     } catch (const std::invalid_argument&) {
       thrown = true;
     }
-    if (!thrown) fail("rows of ", wrong, " bytes are taken for ", columns, " columns");
+    if (!thrown) fail(wrong, " columns are taken for whole blocks");
   }
 }
 

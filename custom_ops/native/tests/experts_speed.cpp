@@ -23,6 +23,7 @@
 #include "../src/formats.h"
 #include "../src/kernels.h"
 #include "../src/matrix.h"
+#include "packed.h"
 
 namespace {
 
@@ -138,18 +139,17 @@ std::vector<uint8_t> stored(Encoding encoding, int64_t rows, int64_t columns) {
   return bytes;
 }
 
-Matrix stack(Encoding encoding, int64_t experts, int64_t rows, int64_t columns) {
-  return Matrix(encoding, stored(encoding, experts * rows, columns).data(), rows, row_bytes(encoding, columns), columns,
-                experts);
+Packed stack(Encoding encoding, int64_t experts, int64_t rows, int64_t columns) {
+  return Packed(encoding, stored(encoding, experts * rows, columns).data(), rows, columns, experts);
 }
 
 void measure(const char* name, Encoding encoding, const Sizes& sizes, Pool& pool, const Lines& buffer) {
   const auto [experts, used, columns, inner, tokens] = sizes;
-  Matrix gate = stack(encoding, experts, inner, columns), up = stack(encoding, experts, inner, columns);
-  Matrix down = stack(encoding, experts, columns, inner);
+  const Packed gate = stack(encoding, experts, inner, columns), up = stack(encoding, experts, inner, columns);
+  const Packed down = stack(encoding, experts, columns, inner);
   const int64_t groups = (inner + kLanes - 1) / kLanes;
-  const int64_t expert_bytes = 2 * groups * gate.group_bytes() + (columns + kLanes - 1) / kLanes * down.group_bytes();
-  const Mixture mixture(std::move(gate), std::move(up), std::move(down), experts,
+  const int64_t expert_bytes = 2 * groups * gate.matrix.group_bytes() + (columns + kLanes - 1) / kLanes * down.matrix.group_bytes();
+  const Mixture mixture(gate.matrix, up.matrix, down.matrix, experts,
                         {used, Routing::Weights::softmax_of_all, true, 1.0f});
   const std::vector<float> x(tokens * columns, 0.37f);
   std::vector<float> y(tokens * columns), logits(tokens * experts);

@@ -29,6 +29,7 @@
 #include "../src/formats.h"
 #include "../src/kernels.h"
 #include "../src/matrix.h"
+#include "packed.h"
 
 namespace {
 
@@ -116,12 +117,11 @@ std::vector<std::vector<double>> memory_rates(Encoding encoding, const std::vect
   const int threads = static_cast<int>(std::thread::hardware_concurrency());
   const std::vector<uint8_t> bytes = stored(encoding, rows);
   std::vector<std::vector<uint8_t>> copies;  // of floats, which are read where they are
-  std::vector<Matrix> matrices;
-  const int64_t size = row_bytes(encoding, kColumns);
+  std::vector<Packed> matrices;
   const int64_t count = 1 + (int64_t{1} << 30) / static_cast<int64_t>(bytes.size());
   for (int64_t i = 0; i < count; ++i) {
     if (!is_packed(encoding)) copies.push_back(bytes);
-    matrices.emplace_back(encoding, is_packed(encoding) ? bytes.data() : copies.back().data(), rows, size, kColumns);
+    matrices.emplace_back(encoding, is_packed(encoding) ? bytes.data() : copies.back().data(), rows, kColumns);
   }
 
   const auto ways = static_cast<int64_t>(distances.size()), products = rounds * count * ways;
@@ -134,7 +134,7 @@ std::vector<std::vector<double>> memory_rates(Encoding encoding, const std::vect
   const auto run = [&](int thread) {
     for (int64_t i = 0; i < products; ++i) {
       for (int64_t group; (group = next[i].fetch_add(kTaskGroups)) < groups;)
-        compute(matrices[i % count], distances[way(i)], one, group * kLanes,
+        compute(matrices[i % count].matrix, distances[way(i)], one, group * kLanes,
                 std::min(groups, group + kTaskGroups) * kLanes, values.data());
       ends[thread][i] = now();
       for (++done[i]; done[i] < threads;) {
@@ -153,7 +153,7 @@ std::vector<std::vector<double>> memory_rates(Encoding encoding, const std::vect
   };
   std::vector<std::vector<double>> rates(ways);
   for (int64_t i = 1; i < products; ++i)
-    rates[way(i)].push_back(static_cast<double>(groups * matrices[0].group_bytes()) / (end(i) - end(i - 1)) / 1e9);
+    rates[way(i)].push_back(static_cast<double>(groups * matrices[0].matrix.group_bytes()) / (end(i) - end(i - 1)) / 1e9);
   return rates;
 }
 
@@ -190,7 +190,8 @@ double seconds(const Work& work) {
 void compute_speed(Encoding encoding) {
   constexpr int64_t rows = 128;
   const std::vector<uint8_t> bytes = stored(encoding, rows);
-  const Matrix matrix(encoding, bytes.data(), rows, row_bytes(encoding, kColumns), kColumns);
+  const Packed packed(encoding, bytes.data(), rows, kColumns);
+  const Matrix& matrix = packed.matrix;
   std::printf("| %s |", name_of(encoding));
   for (int width : {1, 2, 4, 8, 16}) {
     const Tokens x(width);
@@ -227,15 +228,16 @@ double read_rate(const uint8_t* data, int64_t bytes) {
 void share_of_memory(Encoding encoding) {
   constexpr int64_t rows = 16384, piece = 1024;
   const std::vector<uint8_t> bytes = stored(encoding, rows);
-  const Matrix matrix(encoding, bytes.data(), rows, row_bytes(encoding, kColumns), kColumns);
-  const Matrix read(encoding, bytes.data(), rows, row_bytes(encoding, kColumns), kColumns);
+  const Packed packed(encoding, bytes.data(), rows, kColumns);
+  const Matrix& matrix = packed.matrix;
+  const Packed read(encoding, bytes.data(), rows, kColumns);
   const Tokens one(1);
   std::vector<float> values(rows);
   std::vector<double> products, reads, shares;
   for (int64_t i = 0; i < 8 * rows / piece; ++i) {
     const int64_t first = i * piece % rows, at = first / kLanes * matrix.group_bytes();
     const int64_t size = piece / kLanes * matrix.group_bytes();
-    reads.push_back(read_rate(read.data() + at, size));
+    reads.push_back(read_rate(read.matrix.data() + at, size));
     const double start = thread_time();
     compute(matrix, prefetch_distance(), one, first, first + piece, values.data());
     products.push_back(static_cast<double>(size) / (thread_time() - start) / 1e9);

@@ -26,7 +26,7 @@ def export(
             parser=path_of("OUT"), metavar="OUT", help="A folder that is new, or empty."
         ),
     ],
-    model: Annotated[ModelToBuild, Without("no_native_ops")],
+    model: Annotated[ModelToBuild, Without("no_native_ops", "pack_cache")],
     *,
     reference_weights: Annotated[
         bool,

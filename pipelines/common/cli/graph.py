@@ -80,7 +80,7 @@ class GraphFiles:
 def show_graph(
     ctx: typer.Context,
     pipeline: PipelineName,
-    model: Annotated[ModelToBuild, Without("tokenizer_path")],
+    model: Annotated[ModelToBuild, Without("tokenizer_path", "pack_cache")],
     *,
     context: Annotated[
         int | None,

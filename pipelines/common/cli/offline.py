@@ -44,4 +44,5 @@ def _warm_cache(pipeline: str, options: ModelOptions) -> str:
     for path in options.custom_ops:
         words += ["--custom-ops-path", path]
     words += [] if options.native_ops else ["--no-native-ops"]
+    words += ["--pack-cache"] if options.pack_cache else []
     return shlex.join(map(str, words))

@@ -100,6 +100,7 @@ class ModelChoice:
         random_config: Sizes of a random model, each ``NAME=VALUE``.
         quantization_encoding: See `ModelOptions.encoding`.
         weights: See `ModelOptions`.
+        pack_cache: See `ModelOptions`.
         target: Name of a target, or ``auto``.
         device_id: See `ModelOptions.device`.
         threads: See `ModelOptions`.
@@ -134,6 +135,14 @@ class ModelChoice:
             help="How tensors come into memory: mapped from their files, or read from them."
         ),
     ] = "mmap"
+    pack_cache: Annotated[
+        bool,
+        typer.Option(
+            "--pack-cache",
+            help="Keep the packed weights in the cache: later starts pack nothing. Takes the room"
+            " of the weights on the disk.",
+        ),
+    ] = False
     target: Annotated[
         str,
         typer.Option(
@@ -178,6 +187,7 @@ class ModelChoice:
             tokenizer_path=self.tokenizer_path,
             encoding=self.quantization_encoding or "",
             weights=self.weights,
+            pack_cache=self.pack_cache,
             target=target or self.target,
             device=self.device_id,
             threads=self.threads,

@@ -31,6 +31,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "native_ops=False": "--no-native-ops",
     "offline=True": "--offline",
     "output": "--output",
+    "pack_cache": "--pack-cache",
     "presence_penalty": "--presence-penalty",
     "prompts": "--prompt",
     "random": "--random-weights",

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
-
 from pipelines.common.cache import Cache
-from pipelines.common.checkpoints.mapped import map_file
 from pipelines.common.checkpoints.table import Weight, check_table
 from pipelines.common.errors import ModelFileError
 from pipelines.common.export.manifest import (
@@ -20,19 +17,18 @@ from pipelines.common.export.manifest import (
     WEIGHTS,
     Manifest,
     Numbers,
-    StoredFile,
     check_digests,
     read_manifest,
     rotations_of,
 )
 from pipelines.common.export.packages import lacks_native, load_packages
 from pipelines.common.files import exists, is_file, is_folder
-from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule, element_type
+from pipelines.common.graph.rules import LoweredGraph, Rule
 from pipelines.common.nn.interface import Interface
 from pipelines.common.nn.network import Network
-from pipelines.common.program.external import Place
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
+from pipelines.common.program.stored_weights import StoredWeights
 from pipelines.common.program.target import Check, Deployment
 from pipelines.common.program.tensors import Made, make_tensors
 from pipelines.common.program.weights import WeightSource
@@ -133,7 +129,7 @@ def open_folder(
     weights: StoredWeights | WeightSource
     if manifest.places:
         stored = manifest.files[WEIGHTS]
-        weights = StoredWeights(folder / WEIGHTS, manifest.places, stored)
+        weights = StoredWeights(folder / WEIGHTS, manifest.places, stored.nbytes, stored.blake2b)
     else:
         weights = _referenced(folder, manifest, table, family.beside, registry, progress, cache)
     return Folder(
@@ -143,43 +139,6 @@ def open_folder(
         lambda: _packages(folder, manifest, options, registry, progress),
         {"exported-by": manifest.driver},
     )
-
-
-class StoredWeights:
-    """The tensors of a folder's file of weights, mapped.
-
-    Args:
-        path: The file.
-        places: Where each tensor is in it, by name.
-        stored: Its size and digest.
-
-    Attributes:
-        total_bytes: Bytes of all tensors, shared ones counted once.
-        fingerprint: The file's digest.
-
-    Raises:
-        ModelFileError: The file cannot be read.
-    """
-
-    def __init__(self, path: Path, places: Mapping[str, Place], stored: StoredFile) -> None:
-        self._places = places
-        try:
-            with path.open("rb") as file:
-                self._file = map_file(path, file, stored.nbytes)
-        except OSError as error:
-            raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
-        self.fingerprint = stored.blake2b
-        self.total_bytes = sum(place.nbytes for place in set(places.values()))
-
-    def tensors(self, weights: Sequence[LoweredWeight]) -> Iterator[Made]:
-        """Views of the file, those that share their memory together."""
-        alike: dict[tuple[Place, str], list[LoweredWeight]] = {}
-        for weight in weights:
-            alike.setdefault((self._places[weight.name], weight.dtype), []).append(weight)
-        for (place, dtype), wanted in alike.items():
-            kind = element_type(dtype)
-            count = place.nbytes // kind.itemsize
-            yield wanted, np.frombuffer(self._file, kind, count, offset=place.offset)
 
 
 @dataclass(frozen=True)

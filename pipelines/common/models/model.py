@@ -67,6 +67,7 @@ class OpenedModel:
             threads=self.options.threads_here(self.progress),
             device=self.options.device,
             packages=self.packages,
+            pack_cache=self.options.pack_cache,
         )
 
     def exported(self, folder: Path) -> GraphModel:

@@ -113,6 +113,7 @@ class Deployment:
         threads: Threads to compute with; None for as many as may be kept busy.
         device: Which of the target's devices to run on.
         packages: Op packages, the one whose rules come first at the front.
+        pack_cache: Whether tensors that layouts make are kept in the cache, see `kept`.
 
     Raises:
         ParameterError: There are no slots, or they hold nothing.
@@ -126,6 +127,7 @@ class Deployment:
     threads: int | None = None
     device: int = 0
     packages: tuple[LoadedPackage, ...] = ()
+    pack_cache: bool = False
 
     def __post_init__(self) -> None:
         for name in ("slots", "max_length"):

@@ -40,6 +40,7 @@ def load(
     tokenizer_path: Named | None = None,
     encoding: str = "",
     weights: Strategy = "mmap",
+    pack_cache: bool = False,
     random: bool | Mapping[str, Any] = False,
     target: str = "auto",
     device: int = 0,
@@ -67,6 +68,8 @@ def load(
             what they are stored in, which is the default of a model that is named. A pipeline's own
             runs in ``q4_0``.
         weights: How tensors come into memory: ``mmap``, mapped from their files, or ``heap``.
+        pack_cache: Whether what weights are packed into is kept in the cache, so that later loads
+            map it. It takes as much room on the disk as the weights.
         random: Whether weights are random: of a tiny model, or in the place of the model's own.
             Other sizes of the tiny model, and its seed, as ``{"layers": 4, "seed": 7}``.
         target: What to run on; ``auto`` is the best that can run here.
@@ -115,6 +118,7 @@ def load(
         native_ops=native_ops,
         offline=offline,
         weights=weights,
+        pack_cache=pack_cache,
         random=_random(random),
     )
     pipeline, options = prepared(name, options, registry, telling, _TASK)

@@ -51,6 +51,10 @@ class TorchTarget:
 
     def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`; there is nothing to lower."""
+        if deployment.pack_cache:
+            deployment.progress.notice(
+                "`pack_cache` changes nothing: target torch packs no weights"
+            )
         return TorchRunner(
             self._bound(deployment), deployment.slots, deployment.max_length, device=self._device
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.common import opened
-from pipelines.common.bystanders import bystanders
-from pipelines.common.cache import digest
 from pipelines.common.encodings import ENCODINGS, Encoding
 from pipelines.common.encodings.convert import dequantize
 from pipelines.common.errors import CacheError
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.program.sources import LIBRARIES, changed, sources, versions
-from pipelines.common.program.store import describe
+from pipelines.common.program.external import Place, placed
+from pipelines.common.program.kept import WEIGHTS, kept
 from pipelines.common.program.target import Deployment
 from pipelines.common.targets.coreml import layouts
 from pipelines.common.targets.coreml.rules import embedded
 
-GRAPH, WEIGHTS = "graph.onnx", "weights.bin"
-"""Names of the two files of `stored`."""
-
-_SOURCES = "sources.json"
+GRAPH = "graph.onnx"
+"""Name of the graph beside the weights of `stored`."""
 
 
 @dataclass(frozen=True)
@@ -87,33 +81,14 @@ def stored(deployment: Deployment, graph: LoweredGraph) -> Path:
         CacheError: The cache cannot be written, or the disk is full.
         OfflineError: They are not in a cache that has to hold them.
     """
-    cache = deployment.program.cache
-    key = digest(deployment.program.weights.fingerprint, describe(graph), {"versions": versions()})
 
-    def write(folder: Path) -> None:
-        from pipelines.common.program.external import placed, write_tensors  # imports onnx
-
-        in_graph = tuple(weight for weight in graph.weights if not weight.host)
-        wanted = dataclasses.replace(graph, weights=in_graph)
-        with opened.making():
-            made = deployment.program.tensors(wanted, layouts.LAYOUTS, deployment.packages)
-            with (folder / WEIGHTS).open("wb") as file:
-                places = write_tensors(made, file)
+    def write_graph(folder: Path, places: Mapping[str, Place]) -> None:
         (folder / GRAPH).write_bytes(placed(graph.model, places, WEIGHTS, constant=True))
-        apart = bystanders((), LIBRARIES)
-        (folder / _SOURCES).write_text(json.dumps(sources(cache, apart)), encoding="utf-8")
 
-    found = cache.get("weights", key)
-    if found is not None:
-        # Layouts, the project's and those of op packages, are code as rules are.
-        source = changed(json.loads((found / _SOURCES).read_text(encoding="utf-8")), cache)
-        if source is None:
-            return found
-        deployment.progress.detail(f"{source} has changed since the weights were cached")
-    cache.check_may_make(f"the float16 weights of {deployment.pipeline} for coreml")
-    if found is not None:
-        cache.discard("weights", key)
-    return cache.put("weights", key, write, f"{deployment.pipeline} for coreml")
+    in_graph = tuple(weight for weight in graph.weights if not weight.host)
+    wanted = dataclasses.replace(graph, weights=in_graph)
+    what = f"float16 weights of {deployment.pipeline} for coreml"
+    return kept(deployment, wanted, layouts.LAYOUTS, what, write_graph)
 
 
 def compiled(folder: Path, name: str) -> Path:

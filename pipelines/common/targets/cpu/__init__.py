@@ -12,6 +12,7 @@ from pipelines.common.ort.op_errors import Makers
 from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.session import Compiled, bind, compile_graph
 from pipelines.common.ort.state import capacity
+from pipelines.common.program.kept import keep_packed, ready_tensors
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Availability, Deployment, Device
 from pipelines.common.program.tensors import named
@@ -39,7 +40,7 @@ class CpuTarget:
 
     def prepare(self, deployment: Deployment) -> None:
         """See `Target.prepare`."""
-        self.lower(deployment)
+        keep_packed(deployment, self.lower(deployment), LAYOUTS)
 
     def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`."""
@@ -95,7 +96,7 @@ def _start(deployment: Deployment, graph: LoweredGraph) -> CpuRunner:
 def _compiled(deployment: Deployment, graph: LoweredGraph) -> tuple[Compiled, Makers]:
     """A session of the graph with its weights, and who has made it."""
     with deployment.progress.phase("load", "preparing weights"):
-        tensors = named(deployment.program.tensors(graph, LAYOUTS, deployment.packages))
+        tensors = named(ready_tensors(deployment, graph, LAYOUTS))
     libraries = [package.library for package in at_work(deployment, graph) if package.library]
     by = makers(deployment, graph)
     with deployment.progress.phase("compile", "compiling the graph"), by.explain_session(graph):

@@ -28,6 +28,7 @@ from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.placement import RECORDED, require_placement, shape_nodes
 from pipelines.common.ort.session import Provider, make_session
 from pipelines.common.ort.state import capacity
+from pipelines.common.program.kept import keep_packed, ready_tensors
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Availability, Deployment, Device
@@ -112,7 +113,7 @@ class CudaTarget:
 
     def prepare(self, deployment: Deployment) -> None:
         """See `Target.prepare`."""
-        self.lower(deployment)
+        keep_packed(deployment, self.lower(deployment), LAYOUTS)
 
     def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`."""
@@ -189,9 +190,7 @@ class CudaTarget:
         from pipelines.common.targets.cuda.memory import upload
 
         with deployment.progress.phase("load", "copying weights to the device"):
-            tensors = upload(
-                deployment.program.tensors(graph, LAYOUTS, deployment.packages), memory
-            )
+            tensors = upload(ready_tensors(deployment, graph, LAYOUTS), memory)
         by = makers(deployment, graph)
         with deployment.progress.phase("compile", "compiling the graph"), by.explain_session(graph):
             session = self._compile(deployment, graph, tensors, capture=capture)
