@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/**/*.md", "docs/plots/*.svg", "*/README.md")
+DOCUMENTS = ("README.md", "docs/**/*.md", "docs/**/*.svg", "*/README.md")
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
