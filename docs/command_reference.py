@@ -148,10 +148,14 @@ def _named(rows: Iterable[Row]) -> str:
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:
-    yield from ("| option | default | |", "|---|---|---|")
+    """A table of options; of their defaults, where any has one."""
+    lines = [["option", "default", ""], ["---", "---", "---"]]
     for row in rows:
         default = f"`{row.default}`" if row.default else "required" if row.required else ""
-        cells = (f"`{row.spelled}`", default, row.meaning)
+        lines.append([f"`{row.spelled}`", default, row.meaning])
+    has_defaults = any(default for _, default, _ in lines[2:])
+    for option, default, meaning in lines:
+        cells = [option, default, meaning] if has_defaults else [option, meaning]
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
