@@ -16,8 +16,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/**/*.md", "docs/plots/*.svg", "*/README.md")
+DOCUMENTS = ("README.md", "docs/**/*.md", "docs/**/*.svg", "*/README.md")
 
+_ROW = re.compile(r"^\|.*$", re.MULTILINE)
+_CODE = re.compile(r"`[^`]*`")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
 
@@ -42,4 +44,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return link[0]
         return link[1]
 
-    return _LINK.sub(replaced, markdown)
+    return _LINK.sub(replaced, _ROW.sub(_without_escapes, markdown))
+
+
+def _without_escapes(row: re.Match[str]) -> str:
+    r"""A row of a table whose code has `|` for `\|`: on GitHub that needs the escape, here not."""
+    return _CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0])

@@ -11,7 +11,7 @@ def register_pipelines() -> list[PipelineRecord]:
     return [
         encoder(
             "minilm",
-            "MiniLM and other BERTs: vectors of texts,.",
+            "MiniLM and other BERTs: vectors of texts.",
             architectures=("bert",),
             network=f"{__name__}.model:build",
             translations=(

@@ -27,7 +27,7 @@ def grouped_options(command: Callable[..., None]) -> Callable[..., None]:
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        kind, without = _group(parameter.annotation)
+        kind, without = group_of(parameter.annotation)
         if kind is None:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             continue
@@ -54,7 +54,7 @@ def grouped_options(command: Callable[..., None]) -> Callable[..., None]:
     return flat
 
 
-def _group(annotation: Any) -> tuple[Any, set[str]]:
+def group_of(annotation: Any) -> tuple[Any, set[str]]:
     """The dataclass that a parameter is, and what is left out of it; None if it is an option."""
     kind, *marks = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
     if not is_dataclass(kind):

@@ -91,7 +91,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="More details.")]
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The options about the model and what it runs on, in the order of ``--help``.
+    """The model, and what it runs on; the options in the order of ``--help``.
 
     Attributes:
         model_path: ``--model-path``, and likewise all others.
