@@ -17,7 +17,7 @@ from pipelines.common.errors import ParameterError, PromptError, TooLongError
 from pipelines.common.program.runner import PREFILL_CHUNK, Row
 from pipelines.common.python.chat import Chat
 from pipelines.common.python.progress import Kept
-from pipelines.common.python.settings import Settings, defaults_of
+from pipelines.common.python.settings import Settings, check_integer, defaults_of
 from pipelines.common.python.stream import Stream, continued
 from pipelines.common.requests.messages import read_messages
 from pipelines.common.requests.prompts import PromptReader
@@ -111,18 +111,29 @@ class Model:
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a text is an iterable of texts as well
-        self, prompts: str, *, special_tokens: bool = True, **settings: Unpack[Settings]
+        self,
+        prompts: str,
+        *,
+        n: int = 1,
+        special_tokens: bool = True,
+        **settings: Unpack[Settings],
     ) -> Result: ...
 
     @overload
     def generate(
-        self, prompts: Iterable[str], *, special_tokens: bool = True, **settings: Unpack[Settings]
+        self,
+        prompts: Iterable[str],
+        *,
+        n: int = 1,
+        special_tokens: bool = True,
+        **settings: Unpack[Settings],
     ) -> list[Result]: ...
 
     def generate(
         self,
         prompts: str | Iterable[str],
         *,
+        n: int = 1,
         special_tokens: bool = True,
         **settings: Unpack[Settings],
     ) -> Result | list[Result]:
@@ -130,6 +141,8 @@ class Model:
 
         Args:
             prompts: The text, or the texts.
+            n: Samples of each, whose prompt is computed once; the seed of each is one more than
+                that of the one before. They are the `samples` of a result.
             special_tokens: Whether control tokens spelled in them are meant as such.
             **settings: See `Settings`.
 
@@ -143,8 +156,9 @@ class Model:
         if not isinstance(prompts, Iterable):
             raise ParameterError("prompts", prompts, "a text or several")
         texts = [prompts] if isinstance(prompts, str) else [*prompts]
-        requests = self._requests(texts, special_tokens, settings)
-        engine, sequences, results = self._engine, [], []
+        check_integer("n", n, least=1)
+        requests = self._requests(texts, special_tokens, settings, n)
+        engine, sequences, written = self._engine, [], []
         try:
             for request in requests:
                 sequences.append(engine.add(request))
@@ -152,10 +166,12 @@ class Model:
                 text = "".join(iter(partial(engine.next_text, sequence), None))
                 if sequence.error is not None:
                     raise sequence.error
-                results.append(Result.of(sequence, text))
+                written.append(Result.of(sequence, text, engine.tokenizer))
         finally:
             for sequence in sequences:
                 engine.cancel(sequence)
+        firsts = range(0, len(written), n)
+        results = [Result.of_samples(written[first : first + n]) for first in firsts]
         return results[0] if isinstance(prompts, str) else results
 
     def chat(
@@ -304,9 +320,12 @@ class Model:
         return PromptReader(self._opened.tokenizer)
 
     def _requests(
-        self, prompts: Sequence[str], special_tokens: bool, settings: Settings
+        self, prompts: Sequence[str], special_tokens: bool, settings: Settings, samples: int = 1
     ) -> list[Request]:
-        """What is asked of the engine; nothing is, where one of them cannot be."""
+        """What is asked of the engine, the samples of a prompt together.
+
+        Nothing is, where one of them cannot be.
+        """
         self._engine.check_open()
         for prompt in prompts:
             if not isinstance(prompt, str):
@@ -315,7 +334,8 @@ class Model:
                 raise PromptError("the prompt is empty; expected at least one character")
         defaults = defaults_of(settings, self._find_sampler)
         reader = replace(self._reader, special_tokens=special_tokens)
-        return [
-            defaults.request(prompt, index).encoded(reader, self.max_length)
-            for index, prompt in enumerate(prompts)
-        ]
+        requests: list[Request] = []
+        for index, prompt in enumerate(prompts):
+            asked = replace(defaults.request(prompt, index), samples=samples)
+            requests += asked.sampled(asked.encoded(reader, self.max_length))
+        return requests
