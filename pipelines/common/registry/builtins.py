@@ -203,6 +203,7 @@ def register_commands() -> list[CommandRecord]:
             ("export", "Export a model to a folder that runs alone.", "export:export"),
             ("warm-cache", "Build ahead what later runs need.", "warm_cache:warm_cache"),
             ("perplexity", "Score a text by how well a model expects it.", "perplexity:perplexity"),
+            ("choices", "Score a model by multiple choice.", "choices:choices"),
             ("bench", "Measure how fast a model reads and generates.", "bench:bench"),
             ("tokenize", "Show the tokens of a text: ids and pieces.", "tokenize:tokenize"),
             ("cache", "List or clear what is kept between runs.", "cache:app"),
