@@ -191,6 +191,7 @@ def register_commands() -> list[CommandRecord]:
         for name, summary, command in (
             ("run", "Run a model with the pipeline that it is for.", "generate:generate"),
             ("chat", "Talk with a model.", "generate:talk"),
+            ("prompts", "List the prompts that there are by name.", "prompts_command:prompts"),
             ("list", "List what plugins and the project bring.", "listing:list_all"),
             ("targets", "Show what models can run on here.", "targets:list_targets"),
             ("doctor", "Look for what is wrong, and what to do about it.", "doctor:doctor"),
