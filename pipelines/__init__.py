@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipelines.common.python.model import Model, TokenLogprob
     from pipelines.common.python.settings import Settings
     from pipelines.common.python.stream import Stream
+    from pipelines.common.requests.logprobs import Position, Scored
     from pipelines.common.requests.text import Result
 
 __version__ = "0.1.0"
@@ -28,7 +29,9 @@ __all__ = [
     "Chat",
     "Model",
     "PipelineError",
+    "Position",
     "Result",
+    "Scored",
     "Settings",
     "Stream",
     "TokenLogprob",
@@ -39,7 +42,9 @@ _LAZY: Final = {
     "Chat": "pipelines.common.python.chat",
     "Model": "pipelines.common.python.model",
     "PipelineError": "pipelines.common.errors",
+    "Position": "pipelines.common.requests.logprobs",
     "Result": "pipelines.common.requests.text",
+    "Scored": "pipelines.common.requests.logprobs",
     "Settings": "pipelines.common.python.settings",
     "Stream": "pipelines.common.python.stream",
     "TokenLogprob": "pipelines.common.python.model",

@@ -49,6 +49,8 @@ def folder(model, tmp_path_factory) -> Path:
     settings = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}
     settings["chat_template"] = TEMPLATE
     (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    suggested = {"do_sample": True, "top_k": 20, "repetition_penalty": 1.25}
+    (path / "generation_config.json").write_text(json.dumps(suggested))
     return path
 
 
@@ -148,6 +150,8 @@ def test_a_folder_of_the_hub(cli, model, folder, tmp_path):
     assert fields["tokenizer.ggml.token_type"].types[1] == gguf.GGUFValueType.INT32
     assert len(keys["tokenizer.ggml.tokens"]) == rows > theirs.vocab_size
     assert keys["tokenizer.chat_template"] == TEMPLATE
+    suggested = {"temp": 1.0, "top_k": 20, "penalty_repeat": 1.25}
+    assert {name: keys[f"general.sampling.{name}"] for name in suggested} == suggested
     assert theirs.token_bytes(keys["tokenizer.ggml.eos_token_id"], special=True) == b"<|eot_id|>"
 
 

@@ -250,7 +250,7 @@ def test_a_full_disk_leaves_nothing_behind(gguf_file, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({("format",): 1}, "its format is '1', this version of the driver reads 5; export the"),
+        ({("format",): 1}, "its format is '1', this version of the driver reads 6; export the"),
         ({("format",): ...}, "its format is 'None', this"),
         ({("target",): ["cpu"]}, "Expected `str`, got `array` - at `$.target`"),
         ({("weights",): ...}, "missing required field `weights`"),

@@ -14,7 +14,7 @@ def blocks(document):
 
 def test_the_guide(capsys):
     found = blocks("docs/python.md")
-    assert len(found) == 9
+    assert len(found) == 10
     names = {}
     for block in found:
         exec(compile(block, "docs/python.md", "exec"), names)

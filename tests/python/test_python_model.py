@@ -95,6 +95,39 @@ def test_a_batch_has_the_results_in_its_order(model, text):
     assert [r.text for r in model.generate((PROMPT,) * 2, max_new_tokens=24)] == [text] * 2
 
 
+def test_samples_of_a_prompt_that_is_computed_once(model):
+    sampled = {"temperature": 0.8, "seed": 1, "max_new_tokens": 12}
+    first, second = model.generate(["A quiet boy", PROMPT], n=3, **sampled)
+    assert len(first.samples) == len(second.samples) == 3
+    assert len({sample.tokens for sample in second.samples}) == 3
+    for index, sample in enumerate(second.samples):
+        alone = model.generate(PROMPT, **{**sampled, "seed": 2 + index})
+        assert (sample.text, sample.tokens) == (alone.text, alone.tokens)
+    # The last token of a prompt is computed in any case: what follows it is wanted.
+    assert [each.prompt_tokens - each.shared_tokens for each in first.others] == [1, 1]
+    with pytest.raises(UsageError, match="`n` is 0; expected an integer, 1 or more"):
+        model.generate(PROMPT, n=0)
+    with pytest.raises(UsageError, match="unknown setting 'n'"):
+        model.stream(PROMPT, n=2)
+
+
+def test_log_probabilities_of_an_output_are_those_of_its_text(model):
+    result = model.generate(PROMPT, logprobs=3, max_new_tokens=12)
+    assert [place.chosen.id for place in result.logprobs] == [*result.tokens]
+    assert [place.top[0].id for place in result.logprobs] == [*result.tokens]  # it is greedy
+    assert all(len(place.top) == 3 for place in result.logprobs)
+    found = model.logprobs(PROMPT + result.text)
+    assert [each.token for each in found[-12:]] == [*result.tokens]
+    expected = [each.logprob for each in found[-12:]]
+    np.testing.assert_allclose([p.chosen.logprob for p in result.logprobs], expected, atol=1e-4)
+    streamed = model.stream(PROMPT, logprobs=3, max_new_tokens=12).read()
+    assert streamed.logprobs == result.logprobs
+    chat = model.chat(chat_template="chatml", logprobs=0, max_new_tokens=4)
+    reply = chat.send("Hi").read()
+    assert [place.chosen.id for place in reply.logprobs] == [*reply.tokens]
+    assert model.generate(PROMPT, max_new_tokens=1).logprobs is None
+
+
 def test_they_say_what_they_are(model):
     assert repr(model) == "<Model: llama3 on cpu, slots=2, max_length=512>"
     stream = model.stream(PROMPT, max_new_tokens=1)
@@ -305,8 +338,10 @@ def test_every_setting_of_the_command_line_is_one():
     sampling = {{"dry_sequence_breaker": "dry_sequence_breakers"}.get(n, n) for n in sampling}
     text = {field.name for field in dataclasses.fields(TextOptions)} - {"max_length"}
     names = set(pipelines.Settings.__annotations__)
-    assert names == sampling | text
-    assert names - text == {field.name for field in dataclasses.fields(SamplingParams)}
+    assert names == sampling | text | {"logprobs"}
+    assert names - text - {"logprobs"} == {
+        field.name for field in dataclasses.fields(SamplingParams)
+    }
     assert TextOptions().max_new_tokens == MAX_NEW_TOKENS
     assert dataclasses.replace(defaults_of({}, None).sampling, seed=0) == SamplingParams()
     loading = set(inspect.signature(pipelines.load).parameters)
@@ -355,6 +390,7 @@ def test_what_cannot_be_loaded_is_told(args, error, message):
         ("a", {"max_new_tokens": 0}, UsageError, "`max_new_tokens` is 0; expected an integer"),
         ("a", {"stop": [""]}, UsageError, "`stop` is ['']; expected a text or a list of texts"),
         ("a", {"samplers": "topk"}, UsageError, "unknown sampler 'topk', did you mean 'top_k'?"),
+        ("a", {"logprobs": -1}, UsageError, "`logprobs` is -1; expected an integer, 0 or more"),
         ("a", {"logit_bias": 3}, UsageError, "`logit_bias` is 3; expected token ids"),
         ("a", {"logit_bias": {10**6: 1.0}}, UsageError, "`logit_bias`"),
         ("a", {"ignore_eos": 1}, UsageError, "`ignore_eos` is 1; expected True or False"),

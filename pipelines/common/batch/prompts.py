@@ -44,6 +44,7 @@ class Prompts(Generic[D, R]):
     Attributes:
         form: How rows are read and records are written.
         source: What messages call the input.
+        defaults: What holds for what rows do not say; it may be changed before they are read again.
         rows: Number of rows, bad ones included.
         fingerprint: Digest of the input's bytes.
         unknown: Names of fields that nobody knows here, sorted, five at most.
@@ -68,7 +69,7 @@ class Prompts(Generic[D, R]):
         self.source = source
         self.rows = 0
         self._file = file
-        self._defaults = defaults
+        self.defaults = defaults
         self._size, self._mtime_ns = _state(file)
 
         ids: dict[str | int, int] = {}
@@ -122,7 +123,7 @@ class Prompts(Generic[D, R]):
             if isinstance(line, BadRow):
                 yield line
             else:
-                yield self.form.parse(line, number, index, self._defaults)
+                yield self.form.parse(line, number, index, self.defaults)
 
     def _chunks(self) -> Iterator[bytes]:
         """The file's bytes; nothing that was changed since it was opened is passed on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pipelines.common.batch.figures import Figures
@@ -17,7 +17,6 @@ from pipelines.common.engine.request import Request
 from pipelines.common.engine.sequence import TextSequence
 from pipelines.common.errors import PluginError, PromptError, UsageError
 from pipelines.common.program.runner import Runner
-from pipelines.common.requests.logprobs import positions
 from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.text import Defaults, Result, TextRequest
 
@@ -144,19 +143,15 @@ class BatchRun:
         if sequence.error is not None:
             of.error = of.error or str(sequence.error)
         else:
-            of.results[begun.index] = self._result(begun, sequence)
+            text = "".join(begun.texts)
+            of.results[begun.index] = Result.of(sequence, text, self._reader.tokenizer)
         if of.ended < of.row.request.samples:
             return
         if of.error is not None:
             self._fail(records, of.place, of.row.failed(of.error))
             return
-        first, *others = (of.results[index] for index in sorted(of.results))
-        result = replace(first, others=tuple(others))
+        result = Result.of_samples(of.results[index] for index in sorted(of.results))
         records.write(of.place, self._prompts.form.record(of.row, result))
-
-    def _result(self, begun: _Begun, sequence: TextSequence) -> Result:
-        result = Result.of(sequence, "".join(begun.texts))
-        return replace(result, logprobs=positions(sequence, self._reader.tokenizer))
 
     def _fail(self, records: _Records, place: int, row: BadRow) -> None:
         self.figures.first_error = self.figures.first_error or f"line {row.line}: {row.error}"

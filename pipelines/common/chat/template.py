@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pipelines.common.chat.messages import Message, characters
@@ -21,10 +21,13 @@ class ChatSettings:
     Attributes:
         template: Its template; None where it has none.
         eos_token: The token that templates end a reply with, as they spell it; may be empty.
+        sampling: How it suggests that replies are chosen: settings by the names that requests have
+            for them, which nobody has checked.
     """
 
     template: str | None = None
     eos_token: str = ""
+    sampling: dict[str, bool | int | float | str] = field(default_factory=dict)
 
 
 class ChatTemplate:

@@ -57,6 +57,7 @@ class BatchRequest:
         prompts_file: Where the prompts are; ``-`` is stdin.
         options: Sequences side by side, and where the records go.
         defaults: What holds for rows that say nothing else.
+        defaults_of: What holds for rows of a model, made of what does for those of any.
         seed: The seed that was asked for, if one was.
         reader: Makes what makes tokens of prompts, for a model.
         max_length: Most tokens of a prompt and its output; None for the model's context.
@@ -71,6 +72,7 @@ class BatchRequest:
     prompts_file: Path | None
     options: BatchOptions
     defaults: Defaults
+    defaults_of: Callable[[TextModel, Defaults], Defaults]
     seed: int | None
     reader: Callable[[TextModel], PromptReader]
     max_length: int | None
@@ -117,6 +119,8 @@ def run_batch(
     with progress.shown("Reading the prompts"):
         prompts = _prompts(request)
     model = open_model()
+    prompts.defaults = request.defaults_of(model, request.defaults)
+    request = replace(request, defaults=prompts.defaults)
     reader = request.reader(model)
     max_length = length_in_context(request.max_length, model.context_length)
     with prompts, closing(_output(model, reader, request, prompts)) as output:

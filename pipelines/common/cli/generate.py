@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +30,7 @@ from pipelines.common.registry.hookspecs import PipelineRecord
 if TYPE_CHECKING:
     from pipelines.common.registry.registry import Registry
     from pipelines.common.requests.text import Defaults
+    from pipelines.common.text_generation import TextModel
 
 
 def command(record: PipelineRecord) -> Command:
@@ -138,7 +139,7 @@ def _generate(
         with told_to_store(name, options):
             opened = pipeline.open(options, registry, progress)
             asked = Generation(
-                defaults.request(texts[0]),
+                _in_chat(ctx, chat, opened, defaults, progress).request(texts[0]),
                 reader=chat.reader(opened, special_tokens=not prompts.no_special_tokens),
                 hide_thinking=chat.hide_thinking,
                 max_length=text.max_length,
@@ -166,6 +167,7 @@ def _generate(
         prompts_file=prompts.prompts_file,
         options=batch,
         defaults=defaults,
+        defaults_of=lambda opened, given: _in_chat(ctx, chat, opened, given, progress),
         seed=sampling.asked_seed,
         reader=lambda opened: chat.reader(opened, special_tokens=not prompts.no_special_tokens),
         max_length=text.max_length,
@@ -191,16 +193,16 @@ def _converse(
     defaults = _defaults(registry, text, sampling)
     progress = ConsoleProgress(quiet=report.quiet, verbose=report.verbose)
     pipeline, options = chosen(registry, name, model, progress)
-    asked = Conversation(
-        name=name if model.model_path is None else model.model_path.name,
-        system=chat.system_prompt,
-        defaults=defaults,
-        usual_reply=_is_default(ctx, "max_new_tokens"),
-        max_length=text.max_length,
-        hide_thinking=chat.hide_thinking,
-    )
     with told_to_store(name, options):
         opened = pipeline.open(options, registry, progress)
+        asked = Conversation(
+            name=name if model.model_path is None else model.model_path.name,
+            system=chat.system_prompt,
+            defaults=_in_chat(ctx, chat, opened, defaults, progress),
+            usual_reply=_is_default(ctx, "max_new_tokens"),
+            max_length=text.max_length,
+            hide_thinking=chat.hide_thinking,
+        )
         converse(opened, chat.reader(opened, special_tokens=False), asked, progress)
 
 
@@ -214,6 +216,23 @@ def _defaults(registry: Registry, text: TextOptions, sampling: SamplingOptions) 
         tuple(text.stop or ()),
         registry.load_sampler,
     )
+
+
+def _in_chat(
+    ctx: typer.Context,
+    chat: ChatOptions,
+    opened: TextModel,
+    defaults: Defaults,
+    progress: ConsoleProgress,
+) -> Defaults:
+    """What holds for a model: in a chat what it suggests, where the user sets nothing else."""
+    if not chat.chat:
+        return defaults
+    from pipelines.common.requests.suggested import as_suggested
+    from pipelines.common.text_generation import chat_settings
+
+    asked = {field.name for field in fields(SamplingOptions) if not _is_default(ctx, field.name)}
+    return as_suggested(defaults, chat_settings(opened).sampling, asked, progress.notice)
 
 
 def _is_default(ctx: typer.Context, option: str) -> bool:

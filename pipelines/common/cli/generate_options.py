@@ -10,6 +10,7 @@ import typer
 
 from pipelines.common.cli.options import Quiet, Verbose, path_of
 from pipelines.common.cli.prompt import DEFAULT_PROMPT, read_prompts
+from pipelines.common.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class PromptOptions:
             help="A batch of prompts: JSON Lines, or text with one a line; '-' reads stdin.",
         ),
     ] = None
+    prompt_name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A prompt that 'run-pipeline prompts' lists."),
+    ] = None
+    prompt_menu: Annotated[
+        bool, typer.Option("--prompt-menu", help="Choose one of those from a menu.")
+    ] = False
 
     no_special_tokens: Annotated[
         bool, typer.Option("--no-special-tokens", help="Take control tokens in the prompt as text.")
@@ -47,11 +55,40 @@ class PromptOptions:
     @property
     def given(self) -> bool:
         """Whether any are."""
-        return bool(self.prompt or self.prompt_file or self.prompts_file)
+        return bool(self.prompt or self.prompt_file or self.prompts_file or self._is_named)
+
+    @property
+    def _is_named(self) -> bool:
+        return self.prompt_menu or self.prompt_name is not None
 
     def read(self, *, default: bool = True) -> tuple[str, ...]:
-        """The prompts, see `read_prompts`."""
+        """The prompts, see `read_prompts`; or the one that is called by its name."""
+        if self._is_named:
+            return (self._named(),)
         return read_prompts(self.prompt or (), self.prompt_file, self.prompts_file, default=default)
+
+    def _named(self) -> str:
+        """The text of the prompt that is named, or chosen.
+
+        Raises:
+            UsageError: There is none of the name, nothing is chosen, or there is another source.
+            PromptError: It cannot be read.
+        """
+        from pipelines.common.cli.named_prompts import chosen_prompt, named_prompt
+
+        sources = {
+            "--prompt-name": self.prompt_name is not None,
+            "--prompt-menu": self.prompt_menu,
+            "--prompt": bool(self.prompt),
+            "--prompt-file": self.prompt_file is not None,
+            "--prompts-file": self.prompts_file is not None,
+        }
+        given = [option for option, is_given in sources.items() if is_given]
+        if len(given) > 1:
+            raise UsageError(f"{given[0]} and {given[1]} are both given; choose one")
+        return (
+            chosen_prompt() if self.prompt_name is None else named_prompt(self.prompt_name)
+        ).read()
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,14 @@ def _inspect_folder(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"path": str(folder), **dataclasses.asdict(manifest)})
         return
+    suggested = ", ".join(f"{name} {value}" for name, value in manifest.chat.sampling.items())
     shown = {
         "pipeline": manifest.pipeline,
         "target": manifest.target,
         "activations": manifest.activations,
         "made of": manifest.origin.path,
         "quantization encoding": manifest.origin.encoding,
+        "sampling in a chat": suggested or "as without it",
         "op packages": ", ".join(manifest.op_packages) or "none",
         "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _WINDOW: Final = 512
 """Tokens of a window by default, as in llama.cpp."""
-_TOLD_S: Final = 10.0
+TOLD_S: Final = 10.0
+"""Seconds between notices of how far a measurement has come."""
 
 
 @grouped_options
@@ -94,7 +95,7 @@ def perplexity(
     scores, told = Scores(), time.monotonic()
     for done, part in enumerate(parts, 1):
         scores.read(part, runner, other)
-        if time.monotonic() - told >= _TOLD_S and done < len(parts):
+        if time.monotonic() - told >= TOLD_S and done < len(parts):
             told = time.monotonic()
             so_far = math.exp(scores.surprise.value)
             progress.notice_again(f"{done:,} of {len(parts):,} windows, perplexity {so_far:.4f}")

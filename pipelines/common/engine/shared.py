@@ -22,12 +22,15 @@ class SharedEngine:
 
     Args:
         runner: What computes; no one else uses it.
+        tokenizer: See the attribute.
+
+    Attributes:
         tokenizer: The model's.
     """
 
     def __init__(self, runner: Runner, tokenizer: Tokenizer) -> None:
         self._runner = runner
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._engine = Engine(runner, tokenizer)
         self._texts: dict[TextSequence, list[str]] = {}
         self._lock = threading.RLock()
@@ -133,4 +136,4 @@ class SharedEngine:
         for sequence, texts in self._texts.items():
             if sequence.finish_reason is None:
                 texts.append(sequence.finish("interrupted"))
-        self._engine = Engine(self._runner, self._tokenizer)
+        self._engine = Engine(self._runner, self.tokenizer)

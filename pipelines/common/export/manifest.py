@@ -41,7 +41,7 @@ class Numbers(Protocol):
 
 C = TypeVar("C", bound=Numbers)
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """Version of the folders that this module reads and writes."""
 
 MANIFEST: Final = "manifest.json"

@@ -131,7 +131,7 @@ def load(
         registry.load_sampler,
         slots=slots,
         max_length=length,
-        notices=telling.notices,
+        told=telling,
         pipeline=name,
         target=options.target,
     )

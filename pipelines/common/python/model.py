@@ -16,11 +16,13 @@ from pipelines.common.engine.shared import SharedEngine
 from pipelines.common.errors import ParameterError, PromptError, TooLongError
 from pipelines.common.program.runner import PREFILL_CHUNK, Row
 from pipelines.common.python.chat import Chat
-from pipelines.common.python.settings import Settings, defaults_of
+from pipelines.common.python.progress import Kept
+from pipelines.common.python.settings import Settings, check_integer, defaults_of
 from pipelines.common.python.stream import Stream, continued
 from pipelines.common.requests.messages import read_messages
 from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.session import USUAL_REPLY, ChatSession
+from pipelines.common.requests.suggested import as_suggested
 from pipelines.common.requests.text import Result
 from pipelines.common.requests.values import RequestError
 from pipelines.common.text_generation import TextModel, chat_settings
@@ -53,14 +55,13 @@ class Model:
         find_sampler: What the names of samplers stand for.
         slots: See the attribute.
         max_length: See the attribute.
-        notices: See the attribute.
+        told: Keeps what is to be known.
         pipeline: See the attribute.
         target: See the attribute.
 
     Attributes:
         slots: How many texts are written side by side.
         max_length: Most tokens of a prompt and its output together.
-        notices: What was to be known when it was loaded, a line each.
         pipeline: Name of the pipeline that runs it.
         target: What it runs on.
     """
@@ -73,18 +74,23 @@ class Model:
         *,
         slots: int,
         max_length: int,
-        notices: Sequence[str],
+        told: Kept,
         pipeline: str,
         target: str,
     ) -> None:
         self.slots = slots
         self.max_length = max_length
-        self.notices = notices
         self.pipeline = pipeline
         self.target = target
         self._opened = opened
         self._engine = engine
         self._find_sampler = find_sampler
+        self._told = told
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What was to be known since it was loaded, a line each."""
+        return self._told.notices
 
     def stream(
         self, prompt: str, *, special_tokens: bool = True, **settings: Unpack[Settings]
@@ -105,18 +111,29 @@ class Model:
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a text is an iterable of texts as well
-        self, prompts: str, *, special_tokens: bool = True, **settings: Unpack[Settings]
+        self,
+        prompts: str,
+        *,
+        n: int = 1,
+        special_tokens: bool = True,
+        **settings: Unpack[Settings],
     ) -> Result: ...
 
     @overload
     def generate(
-        self, prompts: Iterable[str], *, special_tokens: bool = True, **settings: Unpack[Settings]
+        self,
+        prompts: Iterable[str],
+        *,
+        n: int = 1,
+        special_tokens: bool = True,
+        **settings: Unpack[Settings],
     ) -> list[Result]: ...
 
     def generate(
         self,
         prompts: str | Iterable[str],
         *,
+        n: int = 1,
         special_tokens: bool = True,
         **settings: Unpack[Settings],
     ) -> Result | list[Result]:
@@ -124,6 +141,8 @@ class Model:
 
         Args:
             prompts: The text, or the texts.
+            n: Samples of each, whose prompt is computed once; the seed of each is one more than
+                that of the one before. They are the `samples` of a result.
             special_tokens: Whether control tokens spelled in them are meant as such.
             **settings: See `Settings`.
 
@@ -137,8 +156,9 @@ class Model:
         if not isinstance(prompts, Iterable):
             raise ParameterError("prompts", prompts, "a text or several")
         texts = [prompts] if isinstance(prompts, str) else [*prompts]
-        requests = self._requests(texts, special_tokens, settings)
-        engine, sequences, results = self._engine, [], []
+        check_integer("n", n, least=1)
+        requests = self._requests(texts, special_tokens, settings, n)
+        engine, sequences, written = self._engine, [], []
         try:
             for request in requests:
                 sequences.append(engine.add(request))
@@ -146,10 +166,12 @@ class Model:
                 text = "".join(iter(partial(engine.next_text, sequence), None))
                 if sequence.error is not None:
                     raise sequence.error
-                results.append(Result.of(sequence, text))
+                written.append(Result.of(sequence, text, engine.tokenizer))
         finally:
             for sequence in sequences:
                 engine.cancel(sequence)
+        firsts = range(0, len(written), n)
+        results = [Result.of_samples(written[first : first + n]) for first in firsts]
         return results[0] if isinstance(prompts, str) else results
 
     def chat(
@@ -167,7 +189,8 @@ class Model:
             messages: What was said before, as `Chat.messages` and OpenAI have it.
             chat_template: A template to use in place of the model's own: a file of Jinja's, or the
                 name of one (``chatml``, ``gemma``, ``llama2``, ``llama3``, ``mistral``, ``phi3``).
-            **settings: How replies are chosen, see `Settings`.
+            **settings: How replies are chosen, see `Settings`; what is left out is as the model
+                suggests, which `notices` tells.
 
         Raises:
             UsageError: There is no such setting, a value is none, or the model is closed.
@@ -182,9 +205,11 @@ class Model:
             raise ParameterError("chat_template", chat_template, "a path or a name")
         self._engine.check_open()
         named = None if chat_template is None else Path(chat_template)
+        said = chat_settings(self._opened)
+        defaults = defaults_of(settings, self._find_sampler, max_new_tokens=USUAL_REPLY)
         reader = replace(
             self._reader,
-            settings=chat_settings(self._opened),
+            settings=said,
             template=None if named is None else lambda: named_template(named),
         )
         _ = reader.chat  # what is wrong with the template is told now
@@ -192,7 +217,7 @@ class Model:
             self._engine,
             reader,
             system=system,
-            defaults=defaults_of(settings, self._find_sampler, max_new_tokens=USUAL_REPLY),
+            defaults=as_suggested(defaults, said.sampling, settings.keys(), self._told.notice),
             max_length=self.max_length,
         )
         if messages:
@@ -295,9 +320,12 @@ class Model:
         return PromptReader(self._opened.tokenizer)
 
     def _requests(
-        self, prompts: Sequence[str], special_tokens: bool, settings: Settings
+        self, prompts: Sequence[str], special_tokens: bool, settings: Settings, samples: int = 1
     ) -> list[Request]:
-        """What is asked of the engine; nothing is, where one of them cannot be."""
+        """What is asked of the engine, the samples of a prompt together.
+
+        Nothing is, where one of them cannot be.
+        """
         self._engine.check_open()
         for prompt in prompts:
             if not isinstance(prompt, str):
@@ -306,7 +334,8 @@ class Model:
                 raise PromptError("the prompt is empty; expected at least one character")
         defaults = defaults_of(settings, self._find_sampler)
         reader = replace(self._reader, special_tokens=special_tokens)
-        return [
-            defaults.request(prompt, index).encoded(reader, self.max_length)
-            for index, prompt in enumerate(prompts)
-        ]
+        requests: list[Request] = []
+        for index, prompt in enumerate(prompts):
+            asked = replace(defaults.request(prompt, index), samples=samples)
+            requests += asked.sampled(asked.encoded(reader, self.max_length))
+        return requests

@@ -49,6 +49,8 @@ class Settings(TypedDict, total=False):
         logit_bias: What is added to the logits of tokens, by their ids.
         ignore_eos: Whether the tokens that end a text cannot be chosen.
         samplers: Names of samplers in their order, as ``"top_k;top_p;temperature"``.
+        logprobs: How many of the likeliest tokens results tell wherever one is chosen, beside how
+            likely that one was; None, the default, for no log-probabilities.
     """
 
     max_new_tokens: int
@@ -74,6 +76,7 @@ class Settings(TypedDict, total=False):
     logit_bias: Mapping[int, float]
     ignore_eos: bool
     samplers: str
+    logprobs: int | None
 
 
 def defaults_of(
@@ -94,6 +97,8 @@ def defaults_of(
     given: dict[str, Any] = dict(settings)
     limit = given.pop("max_new_tokens", max_new_tokens)
     check_integer("max_new_tokens", limit, least=1)
+    if (logprobs := given.pop("logprobs", None)) is not None:
+        check_integer("logprobs", logprobs, least=0)
     stops = texts_of("stop", given.pop("stop", ()))
     if given.get("seed") in (None, RANDOM_SEED):
         given["seed"] = secrets.randbits(32)
@@ -109,7 +114,7 @@ def defaults_of(
         if not isinstance(order := given["samplers"], str):
             raise ParameterError("samplers", order, "names between semicolons")
         given["samplers"] = stages(order, find_sampler)
-    return Defaults(SamplingParams(**given), limit, stops, find_sampler)
+    return Defaults(SamplingParams(**given), limit, stops, find_sampler, logprobs)
 
 
 def named(function: Callable[P, R]) -> Callable[P, R]:

@@ -95,7 +95,7 @@ def continued(engine: SharedEngine, request: Request) -> Stream:
                     yield text
         finally:
             pieces.append(engine.cancel(sequence))
-            ended(Result.of(sequence, "".join(pieces)))
+            ended(Result.of(sequence, "".join(pieces), engine.tokenizer))
         if sequence.error is not None:
             raise sequence.error
 
@@ -113,6 +113,6 @@ def replied(session: ChatSession, message: str) -> Stream:
         finally:
             reply.close()
             text = "" if sequence.error is not None else session.exchanges[-1].reply
-            ended(Result.of(sequence, text))
+            ended(Result.of(sequence, text, session.tokenizer))
 
     return Stream(written)

@@ -191,6 +191,7 @@ def register_commands() -> list[CommandRecord]:
         for name, summary, command in (
             ("run", "Run a model with the pipeline that it is for.", "generate:generate"),
             ("chat", "Talk with a model.", "generate:talk"),
+            ("prompts", "List the prompts that there are by name.", "prompts_command:prompts"),
             ("list", "List what plugins and the project bring.", "listing:list_all"),
             ("targets", "Show what models can run on here.", "targets:list_targets"),
             ("doctor", "Look for what is wrong, and what to do about it.", "doctor:doctor"),
@@ -203,6 +204,7 @@ def register_commands() -> list[CommandRecord]:
             ("export", "Export a model to a folder that runs alone.", "export:export"),
             ("warm-cache", "Build ahead what later runs need.", "warm_cache:warm_cache"),
             ("perplexity", "Score a text by how well a model expects it.", "perplexity:perplexity"),
+            ("choices", "Score a model by multiple choice.", "choices:choices"),
             ("bench", "Measure how fast a model reads and generates.", "bench:bench"),
             ("tokenize", "Show the tokens of a text: ids and pieces.", "tokenize:tokenize"),
             ("cache", "List or clear what is kept between runs.", "cache:app"),

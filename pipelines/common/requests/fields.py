@@ -83,7 +83,7 @@ def read_request(fields: Mapping[str, Any], defaults: Defaults, index: int = 0) 
         RequestError: There is no prompt, a field is of the wrong type or out of its range, or it
             asks for what is not offered.
     """
-    _check_offered(fields)
+    check_offered(fields)
     return TextRequest(
         prompt=_prompt(fields),
         sampling=read_sampling(fields, defaults, index),
@@ -188,7 +188,7 @@ def _biases(value: Any) -> tuple[tuple[int, float], ...]:
     return tuple((int(name), bias) for name, bias in value.items())
 
 
-def _check_offered(fields: Mapping[str, Any]) -> None:
+def check_offered(fields: Mapping[str, Any]) -> None:
     """Makes sure that nothing is asked for but what is offered.
 
     Raises:

@@ -12,6 +12,7 @@ from pipelines.common.engine.shared import SharedEngine
 from pipelines.common.errors import PromptError, UsageError
 from pipelines.common.requests.prompts import PromptReader
 from pipelines.common.requests.text import Defaults
+from pipelines.common.text.tokenizer import Tokenizer
 
 USUAL_REPLY: Final = 1024
 """Most tokens of a reply where nobody says how many."""
@@ -92,6 +93,11 @@ class ChatSession:
         self._turns = 0
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's."""
+        return self._reader.tokenizer
+
+    @property
     def messages(self) -> Messages:
         """All that was said."""
         said: list[Message] = [] if self.system is None else [Message("system", self.system)]
@@ -103,7 +109,7 @@ class ChatSession:
     def prompt_end(self) -> str:
         """The last characters of the prompt of the last reply, control tokens spelled out."""
         prompt = () if self.last is None else self.last.prompt[-16:]
-        return self._reader.tokenizer.decode(prompt, special=True)
+        return self.tokenizer.decode(prompt, special=True)
 
     def begin(self, said: str) -> TextSequence:
         """Puts a message to the model; `reply` has it answered.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pipelines.common.chat.messages import Messages
@@ -12,8 +12,9 @@ from pipelines.common.engine.sampling.chain import Chain
 from pipelines.common.engine.sampling.order import Find, shipped
 from pipelines.common.engine.sequence import FinishReason, TextSequence, Timings
 from pipelines.common.errors import TooLongError
-from pipelines.common.requests.logprobs import Position
+from pipelines.common.requests.logprobs import Position, positions
 from pipelines.common.requests.prompts import PromptReader
+from pipelines.common.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,13 @@ class Result:
         return len(self.tokens)
 
     @classmethod
-    def of(cls, sequence: TextSequence, text: str) -> Result:
+    def of(cls, sequence: TextSequence, text: str, tokenizer: Tokenizer) -> Result:
         """What came of a sequence that has ended.
 
         Args:
             sequence: The sequence.
             text: All that was written of it.
+            tokenizer: The model's.
         """
         assert sequence.finish_reason is not None
         return cls(
@@ -145,7 +147,14 @@ class Result:
             prompt_tokens=len(sequence.prompt),
             shared_tokens=sequence.shared_tokens,
             timings=sequence.timings,
+            logprobs=positions(sequence, tokenizer),
         )
+
+    @classmethod
+    def of_samples(cls, results: Iterable[Result]) -> Result:
+        """What came of a request, given what came of each of its samples, in their order."""
+        first, *others = results
+        return replace(first, others=tuple(others))
 
 
 def timings_record(timings: Timings) -> dict[str, float | None]:

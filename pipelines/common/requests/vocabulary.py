@@ -54,6 +54,8 @@ NOT_OFFERED: Final[Mapping[str, tuple[Any, ...]]] = {
     "tools": ([],),
     "verbosity": (),
     "web_search_options": (),
+    # of llama.cpp
+    "mirostat": (0,),
     # of vLLM
     "add_generation_prompt": (True,),
     "chat_template": (),

@@ -13,6 +13,10 @@ from pipelines.common.cache import Cache, digest
 from pipelines.common.cache.digests import Digests
 from pipelines.common.checkpoints.checkpoint import Metadata, TensorInfo, metadata_of
 from pipelines.common.checkpoints.huggingface.config import architecture_numbers, as_stated
+from pipelines.common.checkpoints.huggingface.generation import (
+    GENERATION_CONFIG,
+    sampling_metadata,
+)
 from pipelines.common.checkpoints.huggingface.model import HuggingFaceModel
 from pipelines.common.checkpoints.huggingface.shards import open_shards
 from pipelines.common.checkpoints.huggingface.tensors import Said, Source, Stored, gguf_tensors
@@ -40,7 +44,7 @@ CONFIG: Final = "config.json"
 _MAX_CONFIG_BYTES: Final = 4 << 20
 _BESIDE: Final = (
     CONFIG,
-    "generation_config.json",
+    GENERATION_CONFIG,
     "special_tokens_map.json",
     TEMPLATE,
     TOKENIZER_CONFIG,
@@ -160,6 +164,7 @@ def open_folder(path: Path, opening: Opening = MAPPED) -> HuggingFaceFolder:
         "general.architecture": architecture,
         **{f"{architecture}.{key}": value for key, value in numbers.items()},
         **vocabulary_metadata(folder),
+        **sampling_metadata(folder),
     }
     return HuggingFaceFolder(
         folder,
