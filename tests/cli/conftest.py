@@ -14,11 +14,18 @@ from pipelines.common.cli import main
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
-    """A cache of the test's own, and none of the user's settings."""
-    monkeypatch.setenv("RUN_PIPELINE_CACHE", str(tmp_path / "cache"))
+def surroundings(monkeypatch):
+    """None of the user's settings."""
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def own_cache(monkeypatch, tmp_path):
+    """A cache of the test's own, where it matters what is in it; making a graph takes its time."""
+    path = tmp_path / "cache"
+    monkeypatch.setenv("RUN_PIPELINE_CACHE", str(path))
+    return path
 
 
 @pytest.fixture
