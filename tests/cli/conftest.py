@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from batch_files import write_rows
@@ -30,12 +32,15 @@ def own_cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def cli(monkeypatch, capsys):
-    """Runs the program in this process, without stdin."""
+    """Runs the program in this process, without stdin or with a file in its place."""
 
-    def run(*args):
+    def run(*args, stdin=None):
         monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, args)])
-        monkeypatch.setattr(sys, "stdin", None)
-        with pytest.raises(SystemExit) as end:
+        with tempfile.TemporaryFile() as file, pytest.raises(SystemExit) as end:
+            file.write(stdin or b"")
+            file.seek(0)
+            given = None if stdin is None else io.TextIOWrapper(file, encoding="utf-8")
+            monkeypatch.setattr(sys, "stdin", given)
             main()
         captured = capsys.readouterr()
         return Outcome(end.value.code or 0, captured.out, captured.err)
