@@ -115,6 +115,16 @@ def test_a_large_file_is_read_once(tmp_path: Path, model: Path, read: list[int])
     assert len(read) == 2
 
 
+@pytest.mark.usefixtures("later")
+def test_a_small_file_is_read_once_by_a_process(tmp_path: Path, read: list[int]) -> None:
+    path = tmp_path / "module.py"
+    path.write_bytes(b"VALUE = 1\n")
+    (digest,) = {known(Cache(tmp_path / "cache"), path) for _ in range(3)}
+    assert len(read) == 1
+    path.write_bytes(b"VALUE = 2\n")
+    assert known(Cache(tmp_path / "cache"), path) == content(path) != digest
+
+
 def test_a_file_that_may_still_be_changing_is_read_by_each_process(
     tmp_path: Path, model: Path, read: list[int]
 ) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import gguf
 import numpy as np
@@ -15,15 +15,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from benchmarks import random_gguf
 from benchmarks.mixtures import MIXTURES
 from pipelines.common.checkpoints.gguf.reader import GGUFFile, open_gguf
 
-ROOT = Path(__file__).parents[2]
-
 
 def write(path: Path, *options: str) -> GGUFFile:
-    command = [sys.executable, "-m", "benchmarks.random_gguf", "tiny", str(path), *options]
-    subprocess.run(command, cwd=ROOT, check=True)
+    """What the command line writes."""
+    with patch.object(sys, "argv", ["random_gguf", "tiny", str(path), *options]):
+        random_gguf.main()
     return open_gguf(path)
 
 

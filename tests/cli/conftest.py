@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from batch_files import write_rows
@@ -14,21 +16,31 @@ from pipelines.common.cli import main
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
-    """A cache of the test's own, and none of the user's settings."""
-    monkeypatch.setenv("RUN_PIPELINE_CACHE", str(tmp_path / "cache"))
+def surroundings(monkeypatch):
+    """None of the user's settings."""
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys):
-    """Runs the program in this process, without stdin."""
+def own_cache(monkeypatch, tmp_path):
+    """A cache of the test's own, where it matters what is in it; making a graph takes its time."""
+    path = tmp_path / "cache"
+    monkeypatch.setenv("RUN_PIPELINE_CACHE", str(path))
+    return path
 
-    def run(*args):
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Runs the program in this process, without stdin or with a file in its place."""
+
+    def run(*args, stdin=None):
         monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, args)])
-        monkeypatch.setattr(sys, "stdin", None)
-        with pytest.raises(SystemExit) as end:
+        with tempfile.TemporaryFile() as file, pytest.raises(SystemExit) as end:
+            file.write(stdin or b"")
+            file.seek(0)
+            given = None if stdin is None else io.TextIOWrapper(file, encoding="utf-8")
+            monkeypatch.setattr(sys, "stdin", given)
             main()
         captured = capsys.readouterr()
         return Outcome(end.value.code or 0, captured.out, captured.err)

@@ -53,11 +53,6 @@ def native_library():
         pytest.skip(f"the native kernels cannot be used: {error}")
 
 
-@pytest.fixture(autouse=True)
-def surroundings():
-    """The cache of the whole run in place of a test's own: making a graph takes seconds."""
-
-
 @pytest.fixture
 def batch(cli, tmp_path):
     """Runs rows; what their records say that only depends on them, by id."""

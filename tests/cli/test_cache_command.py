@@ -3,7 +3,11 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
 from pipelines.common.cache import KINDS, Cache
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 RUN = ["llama3", "--prompt", "Once upon a time", "--max-new-tokens", "12", "--target", "cpu"]
 

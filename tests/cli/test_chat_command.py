@@ -155,8 +155,8 @@ def test_a_conversation_from_a_pipe(process, tiny, tmp_path):
         ("x" * 300, "the prompt has 305 tokens, but prompt and output together are limited to 256"),
     ],
 )
-def test_what_is_wrong_in_a_conversation_is_told(process, tiny, line, message):
-    outcome = process("chat", tiny, "--no-native-ops", "--quiet", stdin=f"{line}\n".encode())
+def test_what_is_wrong_in_a_conversation_is_told(cli, tiny, line, message):
+    outcome = cli("chat", tiny, "--no-native-ops", "--quiet", stdin=f"{line}\n".encode())
     assert outcome.code in (1, 2)
     assert message in outcome.error
 
@@ -290,14 +290,14 @@ def test_rows_of_messages_need_a_template(cli, tmp_path):
     assert "echo has no chat template; name one with `chat_template`" in outcome.out
 
 
-def test_an_exported_folder_carries_the_template(process, tiny, tmp_path):
+def test_an_exported_folder_carries_the_template(cli, tiny, tmp_path):
     folder = tmp_path / "out"
-    done = process("export", "llama3", "--model-path", tiny, "--target", "cpu", folder)
+    done = cli("export", "llama3", "--model-path", tiny, "--target", "cpu", folder)
     assert done.code == 0, done.err
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     assert settings["chat_template"] == TEMPLATE
     options = ("--max-new-tokens", "8", "--quiet")
     asked = ("--chat", "--prompt", "Hi <|eot_id|>", *options)
-    replies = {process("run", model, *asked).out for model in (tiny, folder)}
+    replies = {cli("run", model, *asked).out for model in (tiny, folder)}
     assert len(replies) == 1
     assert replies != {""}

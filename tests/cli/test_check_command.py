@@ -7,6 +7,9 @@ import re
 
 import pytest
 
+from pipelines.common.encodings import ENCODINGS
+from pipelines.common.pipeline_check import checks
+
 PLUGIN = """
 {before}
 from pipelines.plugin import DecoderConfig, decoder, hookimpl
@@ -37,6 +40,13 @@ def register_targets():
 """
 
 
+@pytest.fixture(autouse=True)
+def few_encodings(monkeypatch):
+    """All of them are tried of the families that ship with the project."""
+    few = {name: ENCODINGS[name] for name in ("bf16", "q4_0")}
+    monkeypatch.setattr(checks, "ENCODINGS", few)
+
+
 def test_a_plugin_that_is_right(cli, make_plugin):
     path = make_plugin("odd", PLUGIN.format(before="", factor=2.0))
     outcome = cli("check", path)
@@ -50,6 +60,7 @@ def test_a_plugin_that_is_right(cli, make_plugin):
     assert summary.startswith(f"{len(told) + sum(more)} checks, all ok")
     assert any(line.split()[:4] == ["logits", "on", "cpu", "ok"] for line in lines)
     assert any("coreml's graph on the CPU  ok " in line for line in lines)
+    assert any(line.split()[:4] == ["stored", "in", "q4_0", "ok"] for line in lines)
     assert outcome.err == ""
 
 

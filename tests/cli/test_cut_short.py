@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -56,12 +55,6 @@ def cutting(folder, file, moment):
 
 
 @pytest.fixture(scope="module")
-def cache():
-    """The cache that tests share, in the place of those that each has to itself."""
-    return os.environ["RUN_PIPELINE_CACHE"]
-
-
-@pytest.fixture(scope="module")
 def gguf_file(tmp_path_factory):
     """Its embedding runs in float32, as all of it does with that encoding."""
     path = tmp_path_factory.mktemp("model") / "model.gguf"
@@ -86,18 +79,16 @@ def check(done, file):
 
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_model_file(gguf_file, tmp_path, monkeypatch, cache, moment, native):
+def test_a_model_file(gguf_file, tmp_path, moment, native):
     if native and (state := Registry.discover().op_packages["native"].state()):
         pytest.skip(f"native kernels: {state}")
-    monkeypatch.setenv("RUN_PIPELINE_CACHE", cache)
     file = shutil.copy(gguf_file, tmp_path / "model.gguf")
     options = ["--quantization-encoding", "float32"] + ["--no-native-ops"] * (not native)
     check(run(cutting(tmp_path, file, moment), file, *options), file)
 
 
 @pytest.mark.parametrize("moment", ["compiled", "run"])
-def test_an_exported_folder(gguf_file, tmp_path, monkeypatch, cache, moment):
-    monkeypatch.setenv("RUN_PIPELINE_CACHE", cache)
+def test_an_exported_folder(gguf_file, tmp_path, moment):
     folder = tmp_path / "folder"
     export(tiny_models.open_model(gguf_file), "cpu", folder, reference_weights=False)
     file = folder / "weights.bin"

@@ -13,6 +13,8 @@ from pipelines.common import dependencies
 from pipelines.common.cache import Cache
 from pipelines.common.cli import diagnosis
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 PLUGIN = """
 from pathlib import Path
 from pipelines.plugin import OpPackageRecord, TargetRecord, hookimpl

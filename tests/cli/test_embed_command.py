@@ -208,6 +208,7 @@ def test_graph(cli):
     assert record["total"]["neutral"]["state"] == 0
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_what_is_made_ahead_is_what_a_run_takes(cli, bert):
     more = ("--model-path", bert, "--target", "cpu", "--quiet")
     outcome = cli("minilm", *more, "--text", "a", "--offline")

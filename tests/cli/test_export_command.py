@@ -25,13 +25,7 @@ def run_script(script, *args):
 
 
 @pytest.fixture(scope="module")
-def cache():
-    """The cache that tests share, in the place of those that each has to itself."""
-    return os.environ["RUN_PIPELINE_CACHE"]
-
-
-@pytest.fixture(scope="module")
-def bundled(tmp_path_factory, cache):  # noqa: ARG001 - asked for before it is replaced
+def bundled(tmp_path_factory):
     """The bundled model, exported for the cpu by the program."""
     folder = tmp_path_factory.mktemp("exported") / "out"
     args = ["export", "llama3", "--target", "cpu", folder]
@@ -42,23 +36,21 @@ def bundled(tmp_path_factory, cache):  # noqa: ARG001 - asked for before it is r
     return folder
 
 
-def test_a_folder_gives_the_text_of_its_model_file(bundled, cli, cache, monkeypatch):
+def test_a_folder_gives_the_text_of_its_model_file(bundled, cli):
     args = ["llama3", "--prompt", PROMPT, "--max-new-tokens", 24]
     outcome = cli(*args, "--model-path", bundled, "--json")  # on the folder's target
     record = json.loads(outcome.out)
     assert record["target"] == "cpu"
     assert record["op_packages"] == []
-    monkeypatch.setenv("RUN_PIPELINE_CACHE", cache)  # has the graph of the export
     expected = cli(*args, "--no-native-ops", "--target", "cpu")
     assert record["text"] == expected.out
     assert len(record["text"]) > 40
 
 
-def test_that_a_folder_lacks_the_native_kernels_is_said(cli, cache, monkeypatch, tmp_path):
+def test_that_a_folder_lacks_the_native_kernels_is_said(cli, tmp_path):
     """When it is written and when it is run, where they could be had and are not declined."""
     if state := Registry.discover().op_packages["native"].state():
         pytest.skip(f"native kernels: {state}")
-    monkeypatch.setenv("RUN_PIPELINE_CACHE", cache)
     for native in ([], ["--custom-ops-path", "native"]):
         out = tmp_path / f"out{len(native)}"
         written = cli("export", "llama3", "--target", "cpu", *native, out)

@@ -17,6 +17,8 @@ from pipelines.common.dependencies import DEPENDENCIES, Dependency
 from pipelines.common.errors import DependencyError
 from pipelines.llama3.pipeline import BUNDLED
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 PROGRAM = Path(__file__).with_name("other_packages_program.py")
 
 RUN = ["--prompt", "x", "--max-new-tokens", "1", "--quiet"]

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from program_outcome import Outcome
-from programs import VARIABLES
 
 PROGRAM = Path(__file__).with_name("unprivileged_program.py")
 
@@ -62,10 +61,7 @@ WRITTEN = {
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
-    """The cache of the whole run, none of the user's settings, and a folder to write into."""
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
+def in_a_folder_to_write_into(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 

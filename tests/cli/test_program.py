@@ -145,6 +145,7 @@ def test_nothing_heavy_is_imported_to_tell_what_there_is(args):
     assert imported(*args) == []
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_no_start_of_a_model_imports_pytorch():
     """Not even the first, which makes the graph: ONNX is imported for that, so it is made."""
     run = ("llama3", "--target", "cpu", "--prompt", "x", "--max-new-tokens", "1", "--quiet")

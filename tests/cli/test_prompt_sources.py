@@ -47,17 +47,17 @@ MARK = b"\xef\xbb\xbf"
         (b"a" + MARK, "a\ufeff"),
     ],
 )
-def test_a_text_is_the_same_prompt_wherever_it_is_read(process, tmp_path, content, prompt):
+def test_a_text_is_the_same_prompt_wherever_it_is_read(cli, tmp_path, content, prompt):
     file = tmp_path / "prompt.txt"
     file.write_bytes(content)
     args = ["echo", "--quiet"]
-    assert process(*args, "--prompt-file", file).out == prompt
-    assert process(*args, "--prompt-file", "-", stdin=content).out == prompt
-    assert process(*args, stdin=content).out == prompt
-    tokens = json.loads(process("tokenize", "--pipeline", "echo", "--json", stdin=content).out)
+    assert cli(*args, "--prompt-file", file).out == prompt
+    assert cli(*args, "--prompt-file", "-", stdin=content).out == prompt
+    assert cli(*args, stdin=content).out == prompt
+    tokens = json.loads(cli("tokenize", "--pipeline", "echo", "--json", stdin=content).out)
     assert bytes(tokens["ids"]).decode() == prompt
     if not {"\n", "\r"} & set(prompt):
-        rows = process(*args, "--prompts-file", file).out
+        rows = cli(*args, "--prompts-file", file).out
         assert json.loads(rows)["text"] == prompt
 
 
@@ -71,7 +71,7 @@ def test_a_text_is_the_same_prompt_wherever_it_is_read(process, tmp_path, conten
         ("Ä".encode("latin-1"), "not UTF-8 at byte 0; convert it"),
     ],
 )
-def test_other_encodings_are_told_wherever_they_are_read(process, tmp_path, content, reason):
+def test_other_encodings_are_told_wherever_they_are_read(cli, tmp_path, content, reason):
     file = tmp_path / "prompt.txt"
     file.write_bytes(content)
     for args, stdin in (
@@ -80,7 +80,7 @@ def test_other_encodings_are_told_wherever_they_are_read(process, tmp_path, cont
         (["tokenize"], content),
         (["echo", "--quiet", "--prompts-file", file], b""),
     ):
-        outcome = process(*args, stdin=stdin)
+        outcome = cli(*args, stdin=stdin)
         assert outcome.code == 1
         assert reason in outcome.err
         assert outcome.err.count("\n") == 1

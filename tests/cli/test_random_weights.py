@@ -54,6 +54,7 @@ def test_commands_about_graphs_take_them(cli, tmp_path):
     assert "random llama weights, seed 5" in cli("inspect", folder).out
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_what_is_made_of_them_is_cached(cli):
     asked = ("llama3", "--random-weights", "--random-config", "seed=5")
     command = "run-pipeline warm-cache llama3 --target cpu --random-weights --random-config seed=5"

@@ -19,6 +19,8 @@ import tiny_models
 
 from pipelines.common.cache import Cache
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
 CAPABILITIES = (1, 2)

@@ -14,6 +14,8 @@ from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
 from pipelines.common.text_generation import ModelOptions
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 LEAN = Path(__file__).with_name("lean_program.py")
 
 RUN = ["llama3", "--prompt", "Once upon a time", "--max-new-tokens", "16", "--target", "cpu"]

@@ -164,6 +164,26 @@ def test_fusion_takes_several_operators_at_once(neutral: ir.Model) -> None:
     assert operators(graph)["GatedProduct"] == LAYERS - 1
 
 
+def test_a_rule_takes_what_an_earlier_one_has_emitted(neutral: ir.Model) -> None:
+    def silu(op: Any, x: Any) -> Any:
+        return op.SiLU(x)
+
+    def through_sigmoid(op: Any, x: Any) -> Any:
+        return op.Mul(x, op.Sigmoid(x))
+
+    def sigmoid(op: Any, x: Any) -> Any:
+        return op.Sigmoid(x)
+
+    def through_tanh(op: Any, x: Any) -> Any:
+        half = op.Constant(value_float=0.5)
+        return op.Add(op.Mul(op.Tanh(op.Mul(x, half)), half), half)
+
+    rules = [Rule("silu", silu, through_sigmoid), Rule("sigmoid", sigmoid, through_tanh)]
+    graph = lower(copy(neutral), [*rules, *RULES], encodings(neutral, F32), "cpu")
+    assert operators(graph)["Tanh"] == LAYERS
+    assert operators(graph)["Sigmoid"] == 0
+
+
 def test_equal_inputs_give_equal_bytes(neutral: ir.Model) -> None:
     first, second = (lower(copy(neutral), RULES, encodings(neutral, Q4_0), "cpu") for _ in range(2))
     assert first == second

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Collection
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 _IMPORTING: Final = frozenset(
@@ -49,20 +49,25 @@ def named_by(name: str, others: Collection[str], *, own: bool) -> set[str]:
     if not mentioned and not any(word.encode() in content for word in words):
         return set()
     try:
-        tree = ast.parse(content)
+        names, dynamic = _names_in(content, getattr(module, "__package__", None) or "")
     except (SyntaxError, ValueError):  # machine code
         return set(others) if own else set()
-    names, dynamic = _names_in(tree, module)
-    return set(others) if dynamic and own else mentioned & names
+    return set(others) if dynamic and own else set(mentioned & names)
 
 
-def _names_in(tree: ast.AST, module: ModuleType | None) -> tuple[set[str], bool]:
+@functools.cache  # the same modules are asked about for every graph that is kept
+def _names_in(content: bytes, package: str) -> tuple[frozenset[str], bool]:
     """All modules that code may import, and whether it may import others.
 
     Args:
-        tree: The code.
-        module: Whose it is.
+        content: The code.
+        package: The package that its module is in.
+
+    Raises:
+        SyntaxError: It is no code.
+        ValueError: Nor is it text.
     """
+    tree = ast.parse(content)
     names: set[str] = set()
     used: set[str] = set()
     held: set[str] = set()
@@ -71,7 +76,7 @@ def _names_in(tree: ast.AST, module: ModuleType | None) -> tuple[set[str], bool]
             case ast.Import():
                 names.update(alias.name for alias in node.names)
             case ast.ImportFrom():
-                base = _absolute(node, module)
+                base = _absolute(node, package)
                 names.add(base)
                 names.update(f"{base}.{alias.name}" for alias in node.names)
                 held.update(alias.name for alias in node.names)
@@ -83,15 +88,15 @@ def _names_in(tree: ast.AST, module: ModuleType | None) -> tuple[set[str], bool]
                 held.add(node.attr)
     for name in list(names):
         names |= parents(name)
-    return names, bool((used | held) & _IMPORTING or held & _HOLDING)
+    return frozenset(names), bool((used | held) & _IMPORTING or held & _HOLDING)
 
 
-def _absolute(node: ast.ImportFrom, module: ModuleType | None) -> str:
+def _absolute(node: ast.ImportFrom, package: str) -> str:
     """The module that is imported from; what is relative begins in the importing one's package."""
     if not node.level:
         return node.module or ""
-    package = (getattr(module, "__package__", None) or "").split(".")
-    start = package[: len(package) - node.level + 1]
+    parts = package.split(".")
+    start = parts[: len(parts) - node.level + 1]
     return ".".join([*start, *([node.module] if node.module else [])])
 
 
@@ -105,10 +110,14 @@ def changes_others(name: str) -> bool:
     """Whether code of a module may change what is not its own."""
     file = getattr(sys.modules.get(name), "__file__", None)
     try:
-        tree = ast.parse(Path(file).read_bytes() if isinstance(file, str) else b"")
+        return _changes_others(Path(file).read_bytes() if isinstance(file, str) else b"")
     except (OSError, SyntaxError, ValueError):
         return True
-    for node in ast.walk(tree):
+
+
+@functools.cache
+def _changes_others(content: bytes) -> bool:
+    for node in ast.walk(ast.parse(content)):
         match node:
             case ast.Assign(targets=targets) | ast.Delete(targets=targets):
                 changed = targets

@@ -26,12 +26,17 @@ from pipelines.common.system import cores
 _CHUNK_BYTES = 2 << 20
 
 _SMALL_BYTES = 1 << 20
-"""Files up to this size are read every time, which takes a millisecond."""
+"""Files up to this size are read by every process, which takes a millisecond."""
 
 _MOST = 512
 """How many digests are remembered."""
 
 _SECOND_NS = 10**9
+
+
+_small_files: dict[str, str] = {}
+"""Digests of the small files that this process has read: of a graph's sources there are hundreds,
+and they are asked for again with every other graph."""
 
 
 class OpenFile:
@@ -95,7 +100,7 @@ class Digests:
         """
         status = os.fstat(descriptor)
         if status.st_size <= _SMALL_BYTES:
-            return content_digest(descriptor)
+            return _small(descriptor, status)
         identity = _identity(status)
         known, _ = self._known(identity)
         if known:
@@ -166,6 +171,17 @@ class Digests:
             return {identity: (digest, boot) for identity, (digest, boot) in read.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return {}
+
+
+def _small(descriptor: int, status: os.stat_result) -> str:
+    """The content digest of a small file."""
+    identity = _identity(status)
+    if known := _small_files.get(identity):
+        return known
+    digest = content_digest(descriptor)
+    if _tells(status) and _identity(os.fstat(descriptor)) == identity:
+        _small_files[identity] = digest
+    return digest
 
 
 def _identity(status: os.stat_result) -> str:

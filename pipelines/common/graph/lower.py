@@ -73,13 +73,19 @@ def lower(
     lowering = _Lowering(model.graph, GraphWeights(model.graph, encodings), kind)
     taken = []
     present = {COMPUTED, *(encoding.name for encoding in encodings.values())}
+    operators = _operators(model.graph)
     for rule in rules:
         if any(present.isdisjoint(wanted) for wanted in rule.encodings.values()):
             continue  # most rules for encodings are for others than these
+        traced = trace(rule.pattern)
+        if not operators.issuperset(node.operator for node in traced.nodes):
+            continue
         nodes = _apply(rule, lowering, model)
         if nodes:
-            operators = trace(rule.pattern).operators
-            taken.append(Taken(rule.package, rule.name, operators, nodes, rule.batch_invariant))
+            operators = _operators(model.graph)
+            taken.append(
+                Taken(rule.package, rule.name, traced.operators, nodes, rule.batch_invariant)
+            )
     _check_lowered(model.graph, encodings, target)
     try:
         return _finished(lowering, model, taken, activations)
@@ -87,6 +93,11 @@ def lower(
         if culprit := _no_onnx(model.graph, rules):
             raise LoweringError(f"{culprit}: {one_line(error)}") from error
         raise
+
+
+def _operators(graph: ir.Graph) -> set[str]:
+    """The operators that there are, also within those that have graphs of their own."""
+    return {node.op_type for node in ir.traversal.RecursiveGraphIterator(graph)}
 
 
 def _finished(

@@ -164,6 +164,9 @@ class _Trial:
         self._encodings = encodings
         self._shapes: list[str] = []
         self._error = 0.0
+        self._weights: Mapping[str, Array] = {}
+        self._source: WeightSource | None = None
+        self._decoded: Mapping[str, Array] = {}
         # What the KV state holds after the last call: as the package has it, and as it should be.
         self._state: dict[str, Array] = {}
         self._expected_state: dict[str, Array] = {}
@@ -175,8 +178,9 @@ class _Trial:
         try:
             if examples is None:
                 raise OpPackageError("has a pattern of its own, and no `examples` to try it on")
-            for example in examples(np.random.default_rng(0)):
-                self._try(example)
+            with tempfile.TemporaryDirectory() as folder:
+                for example in examples(np.random.default_rng(0)):
+                    self._try(example, Path(folder))
             if not self._shapes:
                 raise OpPackageError("no example has rows that are whole blocks of the encoding")
         except PipelineError as error:
@@ -195,7 +199,7 @@ class _Trial:
             problem=problem,
         )
 
-    def _try(self, example: Mapping[str, Any]) -> None:
+    def _try(self, example: Mapping[str, Any], folder: Path) -> None:
         """Runs one example, unless its weights cannot be in these encodings."""
         if not isinstance(example, Mapping):
             raise OpPackageError(f"an example is a {type(example).__name__}, expected a mapping")
@@ -221,19 +225,28 @@ class _Trial:
         self._shapes.append(
             ", ".join(f"{name} {'x'.join(map(str, x.shape))}" for name, x in arrays.items())
         )
-        with tempfile.TemporaryDirectory() as folder:
-            source = weight_file(Path(folder, "weights.gguf"), weights, self._encodings)
-            expected = self._expected(tensors, source, attributes)
-            actual = self._actual(tensors, source, expected)
+        source = self._stored(weights, folder)
+        expected = self._expected(tensors, attributes)
+        actual = self._actual(tensors, source, expected)
         for name, wanted in expected.expected.items():
             if name in actual:
                 self._error = max(
                     self._error, _relative_error(actual[name], wanted, expected.lengths)
                 )
 
-    def _expected(
-        self, tensors: Mapping[str, Array], source: WeightSource, attributes: Mapping[str, Any]
-    ) -> Reference:
+    def _stored(self, weights: Mapping[str, Array], folder: Path) -> WeightSource:
+        """A file of an example's weights: the one before, where that has the same arrays."""
+        same = weights.keys() == self._weights.keys() and all(
+            weights[name] is values for name, values in self._weights.items()
+        )
+        if self._source is None or not same:
+            path = folder / f"{len(self._shapes)}.gguf"
+            self._source = weight_file(path, weights, self._encodings)
+            self._decoded = {name: self._source.float32(name) for name in weights}
+            self._weights = weights
+        return self._source
+
+    def _expected(self, tensors: Mapping[str, Array], attributes: Mapping[str, Any]) -> Reference:
         """What comes out by the references; goes on with the state where the example does."""
         past = reference.past(self._pattern)
         if past is not None and tensors[past].any():
@@ -245,8 +258,7 @@ class _Trial:
             tensors = {**tensors, **self._expected_state}
         else:
             self._state = {}
-        weights = {name: source.float32(name) for name in source.encodings}
-        result = reference.run(self._pattern, tensors, weights, attributes)
+        result = reference.run(self._pattern, tensors, self._decoded, attributes)
         if result.lengths is not None:
             self._total = result.lengths[1]
         self._expected_state = {s.parameter: result.expected[s.written] for s in result.state}

@@ -173,6 +173,8 @@ def _file(module: ModuleType | None, library: str | None = None) -> str | None:
     name = getattr(module, "__file__", None)
     if not isinstance(name, str) or (library is not None and name.startswith(library)):
         return None
+    if name.startswith(os.sep) and os.path.lexists(name):
+        return name
     try:
         path = Path(name).absolute()
     except OSError:  # there is no working directory, and so no file at a relative path
@@ -182,7 +184,7 @@ def _file(module: ModuleType | None, library: str | None = None) -> str | None:
     if archive := next((parent for parent in path.parents if parent.is_file()), None):
         return str(archive)
     # It is gone; or there never was one, where a library calls a module it has made after itself.
-    return name if Path(name).is_absolute() else None
+    return name if name.startswith(os.sep) else None
 
 
 def _library_folders() -> dict[str, str]:
