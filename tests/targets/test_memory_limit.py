@@ -14,13 +14,13 @@ from pipelines.common.program import target as target_module
 GIB = 1 << 30
 
 
-@pytest.mark.parametrize("target", ["torch", "cpu"])
+@pytest.mark.parametrize(("target", "states"), [("torch", 2), ("cpu", 1)])
 def test_needed_and_available_memory_are_named(
-    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: str, states: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(target_module, "available_memory", lambda: 3 * GIB)
     model = open_model(write_gguf(tmp_path / "model.gguf", llama()), target=target)
-    max_length = 8 << 20  # at 2 layers * 2 halves * 2 heads * 64 * 4 bytes a token: 16 GiB
+    max_length = (8 << 20) // states  # at 2 layers * 2 halves * 2 heads * 64 * 4 bytes: 16 GiB
     model.start(slots=1, max_length=16)  # imports and caches are not what is measured
     tracemalloc.start()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -34,7 +34,7 @@ from pipelines.common.program.external import Place
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.target import Check, Deployment
-from pipelines.common.program.tensors import Made, make_tensors
+from pipelines.common.program.tensors import Made, identity, make_tensors
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
 from pipelines.common.text_generation import Lookup, ModelOptions
@@ -171,11 +171,15 @@ class StoredWeights:
         self.fingerprint = stored.blake2b
         self.total_bytes = sum(place.nbytes for place in set(places.values()))
 
+    def place(self, weight: LoweredWeight) -> tuple[Place, str]:
+        """Where a tensor is, and what of; equal for those that share their memory."""
+        return self._places[weight.name], weight.dtype
+
     def tensors(self, weights: Sequence[LoweredWeight]) -> Iterator[Made]:
         """Views of the file, those that share their memory together."""
         alike: dict[tuple[Place, str], list[LoweredWeight]] = {}
         for weight in weights:
-            alike.setdefault((self._places[weight.name], weight.dtype), []).append(weight)
+            alike.setdefault(self.place(weight), []).append(weight)
         for (place, dtype), wanted in alike.items():
             kind = element_type(dtype)
             count = place.nbytes // kind.itemsize
@@ -232,6 +236,12 @@ class ExportedProgram:
             )
         with deployment.progress.phase("lower", "reading the exported graph"):
             return self.manifest.graph((self.folder / GRAPH).read_bytes())
+
+    def identity(self, weight: LoweredWeight) -> Hashable:
+        """See `Program.identity`."""
+        if isinstance(self.weights, WeightSource):
+            return identity(self.weights, weight)
+        return self.weights.place(weight)
 
     def tensors(
         self,
