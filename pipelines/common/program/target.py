@@ -192,21 +192,25 @@ class Deployment:
         available = available_memory() if available is None else available
         if needed <= available:
             return
-        weights = footprint.weights + footprint.working
-        fitting = max(0, available - weights) // slot if slot else 0
+        rest = footprint.weights + footprint.working
+        fitting = max(0, available - rest) // slot if slot else 0
         if fitting and footprint.slots > 1:
             advice = f"`slots` {fitting} is the largest that fits"
         else:
             advice = "lower `max_length` or choose another `encoding`"
         each = f" for each of {footprint.slots} sequences" if footprint.slots > 1 else ""
+        parts = f"weights {_gib(footprint.weights)}, KV {_gib(slot)}{each}"
         raise MemoryLimitError(
-            f"{self.pipeline} on {target} (weights {weights / 2**30:.1f} GiB, KV {slot / 2**30:.1f}"
-            f" GiB{each}) needs {needed / 2**30:.1f} GiB of {kind}, {available / 2**30:.1f} GiB is"
-            f" available; {advice}",
+            f"{self.pipeline} on {target} ({parts}, working memory {_gib(footprint.working)}) needs"
+            f" {_gib(needed)} of {kind}, {_gib(available)} is available; {advice}",
             needed=needed,
             available=available,
             slots=fitting,
         )
+
+
+def _gib(nbytes: int) -> str:
+    return f"{nbytes / 2**30:.1f} GiB"
 
 
 @dataclass(frozen=True)
