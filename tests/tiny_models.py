@@ -22,7 +22,7 @@ from pipelines.common.nn.module import Module
 from pipelines.common.nn.network import Network
 from pipelines.common.progress import Progress
 from pipelines.common.registry.registry import Registry
-from pipelines.common.targets.torch import TorchRunner
+from pipelines.common.targets.torch.runner import TorchRunner
 from pipelines.common.text.byte_alphabet import byte_alphabet
 from pipelines.common.text_generation import ModelOptions
 

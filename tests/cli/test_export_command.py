@@ -131,6 +131,8 @@ def test_inspect_checks_every_file_of_a_folder(bundled, cli):
     assert "target = cpu" in shown.out
     record = json.loads(cli("inspect", bundled, "--json").out)
     assert record["files"]["weights.bin"]["nbytes"] == (bundled / "weights.bin").stat().st_size
+    (run,) = record["memory"]["runs"]  # on its own target alone
+    assert (run["target"], run["kv"]) == ("cpu", 512 * 2 * 5 * 4 * 32 * 4)
 
     weights = bundled / "weights.bin"
     content = weights.read_bytes()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
+import sys
 
 import gguf
 import numpy as np
 import pytest
 
+from pipelines.common.cli.memory import memory_lines
 from pipelines.common.text.byte_alphabet import byte_alphabet
+from pipelines.llama3.pipeline import BUNDLED
 
 
 @pytest.fixture
@@ -132,3 +136,46 @@ def test_a_file_that_is_no_model_is_one_line(cli, tmp_path, name, content):
 
 def test_a_file_that_is_not_there_is_one_line(cli, tmp_path):
     assert "no such model file" in cli("inspect", tmp_path / "none.gguf").error
+
+
+def test_memory_of_runs_is_told_without_torch_and_without_devices(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it fails
+    asked = ("--max-length", 100, "--batch-size", 3, "--quantization-encoding", "q8_0")
+    memory = json.loads(cli("inspect", BUNDLED, *asked, "--json").out)["memory"]
+    assert (memory["max_length"], memory["batch_size"]) == (100, 3)
+    assert memory["encodings"].keys() == {"q8_0", "f32"}
+    runs = {(run["target"], run["native_ops"]): run for run in memory["runs"]}
+    assert runs.keys() == {
+        *(("cpu", True), ("cpu", False), ("cuda", False), ("coreml", False), ("torch", False))
+    }
+    # Of 4.3 million weights, 5 layers with 4 heads of keys and values of 32.
+    shapes = [tuple(tensor.shape) for tensor in gguf.GGUFReader(BUNDLED).tensors]
+    matrices, vectors = (
+        sum(map(math.prod, (shape for shape in shapes if len(shape) == dims))) for dims in (2, 1)
+    )
+    assert runs["cpu", True]["weights"] == matrices * 34 // 32 + vectors * 4
+    assert runs["torch", False]["weights"] == (matrices + vectors) * 4
+    room, kept = 112, 2 * 5 * 4 * 32  # kernels work on 16 tokens at a time
+    assert runs["cpu", True]["kv"] == 3 * room * kept * 2  # float16 beside weights in blocks
+    assert runs["cpu", False]["kv"] == 3 * room * kept * 4
+    assert runs["cuda", False]["kv"] == 3 * room * kept * 2
+    assert runs["coreml", False]["kv"] == 2 * 3 * 256 * kept * 2
+    assert [target for (target, _), run in runs.items() if run["on_device"]] == ["cuda"]
+    for run in runs.values():
+        assert run["total"] == run["weights"] + run["kv"] + run["working"]
+    table = memory_lines(memory)
+    assert max(map(len, table)) <= 80
+    assert [line.split()[0] for line in table[3:9]] == [
+        *("cpu", "cpu", "cuda", "coreml", "torch", "The")
+    ]
+
+
+def test_why_nothing_is_known_of_the_memory_is_told(cli, write_model):
+    out = cli("inspect", write_model()).out
+    assert "not known: " in out[out.index("Memory of a run") :]
+
+
+def test_lengths_beyond_the_context_are_refused(cli):
+    outcome = cli("inspect", BUNDLED, "--max-length", 1 << 20)
+    assert outcome.code == 2
+    assert "--max-length is 1048576, but the model's context is 512 tokens" in outcome.error

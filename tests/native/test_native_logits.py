@@ -26,7 +26,7 @@ from torch import Tensor
 from pipelines.common.models.model import Model
 from pipelines.common.nn import Attention
 from pipelines.common.nn.step import Step
-from pipelines.common.targets.torch import TorchRunner
+from pipelines.common.targets.torch.runner import TorchRunner
 
 TOKENS = random_tokens(100)
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pipelines.common.models.model import Model
 from pipelines.common.program.runner import Runner
-from pipelines.common.targets.torch import TorchRunner
+from pipelines.common.targets.torch.runner import TorchRunner
 
 PROMPTS = [random_tokens(8, seed) for seed in range(8)]
 BLOCKS = {"q4_0": 32, "q8_0": 32, "q6_k": 16}

@@ -255,7 +255,10 @@ def _many_control_tokens(metadata: dict[str, Any]) -> None:
     [
         (_with("model", "rwkv"), "kind 'rwkv', known are .*'gpt2', 'llama'; .*`tokenizer_path`"),
         (_with("model", "bert\nrt"), "kind 'bert.*`tokenizer_path`"),
-        (_with("pre", "bloom"), "pre is 'bloom', a pre-tokenizer.*not supported.*`tokenizer_path`"),
+        (
+            _with("pre", "gemma4"),
+            "pre is 'gemma4', a pre-tokenizer.*not supported.*`tokenizer_path`",
+        ),
         (_map("token_type", lambda types: types[:-1]), r"\d+ tokens but \d+ token types"),
         (_map("tokens", lambda tokens: [*tokens[:-1], tokens[3]]), "twice, as 3 and "),
         (

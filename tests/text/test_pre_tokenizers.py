@@ -21,6 +21,7 @@ DEEPSEEK3 = (
     "[一-龥\u3040-ゟ゠-ヿ]+",
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
 )
+BLOOM = r" ?[^(\s|.,!?…。，、।۔،)]+"
 PUBLISHED = {
     "tekken": (
         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -34,6 +35,30 @@ PUBLISHED = {
         r"\s?\p{P}+",
         "[一-龥ࠀ-一가-\ud7ff]+",
         r"\p{N}",
+    ),
+    "deepseek-llm": (
+        "[\r\n]",
+        "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
+        "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+",
+        r"\s+$",
+        "[一-龥ࠀ-一가-\ud7ff]+",
+        r"\p{N}+",
+    ),
+    "falcon": (
+        r"[\p{P}\$\+<=>\^~\|`]+",
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+        "[0-9][0-9][0-9]",
+    ),
+    "bloom": (BLOOM,),
+    "poro-chat": (BLOOM,),
+    "gpt3-finnish": (BLOOM,),
+    "viking": (BLOOM, r"\p{N}"),
+    **dict.fromkeys(
+        ["starcoder", "refact", "command-r", "smollm"],
+        (
+            r"\p{N}",
+            r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+        ),
     ),
     "deepseek-v3": DEEPSEEK3,
     "hunyuan-dense": DEEPSEEK3,
@@ -60,6 +85,7 @@ def texts() -> Iterator[str]:
     generator = random.Random(7)
     alphabet = (
         string.printable + "éÉßǅʰªñ一龥ࠀ가힣かカ١½Ⅷ\u0301\u0303\u200d😀’…\u00a0\u2028'''  \n\n"
+        "Ⴀაƻ𝐀ώᾳ\u212a،۔।、。，！‘〜`"
     )
     for _ in range(1500):
         yield "".join(generator.choices(alphabet, k=generator.randrange(1, 24)))
@@ -89,6 +115,14 @@ def test_words_are_those_of_the_published_expression(
         for expression in published[name]:
             words = isolated(words, expression)
         assert [word for word, _ in ours.pre_tokenize_str(text)] == words, text
+
+
+def test_bloom_cuts_as_its_own_file_does() -> None:
+    """The file's expression has a class in a class, which its library reads as we have it."""
+    theirs = pre_tokenizers.Split(Regex(r" ?[^(\s|[.,!?…。，、।۔،])]+"), "isolated")
+    (ours,) = (pre_tokenizers.Split(Regex(e), "isolated") for e in PRE_TOKENIZERS["bloom"].splits)
+    for text in texts():
+        assert ours.pre_tokenize_str(text) == theirs.pre_tokenize_str(text), text
 
 
 def test_what_a_name_implies_beside_the_cut() -> None:

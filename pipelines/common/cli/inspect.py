@@ -15,7 +15,8 @@ from pipelines.common.cache import Cache
 from pipelines.common.cli.console import ConsoleProgress, say
 from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.formatting import human_count, human_size
-from pipelines.common.cli.options import AsJson, path_of
+from pipelines.common.cli.memory import RunSize, memory, memory_lines
+from pipelines.common.cli.options import AsJson, RunEncoding, path_of
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.cli.wording import worded
 from pipelines.common.errors import PipelineError
@@ -40,31 +41,44 @@ def inspect(
             help="Model file, its folder, or an exported one.",
         ),
     ],
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=2, help="Tokens of a sequence, for the memory of a run."),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Sequences side by side, for the memory of a run.")
+    ] = 1,
+    quantization_encoding: RunEncoding = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a model's metadata, tensors and tokenizer; check an exported folder's digests."""
+    """Show a model's metadata, tensors and tokenizer, and how much memory a run takes.
+
+    Of an exported folder the digests are checked. The targets need not be able to run here.
+    """
     from pipelines.common.export.manifest import is_exported
 
     registry = registry_of(ctx)
     model = found(model, registry, ConsoleProgress())
+    size = RunSize(max_length, batch_size, quantization_encoding or "")
     if is_exported(model):
-        _inspect_folder(model, as_json)
+        _inspect_folder(model, memory(model, size, registry), as_json)
         return
     record = _describe(registry.opener(model)(model), registry.tokenizer)
+    record["memory"] = memory(model, size, registry)
     if as_json:
         print_json(record)
     else:
         print_lines(*_for_people(record))
 
 
-def _inspect_folder(folder: Path, as_json: bool) -> None:
+def _inspect_folder(folder: Path, memory_record: dict[str, Any], as_json: bool) -> None:
     """Reads all files of an exported folder, and shows what it says of itself."""
     from pipelines.common.export.manifest import check_digests, read_manifest
 
     manifest = read_manifest(folder)
     check_digests(folder, manifest, manifest.files)
     if as_json:
-        print_json({"path": str(folder), **dataclasses.asdict(manifest)})
+        print_json({"path": str(folder), **dataclasses.asdict(manifest), "memory": memory_record})
         return
     suggested = ", ".join(f"{name} {value}" for name, value in manifest.chat.sampling.items())
     shown = {
@@ -83,7 +97,7 @@ def _inspect_folder(folder: Path, as_json: bool) -> None:
     width = max(map(len, manifest.files))
     for name, file in manifest.files.items():
         lines.append(f"  {name:<{width}}  {human_size(file.nbytes):>9}  {file.blake2b[:12]}")
-    print_lines(*lines)
+    print_lines(*lines, "", *memory_lines(memory_record))
 
 
 def _describe(file: Checkpoint, make: TokenizerMaker) -> dict[str, Any]:
@@ -169,7 +183,7 @@ def _for_people(record: dict[str, Any]) -> list[str]:
     for encoding, total in totals["by_encoding"].items():
         count, size = human_count(total["parameters"]), human_size(total["bytes"])
         lines.append(f"  {encoding:<{wide}}  {count:>9} parameters  {size:>9}")
-    return lines
+    return [*lines, "", *memory_lines(record["memory"])]
 
 
 def _short(value: Any) -> str:

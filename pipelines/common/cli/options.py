@@ -84,6 +84,16 @@ RandomConfig = Annotated[
         help="Another size of the tiny model, as layers=4, or its seed=7; repeatable.",
     ),
 ]
+RunEncoding = Annotated[
+    str | None,
+    typer.Option(
+        parser=_requested,
+        metavar=f"[{'|'.join(REQUESTS)}]",
+        autocompletion=_requests,
+        help="What the big matrices run in; auto is as they are stored, and the default for a"
+        " file that is named. The pipeline's own model runs in q4_0.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No notices and figures.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="More details.")]
@@ -119,16 +129,7 @@ class ModelChoice:
         ),
     ] = False
     random_config: RandomConfig = None
-    quantization_encoding: Annotated[
-        str | None,
-        typer.Option(
-            parser=_requested,
-            metavar=f"[{'|'.join(REQUESTS)}]",
-            autocompletion=_requests,
-            help="What the big matrices run in; auto is as they are stored, and the default for a"
-            " file that is named. The pipeline's own model runs in q4_0.",
-        ),
-    ] = None
+    quantization_encoding: RunEncoding = None
     weights: Annotated[
         Literal["mmap", "heap"],
         typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,14 +23,14 @@ from pipelines.common.export.manifest import (
 )
 from pipelines.common.export.packages import lacks_native, load_packages
 from pipelines.common.files import exists, is_file, is_folder
-from pipelines.common.graph.rules import LoweredGraph, Rule
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
 from pipelines.common.nn.interface import Interface
 from pipelines.common.nn.network import Network
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.stored_weights import StoredWeights
 from pipelines.common.program.target import Check, Deployment
-from pipelines.common.program.tensors import Made, make_tensors
+from pipelines.common.program.tensors import Made, identity, make_tensors
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
 from pipelines.common.text_generation import Lookup, ModelOptions
@@ -191,6 +191,12 @@ class ExportedProgram:
             )
         with deployment.progress.phase("lower", "reading the exported graph"):
             return self.manifest.graph((self.folder / GRAPH).read_bytes())
+
+    def identity(self, weight: LoweredWeight) -> Hashable:
+        """See `Program.identity`."""
+        if isinstance(self.weights, WeightSource):
+            return identity(self.weights, weight)
+        return self.weights.place(weight)
 
     def tensors(
         self,

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from pipelines.common.cache import Cache
 from pipelines.common.errors import LoweringError, NoRuleError
-from pipelines.common.graph.rules import LoweredGraph, Rule
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, Rule
 from pipelines.common.nn.interface import Interface
 from pipelines.common.nn.network import Network
 from pipelines.common.program.origin import Origin
 from pipelines.common.program.package import Layout, LoadedPackage
 from pipelines.common.program.store import lowered_graph
 from pipelines.common.program.target import Check, Deployment
-from pipelines.common.program.tensors import Made, make_tensors
+from pipelines.common.program.tensors import Made, identity, make_tensors
 from pipelines.common.program.weights import WeightSource
 from pipelines.common.progress import Progress
 
@@ -80,6 +80,10 @@ class ModuleProgram:
             known = f"known are {', '.join(listed)}" if listed else "none is registered"
             advice = f"an op package that has one is named with `custom_ops`; {known}"
             raise LoweringError(f"{error}; {advice}") from error
+
+    def identity(self, weight: LoweredWeight) -> Hashable:
+        """See `Program.identity`."""
+        return identity(self.weights, weight)
 
     def tensors(
         self,

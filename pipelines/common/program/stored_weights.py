@@ -43,11 +43,15 @@ class StoredWeights:
         self.fingerprint = fingerprint
         self.total_bytes = sum(place.nbytes for place in set(places.values()))
 
+    def place(self, weight: LoweredWeight) -> tuple[Place, str]:
+        """Where a tensor is, and what of; equal for those that share their memory."""
+        return self._places[weight.name], weight.dtype
+
     def tensors(self, weights: Sequence[LoweredWeight]) -> Iterator[Made]:
         """Views of the file, those that share their memory together."""
         alike: dict[tuple[Place, str], list[LoweredWeight]] = {}
         for weight in weights:
-            alike.setdefault((self._places[weight.name], weight.dtype), []).append(weight)
+            alike.setdefault(self.place(weight), []).append(weight)
         for (place, dtype), wanted in alike.items():
             kind = element_type(dtype)
             count = place.nbytes // kind.itemsize

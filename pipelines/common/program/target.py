@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -91,6 +91,9 @@ class Program(Protocol):
             ModelFileError: There is only a graph for another target.
         """
 
+    def identity(self, weight: LoweredWeight) -> Hashable:
+        """Equal for tensors of a graph that share their memory."""
+
     def tensors(
         self,
         graph: LoweredGraph,
@@ -98,6 +101,35 @@ class Program(Protocol):
         packages: Sequence[LoadedPackage] = (),
     ) -> Iterator[tuple[Sequence[LoweredWeight], NDArray[Any]]]:
         """The graph's tensors one after the other, as `graph.tensors.make_tensors` makes them."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a run takes beside the program itself, in bytes.
+
+    Attributes:
+        weights: All weights, in the forms that the target makes of them.
+        slot: The KV state of one sequence at its largest.
+        slots: Sequences side by side.
+        working: What is computed at once: activations, logits, rotary tables.
+        on_device: Whether that is the memory of a device that has its own.
+    """
+
+    weights: int
+    slot: int = 0
+    slots: int = 1
+    working: int = 0
+    on_device: bool = False
+
+    @property
+    def state(self) -> int:
+        """The KV state of all sequences."""
+        return self.slots * self.slot
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.state + self.working
 
 
 @dataclass(frozen=True)
@@ -145,39 +177,42 @@ class Deployment:
         return self.interface.token_elements * self.max_length
 
     def require_memory(
-        self, target: str, weights: int, slot: int, slots: int, available: int | None = None
+        self, target: str, footprint: Footprint, available: int | None = None
     ) -> None:
-        """Checks that the weights and the KV state of some slots fit into available memory.
+        """Checks that what it takes fits into available memory.
 
         Args:
             target: Name of the target, for the message.
-            weights: Bytes of the weights.
-            slot: Bytes of the KV state of one slot.
-            slots: How many slots there have to be.
+            footprint: What it takes there.
             available: Bytes that a device has free; None asks for the machine's memory.
 
         Raises:
-            MemoryLimitError: They do not; it says how many slots would.
+            MemoryLimitError: It does not fit; the error says how many slots would.
         """
         kind = "memory" if available is None else "device memory"
-        needed = weights + slots * slot
+        needed, slot = footprint.total, footprint.slot
         available = available_memory() if available is None else available
         if needed <= available:
             return
-        fitting = max(0, available - weights) // slot
-        if fitting and slots > 1:
+        rest = footprint.weights + footprint.working
+        fitting = max(0, available - rest) // slot if slot else 0
+        if fitting and footprint.slots > 1:
             advice = f"`slots` {fitting} is the largest that fits"
         else:
             advice = "lower `max_length` or choose another `encoding`"
-        each = f" for each of {slots} sequences" if slots > 1 else ""
+        each = f" for each of {footprint.slots} sequences" if footprint.slots > 1 else ""
+        parts = f"weights {_gib(footprint.weights)}, KV {_gib(slot)}{each}"
         raise MemoryLimitError(
-            f"{self.pipeline} on {target} (weights {weights / 2**30:.1f} GiB, KV {slot / 2**30:.1f}"
-            f" GiB{each}) needs {needed / 2**30:.1f} GiB of {kind}, {available / 2**30:.1f} GiB is"
-            f" available; {advice}",
+            f"{self.pipeline} on {target} ({parts}, working memory {_gib(footprint.working)}) needs"
+            f" {_gib(needed)} of {kind}, {_gib(available)} is available; {advice}",
             needed=needed,
             available=available,
             slots=fitting,
         )
+
+
+def _gib(nbytes: int) -> str:
+    return f"{nbytes / 2**30:.1f} GiB"
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,12 @@ def make_tensors(
         yield wanted, np.ascontiguousarray(array)
 
 
+def identity(source: WeightSource, weight: LoweredWeight) -> Hashable:
+    """Equal for tensors that are made of the same weight, and laid out alike."""
+    of, laid_out = source.identity(weight.parameter), (weight.package, weight.layout)
+    return of, weight.rows, laid_out, weight.dtype
+
+
 def named(made: Iterator[Made]) -> dict[str, NDArray[Any]]:
     """All tensors by name, in their shapes."""
     return {

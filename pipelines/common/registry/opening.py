@@ -33,7 +33,7 @@ def found(path: Path, registry: Registry, progress: Progress, *, offline: bool =
     return located(path, registry.short_names, progress.notice, offline=offline)
 
 
-def pipeline_for(path: Path, registry: Registry, task: str) -> str:
+def pipeline_for(path: Path, registry: Registry, task: str | None = None) -> str:
     """Name of the pipeline that a model is for.
 
     A file says what its architecture is, and a folder which pipeline has exported it.
@@ -41,7 +41,7 @@ def pipeline_for(path: Path, registry: Registry, task: str) -> str:
     Args:
         path: The model.
         registry: Has the pipelines.
-        task: What the pipeline has to be for.
+        task: What the pipeline has to be for; None for anything.
 
     Raises:
         ModelFileError: There is none, or the model cannot be read.
@@ -65,7 +65,7 @@ def pipeline_for(path: Path, registry: Registry, task: str) -> str:
             f"{path}: pipelines {' and '.join(names)} run architecture {quoted(architecture)}; name"
             f" one: {names[0]} `model_path` {path}"
         )
-    if (its := registry.pipelines[names[0]].record.task) != task:
+    if task not in (None, its := registry.pipelines[names[0]].record.task):
         raise UsageError(
             f"{path} is a model of pipeline {names[0]}, whose task is '{its}'; use {names[0]}"
             f" `model_path` {path}"

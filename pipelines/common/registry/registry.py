@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pipelines.common.checkpoints.opening import Strategy
     from pipelines.common.checkpoints.tokenizer_source import AnyTokenizer, TokenizerSource
     from pipelines.common.engine.sampling.sampler import Make, Sampler, Setup
-    from pipelines.common.program.target import Availability, Target
+    from pipelines.common.program.target import Availability, Deployment, Footprint, Target
 
 
 class Registry(Discovered):
@@ -155,6 +155,22 @@ class Registry(Discovered):
         # Also where the target itself says so in one line: others can run all the same.
         except PipelineError as error:
             return Availability(reason=str(error), device_found=True)
+
+    def footprint(self, name: str, deployment: Deployment) -> Footprint | None:
+        """Memory that a network takes on a target; None if the target does not tell.
+
+        What the target requires need not be installed.
+
+        Raises:
+            UsageError: No target has that name.
+            PipelineError: The target cannot run the network, or cannot be loaded.
+        """
+        from pipelines.common.program.footprint import MeasuredTarget
+
+        entry = self.target(name)
+        with self._asking(entry):
+            target = function(entry.record.load, entry)()
+            return target.footprint(deployment) if isinstance(target, MeasuredTarget) else None
 
     def versions(self, name: str) -> dict[str, str]:
         """Versions of what a target runs on; none if it cannot be loaded.

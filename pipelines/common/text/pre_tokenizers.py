@@ -58,6 +58,10 @@ _CONTRACTIONS: Final = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _GPT2_WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _GPT2: Final = PreTokenizer((_GPT2_WORDS,))
 _DIGITS_AND_GPT2: Final = PreTokenizer((r"\p{N}", _GPT2_WORDS))
+_FALCON: Final = PreTokenizer((r"[\p{P}$+<=>^~|`]+", _GPT2_WORDS, "[0-9][0-9][0-9]"))
+_BETWEEN_STOPS: Final = " ?[^\\s|.,!?()\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c]+"
+_BLOOM: Final = PreTokenizer((_BETWEEN_STOPS,))
+_VIKING: Final = PreTokenizer((_BETWEEN_STOPS, r"\p{N}"))
 DEFAULT: Final = PreTokenizer((r"[\p{P}$+<=>^~|]+", _GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]"))
 _CL100K: Final = PreTokenizer((_words(r"\p{N}{1,3}"),))
 _GLM4: Final = replace(_CL100K, ignore_merges=True)
@@ -74,6 +78,33 @@ _QWEN35: Final = PreTokenizer(
 )
 _O200K: Final = PreTokenizer((_cased_words(f"{_CONTRACTIONS}?", r"\p{N}{1,3}"),))
 _TEKKEN: Final = PreTokenizer((_cased_words("", r"\p{N}"),), ignore_merges=True, adds_bos=True)
+_CASED_LETTERS: Final = (
+    "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293"
+    "\u0295-\u02af\u0370-\u0373\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c"
+    "\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556\u10a0-\u10c5"
+    "\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77"
+    "\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59"
+    "\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4\u1fc6-\u1fcc"
+    "\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc\u2102\u2107"
+    "\u210a-\u2113\u2115\u2119-\u211d\u2124\u2126\u2128\u212a-\u212d\u212f-\u2134\u2139"
+    "\u213c-\u213f\u2145-\u2149\u214e\u2183\u2184\u2c00-\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee"
+    "\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e"
+    "\uab70-\uabbf\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f"
+    "\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2"
+    "\U000118a0-\U000118df\U0001e900-\U0001e943"
+)
+"""Those of DeepSeek LLM: Unicode's, but for some blocks, as those of formulas."""
+
+_DEEPSEEK_LLM: Final = PreTokenizer(
+    (
+        r"[\r\n]",
+        rf"\s?[{_CASED_LETTERS}]+",
+        "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
+        r"\s+$",
+        "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+",
+        r"\p{N}+",
+    )
+)
 _DEEPSEEK_CODER: Final = PreTokenizer(
     (
         r"[\r\n]",
@@ -122,8 +153,12 @@ _NAMES: Final = (
         _DIGITS_AND_GPT2,
         "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2",
     ),
+    (_FALCON, "falcon"),
+    (_BLOOM, "bloom poro-chat gpt3-finnish"),
+    (_VIKING, "viking"),
+    (_DEEPSEEK_LLM, "deepseek-llm"),
     (_QWEN35, "qwen35"),
-    (_O200K, "gpt-4o llama4 kanana2"),
+    (_O200K, "gpt-4o llama4 kanana2 talkie minimax-m2"),
     (_TEKKEN, "tekken"),
     (_DEEPSEEK_CODER, "deepseek-coder"),
     (_DEEPSEEK3, "deepseek-v3 hunyuan-dense joyai-llm"),

@@ -22,9 +22,10 @@ from pipelines.common.ort.operator_list import check_operators
 from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.placement import RECORDED, require_placement
 from pipelines.common.ort.session import Provider, make_session
+from pipelines.common.program.footprint import weight_bytes
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Availability, Deployment, Device
+from pipelines.common.program.target import Availability, Deployment, Device, Footprint
 from pipelines.common.system import available_memory, processor, total_memory
 from pipelines.common.targets.coreml import weights
 from pipelines.common.targets.coreml.function import CoreMLFunction, lengths
@@ -100,6 +101,10 @@ class CoreMLTarget:
         """See `Target.prepare`; what Core ML compiles is left to the first run."""
         weights.stored(deployment, self.lower(deployment))
 
+    def footprint(self, deployment: Deployment) -> Footprint:
+        """See `MeasuredTarget.footprint`."""
+        return _footprint(deployment, self.lower(deployment))
+
     def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`."""
         if not self._has_provider():
@@ -111,16 +116,9 @@ class CoreMLTarget:
                 f" a `max_length` of at most {LARGEST}"
             )
         graph = self.lower(deployment)
-        matrices = sum(weight.nbytes for weight in graph.weights if not weight.host)
-        # Each length has weights of its own, and what a call makes of the state goes beside it.
-        deployment.require_memory(
-            "coreml",
-            len(LENGTHS) * matrices,
-            2 * graph.state_bytes * room,
-            deployment.slots,
-        )
+        deployment.require_memory("coreml", _footprint(deployment, graph))
         report(deployment, graph, "coreml")
-        _tell_of_float16(deployment, graph, matrices)
+        _tell_of_float16(deployment, graph)
         with deployment.progress.phase("load", "preparing weights"):
             folder = weights.stored(deployment, graph)
             embedding = weights.tables(deployment, graph)
@@ -141,11 +139,9 @@ class CoreMLTarget:
         if not self._has_provider():
             raise TargetError(f"this build of ONNX Runtime has no {self._provider.name}")
         graph = self.lower(deployment)
-        matrices = sum(weight.nbytes for weight in graph.weights if not weight.host)
-        sizes = lengths(deployment.max_length)
-        deployment.require_memory("coreml", len(sizes) * matrices, 0, slots=1)
+        deployment.require_memory("coreml", _footprint(deployment, graph))
         report(deployment, graph, "coreml")
-        _tell_of_float16(deployment, graph, matrices)
+        _tell_of_float16(deployment, graph)
         with deployment.progress.phase("load", "preparing weights"):
             folder = weights.stored(deployment, graph)
             embedding = weights.tables(deployment, graph)
@@ -153,7 +149,7 @@ class CoreMLTarget:
             _Sessions(deployment, graph, folder, self._provider).make,
             deployment.interface,
             embedding,
-            sizes,
+            lengths(deployment.max_length),
             makers(deployment, graph),
         )
 
@@ -232,8 +228,23 @@ def _check_dimensions(interface: Interface, pipeline: str) -> None:
         )
 
 
-def _tell_of_float16(deployment: Deployment, graph: LoweredGraph, size: int) -> None:
+def _footprint(deployment: Deployment, graph: LoweredGraph) -> Footprint:
+    """What a graph takes, in memory that processor and GPU share.
+
+    Each length has weights of its own, and what a call makes of the state goes beside it.
+    """
+    has_state = bool(deployment.interface.caches)
+    sizes = LENGTHS if has_state else lengths(deployment.max_length)
+    return Footprint(
+        weight_bytes(deployment.program, graph, lambda weight: 1 if weight.host else len(sizes)),
+        2 * graph.state_bytes * capacity(deployment.max_length) if has_state else 0,
+        deployment.slots,
+    )
+
+
+def _tell_of_float16(deployment: Deployment, graph: LoweredGraph) -> None:
     """Says what becomes of matrices in other encodings."""
+    size = sum(weight.nbytes for weight in graph.weights if not weight.host)
     matrices = [weight for weight in graph.weights if not weight.host and len(weight.shape) > 1]
     encodings = {weight.encoding for weight in matrices}
     others = sorted(name for name in encodings if ENCODINGS[name].element != "float16")

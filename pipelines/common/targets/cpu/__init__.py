@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
-from pipelines.common.graph.rules import LoweredGraph
+from pipelines.common.graph.rules import LAYOUTS as WEIGHT_LAYOUTS
+from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, element_type
 from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.function import SessionFunction
 from pipelines.common.ort.layouts import LAYOUTS
@@ -12,9 +15,10 @@ from pipelines.common.ort.op_errors import Makers
 from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.session import Compiled, bind, compile_graph
 from pipelines.common.ort.state import capacity
+from pipelines.common.program.footprint import weight_bytes, working_bytes
 from pipelines.common.program.kept import keep_packed, ready_tensors
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Availability, Deployment, Device
+from pipelines.common.program.target import Availability, Deployment, Device, Footprint
 from pipelines.common.program.tensors import named
 from pipelines.common.system import available_memory, processor, total_memory
 from pipelines.common.targets.cpu.rules import RULES
@@ -42,27 +46,25 @@ class CpuTarget:
         """See `Target.prepare`."""
         keep_packed(deployment, self.lower(deployment), LAYOUTS)
 
+    def footprint(self, deployment: Deployment) -> Footprint:
+        """See `MeasuredTarget.footprint`."""
+        return _footprint(deployment, self.lower(deployment))
+
     def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`."""
         # What is too large at the least is refused before a graph is built for it. Rules of op
         # packages may keep the state in halves of float32.
-        least = 2 if deployment.packages else 4
-        nbytes = deployment.program.weights.total_bytes
-        deployment.require_memory("cpu", nbytes, least * deployment.state_elements, slots=1)
+        least = (2 if deployment.packages else 4) * deployment.state_elements
+        deployment.require_memory("cpu", Footprint(deployment.program.weights.total_bytes, least))
         graph = self.lower(deployment)
-        deployment.require_memory(
-            "cpu",
-            _weight_bytes(graph),
-            graph.state_bytes * capacity(deployment.max_length),
-            deployment.slots,
-        )
+        deployment.require_memory("cpu", _footprint(deployment, graph))
         report(deployment, graph, "cpu")
         return _start(deployment, graph)
 
     def start_function(self, deployment: Deployment) -> SessionFunction:
         """See `FunctionTarget.start_function`."""
         graph = self.lower(deployment)
-        deployment.require_memory("cpu", _weight_bytes(graph), 0, slots=1)
+        deployment.require_memory("cpu", _footprint(deployment, graph))
         report(deployment, graph, "cpu")
         compiled, by = _compiled(deployment, graph)
 
@@ -103,6 +105,23 @@ def _compiled(deployment: Deployment, graph: LoweredGraph) -> tuple[Compiled, Ma
         return compile_graph(graph, tensors, libraries, deployment.threads), by
 
 
-def _weight_bytes(graph: LoweredGraph) -> int:
-    """What weights take at the most, while a session is made."""
-    return sum(_COPIES.get(weight.layout, 1) * weight.nbytes for weight in graph.weights)
+def _footprint(deployment: Deployment, graph: LoweredGraph) -> Footprint:
+    """What a graph takes at the most, which for weights is while a session is made."""
+    program = deployment.program
+
+    def tensor(weight: LoweredWeight) -> Hashable:
+        return program.identity(replace(weight, layout="", package="", dtype=""))
+
+    packed = {tensor(weight) for weight in graph.weights if weight.layout not in WEIGHT_LAYOUTS}
+
+    def copies(weight: LoweredWeight) -> int:
+        # A tied embedding reads some rows of the mapped file, beside what is packed of all.
+        is_beside = weight.layout == "stored" and tensor(weight) in packed
+        return 0 if is_beside else _COPIES.get(weight.layout, 1)
+
+    return Footprint(
+        weight_bytes(program, graph, copies),
+        graph.state_bytes * capacity(deployment.max_length),
+        deployment.slots,
+        working_bytes(deployment, element_type(graph.activations).itemsize),
+    )

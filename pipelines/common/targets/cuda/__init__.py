@@ -27,11 +27,10 @@ from pipelines.common.ort.operator_list import check_operators
 from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.placement import RECORDED, require_placement, shape_nodes
 from pipelines.common.ort.session import Provider, make_session
-from pipelines.common.ort.state import capacity
 from pipelines.common.program.kept import keep_packed, ready_tensors
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
-from pipelines.common.program.target import Availability, Deployment, Device
+from pipelines.common.program.target import Availability, Deployment, Device, Footprint
 from pipelines.common.targets.cuda import driver
 
 if TYPE_CHECKING:
@@ -115,6 +114,12 @@ class CudaTarget:
         """See `Target.prepare`."""
         keep_packed(deployment, self.lower(deployment), LAYOUTS)
 
+    def footprint(self, deployment: Deployment) -> Footprint:
+        """See `MeasuredTarget.footprint`."""
+        from pipelines.common.targets.cuda.footprint import footprint
+
+        return footprint(deployment, self.lower(deployment))
+
     def start(self, deployment: Deployment) -> Runner:
         """See `Target.start`."""
         # Not before: ``auto`` looks at this target in every run.
@@ -151,16 +156,10 @@ class CudaTarget:
         exact = activations == "float32" and not deployment.packages
         least = (4 if exact else 2) * deployment.state_elements
         deployment.require_memory(
-            "cuda", deployment.program.weights.total_bytes, least, slots=1, available=free
+            "cuda", Footprint(deployment.program.weights.total_bytes, least), free
         )
         graph = self.lower(deployment)
-        deployment.require_memory(
-            "cuda",
-            footprint(deployment, graph),
-            graph.state_bytes * capacity(deployment.max_length),
-            deployment.slots,
-            available=free,
-        )
+        deployment.require_memory("cuda", footprint(deployment, graph), free)
         report(deployment, graph, "cuda")
         return graph
 
