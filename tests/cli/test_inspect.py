@@ -136,6 +136,8 @@ def test_a_file_that_is_no_model_is_one_line(cli, tmp_path, name, content):
 
 def test_a_file_that_is_not_there_is_one_line(cli, tmp_path):
     assert "no such model file" in cli("inspect", tmp_path / "none.gguf").error
+    error = cli("inspect", "owner/name:..").error  # no quantization has such a name
+    assert error.endswith("; for a model of the hub, give owner/name or owner/name:Q4_K_M")
 
 
 def test_memory_of_runs_is_told_without_torch_and_without_devices(cli, monkeypatch):

@@ -229,6 +229,30 @@ def test_weights_in_bfloat16_and_in_several_files(tmp_path: Path) -> None:
     near(runner.score(subject.tokens), expected, 0.02)
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(
+    "family",
+    [
+        Family("llama3", transformers.LlamaForCausalLM, transformers.LlamaConfig),
+        Family("llama3", transformers.LlamaForCausalLM, transformers.LlamaConfig, {"tied": True}),
+        Family(
+            "llama3",
+            transformers.MistralForCausalLM,
+            transformers.MistralConfig,
+            numbers={"sliding_window": None},
+        ),
+    ],
+    ids=["llama", "tied", "mistral"],
+)
+def test_llamas(family: Family, sharded: bool, tmp_path: Path) -> None:
+    save(family, tmp_path, **({"max_shard_size": "100KB"} if sharded else {}))
+    assert (tmp_path / "model.safetensors.index.json").exists() is sharded
+    subject, told = Subject("llama3", path=tmp_path), Told()
+    runner = subject.open("cpu", progress=told).start(slots=1, max_length=subject.room)
+    near(runner.score(subject.tokens), logits_of(twin_of(family), subject.tokens), 1e-4)
+    assert told.messages == []
+
+
 def test_the_text_of_a_model_that_sees(tmp_path: Path) -> None:
     """Gemma 3 with a vision tower: the part that reads text is run."""
     family = next(each for each in FAMILIES if each.pipeline == "gemma3")

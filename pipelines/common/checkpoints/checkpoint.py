@@ -289,18 +289,18 @@ def open_file(path: Path) -> BinaryIO:
     try:
         return open_regular(path)
     except FileNotFoundError as error:
-        raise ModelFileError(f"no such model file: {path}{_not_downloaded(path)}") from error
+        raise ModelFileError(f"no such model file: {path}{_of_a_hub(path)}") from error
     except OSError as error:
         raise ModelFileError(
             f"cannot use model file {path}: {error.strerror}; expected a regular file"
         ) from error
 
 
-def _not_downloaded(path: Path) -> str:
-    """What is to be added for a file that is not there and may be meant as one of a hub."""
+def _of_a_hub(path: Path) -> str:
+    """What is to be added for a file that is not there and may be meant as a model of the hub."""
     if path.is_absolute() or len(path.parts) != 2 or exists(path.parent):
         return ""
-    return "; models are not downloaded: for one of a hub, give a file that you have of it"
+    return "; for a model of the hub, give owner/name or owner/name:Q4_K_M"
 
 
 # Exact types in what follows: a bool is an int to isinstance.
