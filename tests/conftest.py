@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -12,6 +13,11 @@ hypothesis.settings.load_profile("suite")
 
 # Some tests import ONNX Runtime themselves, before the cpu target keeps it from reporting home.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+# What a shell runs in the background has Ctrl-C ignored, and so would the programs of tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Tests that run side by side have a core each: threads that spin on the same one take all the time.
