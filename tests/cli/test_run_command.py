@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gguf
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tiny_models import llama, write_gguf
 
 RUN = ("--prompt", "ab", "--max-new-tokens", "4", "--quiet")
@@ -53,6 +55,18 @@ def test_an_architecture_that_nothing_runs(cli, tmp_path):
     assert outcome.code == 1
     assert "no pipeline here runs architecture 'unheard-of'; there are some for " in outcome.error
     assert "llama" in outcome.error.partition("some for")[2]
+
+
+def test_a_folder_of_a_family_that_runs_from_gguf_files_only(cli, tmp_path):
+    """gpt-oss's experts are transposed there, so that they could not be mapped."""
+    (tmp_path / "config.json").write_text('{"model_type": "gpt_oss"}')
+    save_file({"a": np.zeros((32, 32), np.float32)}, tmp_path / "model.safetensors")
+    outcome = cli("run", tmp_path, *RUN)
+    assert outcome.code == 1
+    assert outcome.error == (
+        f"{tmp_path}: pipeline gptoss runs architecture 'gpt-oss' from GGUF files, and no folder;"
+        " llama.cpp's convert_hf_to_gguf.py makes such a file of it"
+    )
 
 
 def test_an_architecture_that_two_run(cli, model, tmp_path):

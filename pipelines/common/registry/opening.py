@@ -54,8 +54,17 @@ def pipeline_for(path: Path, registry: Registry, task: str | None = None) -> str
     architecture = registry.opener(path)(path).metadata.string("general.architecture")
     names = registry.pipelines_for(architecture)
     if not names:
-        known = (entry.record.architectures for entry in registry.pipelines.values())
-        there = ", ".join(sorted(name for names in known for name in names))
+        known = {
+            each: name
+            for name, entry in registry.pipelines.items()
+            for each in entry.record.architectures
+        }
+        if alike := [each for each in known if _letters(each) == _letters(architecture)]:
+            raise ModelFileError(
+                f"{path}: pipeline {known[alike[0]]} runs architecture {quoted(alike[0])} from GGUF"
+                " files, and no folder; llama.cpp's convert_hf_to_gguf.py makes such a file of it"
+            )
+        there = ", ".join(sorted(known))
         raise ModelFileError(
             f"{path}: no pipeline here runs architecture {quoted(architecture)}; there are some for"
             f" {there}, and a plugin can bring another"
@@ -71,6 +80,11 @@ def pipeline_for(path: Path, registry: Registry, task: str | None = None) -> str
             f" `model_path` {path}"
         )
     return names[0]
+
+
+def _letters(architecture: str) -> str:
+    """A name as it is in GGUF files and in those of others, which write words together otherwise."""
+    return architecture.replace("-", "").replace("_", "")
 
 
 def prepared(
