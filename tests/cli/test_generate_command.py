@@ -129,6 +129,7 @@ def test_options_reach_the_model(telling, tmp_path):
         "--custom-ops-path",
         "b",
         "--no-native-ops",
+        "--pack-cache",
         "--weights",
         "heap",
     ]
@@ -142,6 +143,7 @@ def test_options_reach_the_model(telling, tmp_path):
         "custom_ops": str((Path("a"), Path("b"))),
         "native_ops": "False",
         "weights": "heap",
+        "pack_cache": "True",
         "registered_ops": "True",
         "offline": "False",
         "random": "None",

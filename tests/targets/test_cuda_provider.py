@@ -172,7 +172,7 @@ def test_too_little_memory_is_told_before_loading(
     kind, message, sessions = run(FAILING, models["f32"], FREE_MIB=100)
     assert (kind, sessions) == ("MemoryLimitError", 0)
     assert message.startswith(
-        "llama3 on cuda (weights 0.3 GiB, KV 0.0 GiB for each of 2 sequences)"
+        "llama3 on cuda (weights 0.0 GiB, KV 0.0 GiB for each of 2 sequences, working memory 0.3"
     )
     assert "of device memory, 0.1 GiB is available" in message
 

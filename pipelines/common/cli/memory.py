@@ -121,7 +121,7 @@ def _taken(target: str, deployment: Deployment, registry: Registry) -> dict[str,
     return {
         "weights": found.weights,
         "kv": found.state,
-        "working": found.working,
+        "working": found.computing,
         "total": found.total,
         "on_device": found.on_device,
     }

@@ -45,7 +45,7 @@ def weight_bytes(
 
 
 def working_bytes(deployment: Deployment, itemsize: int, *, all_pairs: bool = False) -> int:
-    """Bytes of activations, logits and rotary tables.
+    """Bytes of activations and rotary tables.
 
     Computed at once is a layer of a chunk of a prompt, or of a step of all sequences, whichever is
     more. Of a network that keeps nothing, it is that of whole texts.
@@ -61,9 +61,18 @@ def working_bytes(deployment: Deployment, itemsize: int, *, all_pairs: bool = Fa
     working = tokens * (4 * interface.hidden_size + 3 * interface.widest) * itemsize
     if all_pairs:
         working += 2 * tokens * _heads(interface) * length * itemsize
-    if interface.caches:
-        working += deployment.slots * interface.vocabulary * (itemsize + _FLOAT32)
     return working + sum(_FLOAT32 * length * rope.dims for rope in interface.ropes)
+
+
+def logits_bytes(deployment: Deployment, itemsize: int) -> int:
+    """Bytes of the logits of one sequence, as they are computed and in float32.
+
+    Args:
+        deployment: What is to run.
+        itemsize: Bytes of an activation.
+    """
+    interface = deployment.interface
+    return interface.vocabulary * (itemsize + _FLOAT32) if interface.caches else 0
 
 
 def _heads(interface: Interface) -> int:

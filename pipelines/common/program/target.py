@@ -111,7 +111,8 @@ class Footprint:
         weights: All weights, in the forms that the target makes of them.
         slot: The KV state of one sequence at its largest.
         slots: Sequences side by side.
-        working: What is computed at once: activations, logits, rotary tables.
+        working: What is computed at once, whatever the slots: activations, rotary tables.
+        logits: Those of one sequence.
         on_device: Whether that is the memory of a device that has its own.
     """
 
@@ -119,6 +120,7 @@ class Footprint:
     slot: int = 0
     slots: int = 1
     working: int = 0
+    logits: int = 0
     on_device: bool = False
 
     @property
@@ -127,9 +129,14 @@ class Footprint:
         return self.slots * self.slot
 
     @property
+    def computing(self) -> int:
+        """What is computed at once, with the logits of all sequences."""
+        return self.working + self.slots * self.logits
+
+    @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.state + self.working
+        return self.weights + self.state + self.computing
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ class Deployment:
             MemoryLimitError: It does not fit; the error says how many slots would.
         """
         kind = "memory" if available is None else "device memory"
-        needed, slot = footprint.total, footprint.slot
+        needed, slot = footprint.total, footprint.slot + footprint.logits
         available = available_memory() if available is None else available
         if needed <= available:
             return
@@ -201,10 +208,10 @@ class Deployment:
         else:
             advice = "lower `max_length` or choose another `encoding`"
         each = f" for each of {footprint.slots} sequences" if footprint.slots > 1 else ""
-        parts = f"weights {_gib(footprint.weights)}, KV {_gib(slot)}{each}"
+        parts = f"weights {_gib(footprint.weights)}, KV {_gib(footprint.slot)}{each}"
         raise MemoryLimitError(
-            f"{self.pipeline} on {target} ({parts}, working memory {_gib(footprint.working)}) needs"
-            f" {_gib(needed)} of {kind}, {_gib(available)} is available; {advice}",
+            f"{self.pipeline} on {target} ({parts}, working memory {_gib(footprint.computing)})"
+            f" needs {_gib(needed)} of {kind}, {_gib(available)} is available; {advice}",
             needed=needed,
             available=available,
             slots=fitting,

@@ -83,7 +83,7 @@ def pipeline_for(path: Path, registry: Registry, task: str | None = None) -> str
 
 
 def _letters(architecture: str) -> str:
-    """A name as it is in GGUF files and in those of others, which write words together otherwise."""
+    """A name without what GGUF files and others write differently in it."""
     return architecture.replace("-", "").replace("_", "")
 
 

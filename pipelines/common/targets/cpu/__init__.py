@@ -15,7 +15,7 @@ from pipelines.common.ort.op_errors import Makers
 from pipelines.common.ort.packages import at_work, makers, report
 from pipelines.common.ort.session import Compiled, bind, compile_graph
 from pipelines.common.ort.state import capacity
-from pipelines.common.program.footprint import weight_bytes, working_bytes
+from pipelines.common.program.footprint import logits_bytes, weight_bytes, working_bytes
 from pipelines.common.program.kept import keep_packed, ready_tensors
 from pipelines.common.program.runner import Runner
 from pipelines.common.program.target import Availability, Deployment, Device, Footprint
@@ -107,7 +107,7 @@ def _compiled(deployment: Deployment, graph: LoweredGraph) -> tuple[Compiled, Ma
 
 def _footprint(deployment: Deployment, graph: LoweredGraph) -> Footprint:
     """What a graph takes at the most, which for weights is while a session is made."""
-    program = deployment.program
+    program, itemsize = deployment.program, element_type(graph.activations).itemsize
 
     def tensor(weight: LoweredWeight) -> Hashable:
         return program.identity(replace(weight, layout="", package="", dtype=""))
@@ -123,5 +123,6 @@ def _footprint(deployment: Deployment, graph: LoweredGraph) -> Footprint:
         weight_bytes(program, graph, copies),
         graph.state_bytes * capacity(deployment.max_length),
         deployment.slots,
-        working_bytes(deployment, element_type(graph.activations).itemsize),
+        working_bytes(deployment, itemsize),
+        logits_bytes(deployment, itemsize),
     )

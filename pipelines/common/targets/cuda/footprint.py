@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.common.graph.rules import LoweredGraph, element_type
 from pipelines.common.ort.state import capacity
-from pipelines.common.program.footprint import weight_bytes, working_bytes
+from pipelines.common.program.footprint import logits_bytes, weight_bytes, working_bytes
 from pipelines.common.program.target import Deployment, Footprint
 from pipelines.common.targets.cuda.rules import ARITHMETIC_ATTENTION
 
@@ -41,5 +41,6 @@ def footprint(deployment: Deployment, graph: LoweredGraph) -> Footprint:
         working_bytes(deployment, itemsize, all_pairs=all_pairs)
         + matrix * interface.hidden_size * itemsize
         + _LIBRARIES,
+        logits_bytes(deployment, itemsize),
         on_device=True,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.common.errors import TargetError, UsageError
 from pipelines.common.graph.rules import LoweredGraph
-from pipelines.common.program.footprint import working_bytes
+from pipelines.common.program.footprint import logits_bytes, working_bytes
 from pipelines.common.program.module_program import ModuleProgram
 from pipelines.common.program.package import Layout
 from pipelines.common.program.runner import Runner
@@ -67,6 +67,7 @@ class TorchTarget:
             2 * _FLOAT32 * deployment.state_elements,
             deployment.slots,
             working_bytes(deployment, _FLOAT32, all_pairs=True),
+            logits_bytes(deployment, _FLOAT32),
             on_device=self._device != "cpu",
         )
 
