@@ -2,8 +2,8 @@
 
     python -m benchmarks.plot FIGURES.json DIR
 
-Every model gets an SVG file of its decoding over the length of the context, and one over the number
-of sequences.
+Every model gets an SVG file of its decoding over the length of the context, one over the number of
+sequences, and one for the encodings that it was measured in.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ except ModuleNotFoundError:
 
 
 def plot(comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
-    """Draws all decoding that was measured at more than one length or batch size.
+    """Draws all decoding that was measured at more than one length or batch size, or encoding.
 
     Args:
         comparisons: What was measured.
@@ -46,14 +46,53 @@ def plot(comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
                 continue
             points.sort(key=lambda one: getattr(one, abscissa))
             figure = _figure(points, [getattr(one, abscissa) for one in points])
-            axes = figure.axes[0]
-            axes.set_title(f"Llama 3 {shape.upper()}, {points[0].encoding}: decoding")
-            axes.set_xlabel(label)
-            written.append(folder / f"{section}-{shape}.svg")
-            # The same figures always give the same file.
-            with mpl.rc_context({"svg.hashsalt": section}):
-                figure.savefig(written[-1], metadata={"Date": None})
+            title = f"Llama 3 {shape.upper()}, {points[0].encoding}: decoding"
+            written.append(_write(figure, title, label, folder / f"{section}-{shape}.svg"))
+    for shape in dict.fromkeys(one.shape for one in comparisons):
+        points = [
+            one
+            for one in comparisons
+            if (one.section, one.task, one.shape) == ("encodings", "decode", shape)
+        ]
+        if len(points) > 1:
+            title, path = f"Llama 3 {shape.upper()}: decoding", folder / f"encodings-{shape}.svg"
+            written.append(_write(_bars(points), title, "mixtures", path))
     return written
+
+
+def _write(figure: Figure, title: str, label: str, path: Path) -> Path:
+    axes = figure.axes[0]
+    axes.set_title(title)
+    axes.set_xlabel(label)
+    # The same figures always give the same file.
+    with mpl.rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path, metadata={"Date": None})
+    return path
+
+
+def _bars(points: Sequence[Comparison]) -> Figure:
+    """The engines side by side, and above them what the memory allows."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.add_subplot()
+    places, width = range(len(points)), 0.4
+    for side, engine in ((-0.5, OWN), (0.5, LLAMA_CPP)):
+        rates = [one.rate(engine) or 0.0 for one in points]
+        axes.bar([place + side * width for place in places], rates, width, label=engine)
+    limits = [one.roofline() or 0.0 for one in points]
+    axes.hlines(
+        limits,
+        [place - width for place in places],
+        [place + width for place in places],
+        colors="grey",
+        linestyles="--",
+        label="read bandwidth",
+    )
+    axes.set_xticks(places, [one.encoding for one in points])
+    axes.set_ylim(0, 1.3 * max(limits))  # room for the legend
+    axes.set_ylabel("tokens/s")
+    axes.grid(alpha=0.3, axis="y")
+    axes.legend()
+    return figure
 
 
 def _figure(points: Sequence[Comparison], x: Sequence[int]) -> Figure:
