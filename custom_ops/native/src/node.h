@@ -48,17 +48,18 @@ inline Matrix matrix(const Tensor& input, Encoding encoding, int64_t rows, int64
   if (columns % block_columns(encoding) != 0)
     throw InvalidArgument(std::to_string(columns) + " columns are not whole blocks of " +
                           std::to_string(block_columns(encoding)));
-  const Matrix matrix(encoding, input.data<uint8_t>(), rows, columns);
+  // Before anything is made of the sizes: only memory that is there bounds their product.
   const std::vector<int64_t> expected =
-      matrix.packed() ? std::vector<int64_t>{tile_groups(rows), matrix.group_bytes()}
-                      : std::vector<int64_t>{rows, row_bytes(encoding, columns)};
+      is_packed(encoding) ? std::vector<int64_t>{tile_groups(rows), tile_group_bytes(encoding, columns)}
+                          : std::vector<int64_t>{rows, row_bytes(encoding, columns)};
   if (input.shape != expected)
     throw InvalidArgument("the matrix " + text(input.shape) + " of " + std::to_string(rows) + " x " +
                           std::to_string(columns) + " in encoding " + std::to_string(static_cast<int64_t>(encoding)) +
                           " is not " + text(expected));
-  if (matrix.packed() && reinterpret_cast<uintptr_t>(matrix.data()) % kTileAlignment != 0)
+  const auto* data = input.data<uint8_t>();
+  if (is_packed(encoding) && reinterpret_cast<uintptr_t>(data) % kTileAlignment != 0)
     throw InvalidArgument("tiles begin at no multiple of " + std::to_string(kTileAlignment) + " bytes");
-  return matrix;
+  return Matrix(encoding, data, rows, columns);
 }
 
 }  // namespace
