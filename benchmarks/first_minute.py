@@ -14,15 +14,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.engine import ROOT
+from benchmarks.models import read_whole
 from benchmarks.report import median, print_machine, print_table
 from benchmarks.startup import run_command
+from pipelines.llama3.pipeline import BUNDLED
 
-CHECKOUT: Final = Path(__file__).parent.parent
-BUNDLED: Final = next((CHECKOUT / "pipelines/llama3/bundled").glob("*.gguf"))
 PROMPT, TOKENS = "Once upon a time", 4
 
 _LLAMA_CPP = """
@@ -71,11 +72,11 @@ class Engine:
     requirements: Sequence[str]
     command: Callable[[Path, Path], list[str]]
     large: bool = True
-    extra: Sequence[str] = field(default=())
+    extra: Sequence[str] = ()
 
 
 ENGINES: Final = (
-    Engine("this project", [str(CHECKOUT)], _own),
+    Engine("this project", [str(ROOT)], _own),
     Engine("... with `--pack-cache`", [], _own, extra=("--pack-cache",)),
     Engine("llama-cpp-python", ["llama-cpp-python"], _script(_LLAMA_CPP)),
     Engine(
@@ -100,6 +101,11 @@ class Installation:
     python: Path
     seconds: float | None = None
     nbytes: int | None = None
+
+    @property
+    def figures(self) -> tuple[float | str, float | str]:
+        """Megabytes and seconds, as far as they are known."""
+        return "" if self.nbytes is None else self.nbytes / 1e6, self.seconds or ""
 
 
 def install(requirements: Sequence[str], folder: Path) -> Installation:
@@ -130,9 +136,7 @@ def starts(
     """
 
     def seconds(command: Sequence[str], cache: str) -> float:
-        with model.open("rb", buffering=0) as file:
-            while file.read(1 << 24):
-                pass
+        read_whole(model)
         return run_command(command, cache).first_byte_s
 
     first: dict[str, list[float]] = {engine.name: [] for engine, _ in engines}
@@ -169,11 +173,7 @@ def main() -> None:
         rows = [
             (
                 engine.name,
-                *(
-                    (installed.nbytes / 1e6, installed.seconds)
-                    if engine.requirements and installed.nbytes and installed.seconds
-                    else ("", "")
-                ),
+                *(installed.figures if engine.requirements else ("", "")),
                 *small[engine.name],
                 *large.get(engine.name, ("", "")),
             )

@@ -54,9 +54,7 @@ class Model:
 
     def read(self) -> None:
         """Reads all of the file, so that the system keeps it in memory."""
-        with self.path.open("rb", buffering=0) as file:
-            while file.read(1 << 24):
-                pass
+        read_whole(self.path)
 
     @property
     def name(self) -> str:
@@ -68,3 +66,10 @@ class Model:
         shape = SHAPES[self.shape]
         elements = 2 * shape.layers * shape.kv_heads * shape.head_dim
         return positions * elements * KV_ELEMENT_BYTES
+
+
+def read_whole(path: Path) -> None:
+    """Reads all of a file, so that the system keeps it in memory."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(1 << 24):
+            pass

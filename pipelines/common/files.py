@@ -24,6 +24,22 @@ _KINDS: Final = (
 )
 
 
+def folder_of_user(variable: str, usual: str) -> Path:
+    """The folder where programs keep something of the user's.
+
+    Args:
+        variable: The environment's name for it, as ``XDG_CONFIG_HOME``.
+        usual: Where it is in the home directory, if that says none.
+
+    Raises:
+        RuntimeError: There is no home directory.
+
+    Source: https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    stated = Path(os.environ.get(variable, ""))
+    return stated if stated.is_absolute() else Path.home() / usual
+
+
 def typed_path(text: str) -> Path:
     """A path as a user typed it; a ``~`` that no shell has replaced is the home folder.
 

@@ -36,6 +36,12 @@ inline void expect_count(size_t count, size_t expected, const char* what) {
                           std::to_string(expected));
 }
 
+inline void expect_blocks(Encoding encoding, int64_t columns) {
+  if (columns % block_columns(encoding) != 0)
+    throw InvalidArgument("rows of " + std::to_string(columns) + " columns are not whole blocks of " +
+                          std::to_string(block_columns(encoding)));
+}
+
 inline std::string text(const std::vector<int64_t>& shape) {
   std::string all;
   for (const int64_t size : shape) all += (all.empty() ? "" : ", ") + std::to_string(size);
@@ -45,9 +51,7 @@ inline std::string text(const std::vector<int64_t>& shape) {
 // A constant input as a matrix: of block formats the tiles [tile_groups, tile_group_bytes], of floats the bytes of the
 // file [rows, row_bytes].
 inline Matrix matrix(const Tensor& input, Encoding encoding, int64_t rows, int64_t columns) {
-  if (columns % block_columns(encoding) != 0)
-    throw InvalidArgument(std::to_string(columns) + " columns are not whole blocks of " +
-                          std::to_string(block_columns(encoding)));
+  expect_blocks(encoding, columns);
   // Before anything is made of the sizes: only memory that is there bounds their product.
   const std::vector<int64_t> expected =
       is_packed(encoding) ? std::vector<int64_t>{tile_groups(rows), tile_group_bytes(encoding, columns)}

@@ -163,9 +163,7 @@ class Embedding {
 
   explicit Embedding(const Info& info)
       : encoding_(encoding_attribute(info, "encoding")), columns_(columns_attribute(info)) {
-    if (columns_ % block_columns(encoding_) != 0)
-      throw InvalidArgument("rows of " + std::to_string(columns_) + " columns are not whole blocks of " +
-                            std::to_string(block_columns(encoding_)));
+    expect_blocks(encoding_, columns_);
     expect_count(info.inputs(), std::size(inputs), "inputs");
     expect_count(info.outputs(), std::size(outputs), "outputs");
   }

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from pipelines.common.errors import CacheError, UsageError
+from pipelines.common.files import folder_of_user
 
 FOLDER_VARIABLE = "RUN_PIPELINE_CACHE"
 LIMIT_VARIABLE = "RUN_PIPELINE_CACHE_LIMIT"
@@ -62,14 +63,12 @@ def parse_size(text: str) -> int:
 
 def _of_user() -> Path:
     """The folder for caches of all programs."""
-    stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if sys.platform != "darwin" and stated.is_absolute():
-        return stated
     try:
-        home = Path.home()
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches"
+        return folder_of_user("XDG_CACHE_HOME", ".cache")
     except RuntimeError as error:
         raise CacheError(
             f"there is no home directory to keep a cache in; name a folder with"
             f" {FOLDER_VARIABLE}=FOLDER"
         ) from error
-    return home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"

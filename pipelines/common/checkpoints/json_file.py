@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pipelines.common.errors import ModelFileError, quoted
 from pipelines.common.files import read_document
+
+MAX_CONFIG_BYTES: Final = 4 << 20
+"""Bytes that a file may have which says what a model is, and has no vocabulary in it."""
 
 
 def read_object(path: Path, most: int) -> dict[str, Any]:

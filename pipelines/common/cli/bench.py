@@ -11,7 +11,7 @@ import typer
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.grouping import Without, grouped_options
-from pipelines.common.cli.options import AsJson, ModelChoice, Quiet, Verbose, path_of
+from pipelines.common.cli.options import AsJson, ModelChoice, NamedModel, Quiet, Verbose
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.cli.text_models import text_model
 from pipelines.common.errors import UsageError
@@ -28,12 +28,7 @@ _HOST: Final = "cpu"
 @grouped_options
 def bench(
     ctx: typer.Context,
-    path: Annotated[
-        Path,
-        typer.Argument(
-            parser=path_of("MODEL"), metavar="MODEL", help="Model file, folder or name."
-        ),
-    ],
+    path: NamedModel,
     model: Annotated[ModelChoice, Without("model_path")],
     prompt_tokens: Annotated[
         int,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from pipelines.common.cli.streams import terminal
 from pipelines.common.errors import PromptError
+from pipelines.common.files import folder_of_user
 from pipelines.common.utf8 import text_of
 
 if TYPE_CHECKING:
@@ -159,6 +160,5 @@ def _history(notice: Callable[[str], None]) -> History:
 
 def _of_user() -> Path:
     """The file of the user's own, among those that programs keep their state in."""
-    stated = Path(os.environ.get("XDG_STATE_HOME", ""))
-    folder = stated if stated.is_absolute() else Path.home() / ".local" / "state"
+    folder = folder_of_user("XDG_STATE_HOME", ".local/state")
     return folder / "pipeline-driver" / "chat-history"

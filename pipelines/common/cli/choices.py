@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,8 +11,7 @@ import typer
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.grouping import Without, grouped_options
-from pipelines.common.cli.options import AsJson, ModelChoice, Quiet, Verbose, path_of
-from pipelines.common.cli.perplexity import TOLD_S
+from pipelines.common.cli.options import AsJson, ModelChoice, NamedModel, Quiet, Verbose, path_of
 from pipelines.common.cli.prompt import read_file
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.cli.text_models import text_model
@@ -27,12 +25,7 @@ if TYPE_CHECKING:
 @grouped_options
 def choices(
     ctx: typer.Context,
-    path: Annotated[
-        Path,
-        typer.Argument(
-            parser=path_of("MODEL"), metavar="MODEL", help="Model file, folder or name."
-        ),
-    ],
+    path: NamedModel,
     file: Annotated[
         Path,
         typer.Argument(
@@ -68,13 +61,13 @@ def choices(
                 for line, question in questions
             ]
         runner = judged.start(slots=1, max_length=max(each.length for each in asked))
-    accuracy, told = Accuracy(), time.monotonic()
-    for done, each in enumerate(asked, 1):
+    accuracy = Accuracy()
+
+    def so_far() -> str:
+        return f"questions, acc_norm {accuracy.right_normalized.value:.4f}"
+
+    for each in progress.told(asked, so_far):
         accuracy.ask(each, runner)
-        if time.monotonic() - told >= TOLD_S and done < len(asked):
-            told = time.monotonic()
-            so_far = accuracy.right_normalized.value
-            progress.notice_again(f"{done:,} of {len(asked):,} questions, acc_norm {so_far:.4f}")
     record = _record(accuracy)
     if as_json:
         print_json({**record, **judged.describe()}, indented=False)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from pipelines.common.cli.wording import worded
 from pipelines.common.escapes import printable, printable_message
@@ -13,7 +15,10 @@ from pipelines.common.progress import Progress
 
 PROGRAM = "run_pipeline"
 
+T = TypeVar("T")
+
 _SPINNER_DELAY_S = 0.5
+_TOLD_S = 10.0
 _LONGEST = 4000
 """Characters of a message; what came from a file may be of any length."""
 
@@ -54,6 +59,20 @@ class ConsoleProgress(Progress):
         """Writes `message` if verbose."""
         if self.verbose:
             say(message)
+
+    def told(self, parts: Sequence[T], so_far: Callable[[], str]) -> Iterator[T]:
+        """The parts of what takes long; now and then a line tells how far that has come.
+
+        Args:
+            parts: Each is done when the next one is asked for.
+            so_far: Says what they are, and what has come of those that are done.
+        """
+        told = time.monotonic()
+        for done, part in enumerate(parts, 1):
+            yield part
+            if time.monotonic() - told >= _TOLD_S and done < len(parts):
+                told = time.monotonic()
+                self.notice_again(f"{done:,} of {len(parts):,} {so_far()}")
 
     @contextmanager
     def shown(self, description: str) -> Iterator[None]:

@@ -21,7 +21,7 @@ from pipelines.common.cli.generate_options import (
 )
 from pipelines.common.cli.grouping import Without, grouped_options
 from pipelines.common.cli.offline import told_to_store
-from pipelines.common.cli.options import ModelChoice, Quiet, Verbose, path_of
+from pipelines.common.cli.options import ModelChoice, NamedModel, Quiet, Verbose, path_of
 from pipelines.common.cli.sampling_options import SamplingOptions
 from pipelines.common.cli.text_models import chosen, with_pipeline
 from pipelines.common.errors import UsageError
@@ -56,12 +56,7 @@ def _generate_with(
 @grouped_options
 def generate(
     ctx: typer.Context,
-    path: Annotated[
-        Path,
-        typer.Argument(
-            parser=path_of("MODEL"), metavar="MODEL", help="Model file, folder or name."
-        ),
-    ],
+    path: NamedModel,
     prompts: PromptOptions,
     batch: BatchOptions,
     chat: ChatOptions,

@@ -13,7 +13,7 @@ from pipelines.common.cli.console import say
 from pipelines.common.cli.prompt import read_file
 from pipelines.common.errors import PromptError, UsageError
 from pipelines.common.escapes import printable
-from pipelines.common.files import typed_path
+from pipelines.common.files import folder_of_user, typed_path
 from pipelines.common.registry.entries import unknown_name
 
 FOLDER_VARIABLE: Final = "RUN_PIPELINE_PROMPTS"
@@ -127,9 +127,8 @@ def own_folder() -> Path | None:
             return typed_path(stated)
         except ValueError as error:
             raise UsageError(f"{FOLDER_VARIABLE} {error}") from error
-    configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     try:
-        folder = configured if configured.is_absolute() else Path.home() / ".config"
+        folder = folder_of_user("XDG_CONFIG_HOME", ".config")
     except RuntimeError:  # there is no home
         return None
     return folder / "pipeline-driver" / "prompts"

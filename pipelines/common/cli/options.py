@@ -60,6 +60,10 @@ PipelineName = Annotated[
         metavar="PIPELINE", help="The model's pipeline.", autocompletion=complete_pipeline
     ),
 ]
+NamedModel = Annotated[
+    Path,
+    typer.Argument(parser=path_of("MODEL"), metavar="MODEL", help="Model file, folder or name."),
+]
 ModelPath = Annotated[
     Path | None,
     typer.Option(

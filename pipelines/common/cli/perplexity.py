@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 
 from pipelines.common.cli.console import ConsoleProgress
 from pipelines.common.cli.grouping import Without, grouped_options
-from pipelines.common.cli.options import AsJson, ModelChoice, Quiet, Verbose, path_of
+from pipelines.common.cli.options import AsJson, ModelChoice, NamedModel, Quiet, Verbose, path_of
 from pipelines.common.cli.prompt import read_file
 from pipelines.common.cli.streams import print_json, print_lines
 from pipelines.common.cli.text_models import text_model
@@ -24,19 +23,12 @@ if TYPE_CHECKING:
 
 _WINDOW: Final = 512
 """Tokens of a window by default, as in llama.cpp."""
-TOLD_S: Final = 10.0
-"""Seconds between notices of how far a measurement has come."""
 
 
 @grouped_options
 def perplexity(
     ctx: typer.Context,
-    path: Annotated[
-        Path,
-        typer.Argument(
-            parser=path_of("MODEL"), metavar="MODEL", help="Model file, folder or name."
-        ),
-    ],
+    path: NamedModel,
     file: Annotated[
         Path,
         typer.Argument(
@@ -92,13 +84,13 @@ def perplexity(
                 )
             _window(size, reference.context_length)
             other = reference.start(slots=1, max_length=size)
-    scores, told = Scores(), time.monotonic()
-    for done, part in enumerate(parts, 1):
+    scores = Scores()
+
+    def so_far() -> str:
+        return f"windows, perplexity {math.exp(scores.surprise.value):.4f}"
+
+    for part in progress.told(parts, so_far):
         scores.read(part, runner, other)
-        if time.monotonic() - told >= TOLD_S and done < len(parts):
-            told = time.monotonic()
-            so_far = math.exp(scores.surprise.value)
-            progress.notice_again(f"{done:,} of {len(parts):,} windows, perplexity {so_far:.4f}")
     record = _record(scores, len(parts), size, compared=other is not None)
     if as_json:
         print_json({**record, **judged.describe()}, indented=False)

@@ -202,6 +202,11 @@ class LoweredWeight:
         """Bytes it takes."""
         return math.prod(self.shape) * element_type(self.dtype).itemsize
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether a layout of the target or of a package makes it, and none of `LAYOUTS`."""
+        return self.layout not in LAYOUTS
+
 
 @dataclass(frozen=True)
 class Taken:

@@ -10,10 +10,10 @@ from pathlib import Path
 from pipelines.common import opened
 from pipelines.common.bystanders import bystanders
 from pipelines.common.cache import digest
-from pipelines.common.graph.rules import LAYOUTS, LoweredGraph
+from pipelines.common.graph.rules import LoweredGraph
 from pipelines.common.program.external import Place, write_tensors
 from pipelines.common.program.package import Layout
-from pipelines.common.program.sources import LIBRARIES, changed, sources, versions
+from pipelines.common.program.sources import LIBRARIES, changed, file_digest, sources, versions
 from pipelines.common.program.store import describe
 from pipelines.common.program.stored_weights import StoredWeights
 from pipelines.common.program.target import Deployment
@@ -48,14 +48,15 @@ def ready_tensors(
     packed = _packed(graph)
     if packed.weights:
         yield from _stored(_keep(deployment, packed, layouts)).tensors(packed.weights)
-    as_stored = tuple(weight for weight in graph.weights if weight.layout in LAYOUTS)
+    as_stored = tuple(weight for weight in graph.weights if not weight.is_packed)
     yield from program.tensors(dataclasses.replace(graph, weights=as_stored), layouts, packages)
 
 
 def keep_packed(deployment: Deployment, graph: LoweredGraph, layouts: Mapping[str, Layout]) -> None:
     """Makes ahead what `ready_tensors` maps from the cache; errors are its own."""
-    if deployment.pack_cache and _packed(graph).weights:
-        _keep(deployment, _packed(graph), layouts)
+    packed = _packed(graph)
+    if deployment.pack_cache and packed.weights:
+        _keep(deployment, packed, layouts)
 
 
 def _keep(deployment: Deployment, packed: LoweredGraph, layouts: Mapping[str, Layout]) -> Path:
@@ -64,7 +65,7 @@ def _keep(deployment: Deployment, packed: LoweredGraph, layouts: Mapping[str, La
 
 def _packed(graph: LoweredGraph) -> LoweredGraph:
     """The graph with the tensors alone that layouts make."""
-    packed = tuple(weight for weight in graph.weights if weight.layout not in LAYOUTS)
+    packed = tuple(weight for weight in graph.weights if weight.is_packed)
     return dataclasses.replace(graph, weights=packed)
 
 
@@ -133,13 +134,9 @@ def _stored(folder: Path) -> StoredWeights:
 
 def _libraries(deployment: Deployment) -> list[str]:
     """Digests of the libraries of op packages: what tiles look like is for them to say."""
-    digests = deployment.program.cache.digests
-    found = []
-    for package in deployment.packages:
-        if package.library is not None:
-            with package.library.open("rb") as file:
-                found.append(digests.of(file.fileno()))
-    return found
+    libraries = (package.library for package in deployment.packages)
+    cache = deployment.program.cache
+    return [file_digest(str(library), cache) for library in libraries if library is not None]
 
 
 def _counted(made: Iterator[Made], done: Callable[[int], None]) -> Iterator[Made]:

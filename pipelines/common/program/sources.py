@@ -66,7 +66,7 @@ def sources(cache: Cache, left_out: Collection[str] = ()) -> Sources:
     """
     files, tops = _counted(cache, left_out)
     places = {top: where for top in sorted(tops) if (where := place(top))}
-    return {"files": {path: _digest(path, cache) for path in sorted(files)}, "places": places}
+    return {"files": {path: file_digest(path, cache) for path in sorted(files)}, "places": places}
 
 
 def _counted(cache: Cache, left_out: Collection[str]) -> tuple[set[str], set[str]]:
@@ -129,7 +129,7 @@ def changed(recorded: Sources, cache: Cache) -> str | None:
         if place(top) not in ("", where):  # what is not found now is not used now
             return f"module {top}"
     for path, digest in recorded["files"].items():
-        if _digest(path, cache) != digest:
+        if file_digest(path, cache) != digest:
             return path
     return None
 
@@ -197,7 +197,7 @@ def _library_folders() -> dict[str, str]:
     return folders
 
 
-def _digest(path: str, cache: Cache) -> str:
+def file_digest(path: str, cache: Cache) -> str:
     """Digest of a file's content; empty if there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer

@@ -26,7 +26,7 @@ from pipelines.common.checkpoints.huggingface.vocabulary import (
     pooling,
     vocabulary_metadata,
 )
-from pipelines.common.checkpoints.json_file import read_object
+from pipelines.common.checkpoints.json_file import MAX_CONFIG_BYTES, read_object
 from pipelines.common.checkpoints.model_file import ModelFile
 from pipelines.common.checkpoints.opening import MAPPED, Opening
 from pipelines.common.checkpoints.tokenizer_source import (
@@ -41,7 +41,6 @@ from pipelines.common.text.folder import TOKENIZER_FILES, tokenizer_of_folder
 
 CONFIG: Final = "config.json"
 
-_MAX_CONFIG_BYTES: Final = 4 << 20
 _BESIDE: Final = (
     CONFIG,
     GENERATION_CONFIG,
@@ -142,7 +141,7 @@ def open_folder(path: Path, opening: Opening = MAPPED) -> HuggingFaceFolder:
             f"{path}: has no {CONFIG} beside it, which says what the model is; expected the folder"
             " of a model"
         )
-    config = read_object(folder / CONFIG, _MAX_CONFIG_BYTES)
+    config = read_object(folder / CONFIG, MAX_CONFIG_BYTES)
     _check_not_quantized(folder / CONFIG, config)
     shards = open_shards(folder, named, opening)
     model_type = config.get("model_type")

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from pipelines.common.checkpoints.json_file import read_object
+from pipelines.common.checkpoints.json_file import MAX_CONFIG_BYTES, read_object
 from pipelines.common.files import exists
 
 GENERATION_CONFIG: Final = "generation_config.json"
 
-_MAX_BYTES: Final = 4 << 20
 _PREFIX: Final = "general.sampling."
 
 _DRAWING: Final = ("temperature", "top_k", "top_p", "min_p", "typical_p")
@@ -38,7 +37,7 @@ def sampling_metadata(folder: Path) -> dict[str, Any]:
     path = folder / GENERATION_CONFIG
     if not exists(path):
         return {}
-    stated = read_object(path, _MAX_BYTES)
+    stated = read_object(path, MAX_CONFIG_BYTES)
     draws = stated.get("do_sample")
     if draws is True:
         stated.setdefault("temperature", 1.0)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from pipelines.common.checkpoints.json_file import read_object
+from pipelines.common.checkpoints.json_file import MAX_CONFIG_BYTES, read_object
 from pipelines.common.errors import ModelFileError
 from pipelines.common.files import exists, read_document
 
@@ -19,7 +19,6 @@ TEMPLATE: Final = "chat_template.jinja"
 POOLING: Final = Path("1_Pooling", "config.json")
 
 _MAX_VOCABULARY_BYTES: Final = 64 << 20
-_MAX_CONFIG_BYTES: Final = 4 << 20
 
 _POOLINGS: Final[Mapping[str, int]] = {"mean": 1, "cls": 2, "lasttoken": 3}
 """What sentence-transformers calls a pooling, with llama.cpp's number for it."""
@@ -42,11 +41,11 @@ def vocabulary_metadata(folder: Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     settings = folder / TOKENIZER_CONFIG
-    config = read_object(settings, _MAX_CONFIG_BYTES) if exists(settings) else {}
+    config = read_object(settings, MAX_CONFIG_BYTES) if exists(settings) else {}
     template = config.get("chat_template")
     if exists(folder / TEMPLATE):
         try:
-            template = read_document(folder / TEMPLATE, _MAX_CONFIG_BYTES).decode(errors="replace")
+            template = read_document(folder / TEMPLATE, MAX_CONFIG_BYTES).decode(errors="replace")
         except OSError as error:
             raise ModelFileError(f"{folder / TEMPLATE}: {error.strerror}") from error
     if isinstance(template, str):
@@ -67,7 +66,7 @@ def pooling(folder: Path) -> dict[str, Any]:
     path = folder / POOLING
     if not exists(path):
         return {}
-    config = read_object(path, _MAX_CONFIG_BYTES)
+    config = read_object(path, MAX_CONFIG_BYTES)
     stated = config.get("pooling_mode")
     modes = [stated] if isinstance(stated, str) else []
     for key, value in config.items():

@@ -6,7 +6,6 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
-from pipelines.common.graph.rules import LAYOUTS as WEIGHT_LAYOUTS
 from pipelines.common.graph.rules import LoweredGraph, LoweredWeight, element_type
 from pipelines.common.ort import onnxruntime
 from pipelines.common.ort.function import SessionFunction
@@ -112,7 +111,7 @@ def _footprint(deployment: Deployment, graph: LoweredGraph) -> Footprint:
     def tensor(weight: LoweredWeight) -> Hashable:
         return program.identity(replace(weight, layout="", package="", dtype=""))
 
-    packed = {tensor(weight) for weight in graph.weights if weight.layout not in WEIGHT_LAYOUTS}
+    packed = {tensor(weight) for weight in graph.weights if weight.is_packed}
 
     def copies(weight: LoweredWeight) -> int:
         # A tied embedding reads some rows of the mapped file, beside what is packed of all.
