@@ -66,7 +66,7 @@ DEPENDENCIES: Final[Mapping[str, Dependency]] = {
     "gguf": Dependency(("gguf",), "0.19"),
     "tokenizers": Dependency(("tokenizers",), "0.22"),
     "msgspec": Dependency(("msgspec",), "0.19"),
-    "typer": Dependency(("typer",), "0.20"),
+    "typer": Dependency(("typer",), "0.28", "0.29"),
     "rich": Dependency(("rich",), "13"),
     "pluggy": Dependency(("pluggy",), "1.5"),
     "jinja2": Dependency(("jinja2",), "3.1.6"),

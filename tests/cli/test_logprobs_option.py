@@ -58,7 +58,7 @@ def test_rows_have_them_where_they_are_asked_for(cli, prompts, output):
     ("args", "message"),
     [
         (("--prompt", "p", "--logprobs", 2), "--logprobs is told in a record; add --json"),
-        (("--prompt", "p", "--logprobs", -1), "'--logprobs': Input should be greater"),
+        (("--prompt", "p", "--logprobs", -1), "'--logprobs': -1 is not in the range"),
     ],
 )
 def test_what_makes_no_sense_is_refused(cli, args, message):

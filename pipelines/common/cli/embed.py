@@ -17,6 +17,7 @@ from pipelines.common.cli.context import registry_of
 from pipelines.common.cli.grouping import Without, grouped_options
 from pipelines.common.cli.offline import told_to_store
 from pipelines.common.cli.options import AsJson, ModelChoice, Quiet, Verbose, path_of
+from pipelines.common.cli.prompt import at_most_one
 from pipelines.common.cli.signals import noted
 from pipelines.common.cli.streams import (
     binary_stdout,
@@ -163,8 +164,7 @@ def _read(texts: Sequence[str], file: Path | None) -> Texts:
     from pipelines.common.batch.forms.embed import TEXTS
     from pipelines.common.batch.prompts import from_file, from_stdin, from_texts
 
-    if texts and file is not None:
-        raise UsageError("--text and --texts-file are both given; choose one")
+    at_most_one({"--text": bool(texts), "--texts-file": file is not None})
     if texts:
         if not all(texts):
             raise PromptError("a text is empty; give it as --text TEXT")

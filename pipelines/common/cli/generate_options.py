@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.common.cli.options import Quiet, Verbose, path_of
-from pipelines.common.cli.prompt import DEFAULT_PROMPT, read_prompts
-from pipelines.common.errors import UsageError
+from pipelines.common.cli.prompt import DEFAULT_PROMPT, at_most_one, read_prompts
 
 
 @dataclass(frozen=True)
@@ -55,40 +54,32 @@ class PromptOptions:
     @property
     def given(self) -> bool:
         """Whether any are."""
-        return bool(self.prompt or self.prompt_file or self.prompts_file or self._is_named)
+        return any(self._sources.values())
 
     @property
-    def _is_named(self) -> bool:
-        return self.prompt_menu or self.prompt_name is not None
-
-    def read(self, *, default: bool = True) -> tuple[str, ...]:
-        """The prompts, see `read_prompts`; or the one that is called by its name."""
-        if self._is_named:
-            return (self._named(),)
-        return read_prompts(self.prompt or (), self.prompt_file, self.prompts_file, default=default)
-
-    def _named(self) -> str:
-        """The text of the prompt that is named, or chosen.
-
-        Raises:
-            UsageError: There is none of the name, nothing is chosen, or there is another source.
-            PromptError: It cannot be read.
-        """
-        from pipelines.common.cli.named_prompts import chosen_prompt, named_prompt
-
-        sources = {
+    def _sources(self) -> dict[str, bool]:
+        return {
             "--prompt-name": self.prompt_name is not None,
             "--prompt-menu": self.prompt_menu,
             "--prompt": bool(self.prompt),
             "--prompt-file": self.prompt_file is not None,
             "--prompts-file": self.prompts_file is not None,
         }
-        given = [option for option, is_given in sources.items() if is_given]
-        if len(given) > 1:
-            raise UsageError(f"{given[0]} and {given[1]} are both given; choose one")
-        return (
-            chosen_prompt() if self.prompt_name is None else named_prompt(self.prompt_name)
-        ).read()
+
+    def read(self, *, default: bool = True) -> tuple[str, ...]:
+        """The prompts, see `read_prompts`; or the one that is called by its name, or chosen.
+
+        Raises:
+            UsageError: There is a second source, none of the name, or nothing is chosen.
+            PromptError: They cannot be read.
+        """
+        at_most_one(self._sources)
+        if self.prompt_menu or self.prompt_name is not None:
+            from pipelines.common.cli.named_prompts import chosen_prompt, named_prompt
+
+            name = self.prompt_name
+            return ((chosen_prompt() if name is None else named_prompt(name)).read(),)
+        return read_prompts(self.prompt or (), self.prompt_file, self.prompts_file, default=default)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,24 +19,33 @@ _MAX_BYTES = 16 << 20
 _STREAM = Path("-")
 
 
+def at_most_one(sources: Mapping[str, bool]) -> None:
+    """Refuses a second source of what has one.
+
+    Args:
+        sources: Options, and whether each is given.
+
+    Raises:
+        UsageError: Two are.
+    """
+    given = [option for option, is_given in sources.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} are both given; choose one")
+
+
 def read_prompts(
     texts: Sequence[str], file: Path | None, prompts_file: Path | None, *, default: bool = True
 ) -> tuple[str, ...]:
     """The prompts from their one source; none if that is a file of prompts, which is not read here.
 
     Raises:
-        UsageError: Two sources are given, or stdin as one prompt of several.
+        UsageError: stdin is given as one prompt of several.
         PromptError: See `read_prompt`.
     """
     if prompts_file is not None:
-        if texts or file is not None:
-            other = "--prompt" if texts else "--prompt-file"
-            raise UsageError(f"{other} and --prompts-file are both given; choose one")
         return ()
     if len(texts) < 2:
         return (read_prompt(texts[0] if texts else None, file, default=default),)
-    if file is not None:
-        raise UsageError("--prompt and --prompt-file are both given; choose one")
     if "-" in texts:
         raise UsageError(
             "--prompt - is one of several prompts; to read prompts from stdin, one a line, use"
@@ -53,11 +62,8 @@ def read_prompt(text: str | None, file: Path | None, *, default: bool = True) ->
     or of stdin is not part of the prompt; lines in it end with ``\n``, see `utf8`.
 
     Raises:
-        UsageError: Both `text` and `file` are given.
         PromptError: The prompt is empty, no plain text in UTF-8, or cannot be read.
     """
-    if text is not None and file is not None:
-        raise UsageError("--prompt and --prompt-file are both given; choose one")
     if file is not None:
         prompt = read_file(file, "the prompt")
     elif text == "-" or (text is None and _stdin_is_fed()):
