@@ -24,6 +24,7 @@ ORDER = (
     "files",
     "hub",
     "utf8",
+    "deferred",
     "importing",
     "bystanders",
     "shipped",

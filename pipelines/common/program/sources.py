@@ -20,6 +20,7 @@ from types import ModuleType
 
 from pipelines.common import opened
 from pipelines.common.cache import Cache
+from pipelines.common.deferred import is_waiting
 from pipelines.common.dependencies import version
 from pipelines.common.importing import PREFIX
 
@@ -75,7 +76,7 @@ def _counted(cache: Cache, left_out: Collection[str]) -> tuple[set[str], set[str
     files, tops = set(), set()
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
-        uncounted = top in _UNCOUNTED or name in left_out
+        uncounted = top in _UNCOUNTED or name in left_out or is_waiting(name)
         path = None if uncounted else _file(module, libraries.get(top))
         if path is None:
             continue
