@@ -58,6 +58,19 @@ def locked(source: Sequence[str], requirement: str, platform: str) -> list[dict[
     return found
 
 
+def sizes(requirement: str, platform: str, *options: str) -> dict[str, int]:
+    """Bytes of what is downloaded, by name and version.
+
+    Args:
+        requirement: What is to be installed, a line each; this project if it is empty.
+        platform: As `uv` calls it.
+        options: More arguments of ``uv pip compile``.
+    """
+    source = ["-" if requirement else str(PROJECT), *options]
+    found = locked(source, requirement, platform)
+    return {f"{package['name']} {package['version']}": nbytes(package) for package in found}
+
+
 def nbytes(package: Mapping[str, Any]) -> int:
     """The size of a package's wheel, the largest of those that fit, or else of its sources."""
     files = package.get("wheels") or [package["sdist"]]
@@ -81,15 +94,13 @@ def main() -> None:
     parser.add_argument("--extra", action="append", default=[], help="of this project")
     parser.add_argument("--python", default="3.11", help="the version of Python")
     given = parser.parse_args()
-    extras = [word for extra in given.extra for word in ("--extra", extra)]
-    source = ["-"] if given.requirement else [str(PROJECT), *extras]
-    source += ["--python-version", given.python]
-    sizes: dict[str, dict[str, int]] = {}
+    options = [word for extra in given.extra for word in ("--extra", extra)]
+    options += ["--python-version", given.python]
+    found: dict[str, dict[str, int]] = {}
     for title, platform in PLATFORMS.items():
-        for package in locked(source, given.requirement, platform):
-            named = f"{package['name']} {package['version']}"
-            sizes.setdefault(named, {})[title] = nbytes(package)
-    rows = sorted(sizes.items(), key=lambda row: -max(row[1].values()))
+        for named, size in sizes(given.requirement, platform, *options).items():
+            found.setdefault(named, {})[title] = size
+    rows = sorted(found.items(), key=lambda row: -max(row[1].values()))
     every = {title: [row[title] for _, row in rows if title in row] for title in PLATFORMS}
     rows += [
         ("distributions", {title: len(column) for title, column in every.items()}),

@@ -3,7 +3,8 @@
 python -m benchmarks.first_minute [--install] [--large 8b.gguf]
 
 Without ``--install`` all three run in the interpreter of this command. With it each is installed
-first, in a virtual environment of its own. `benchmarks.download` says what that downloads.
+first, in a virtual environment of its own, with nothing that `pip` has kept; what that downloads is
+what a plain index has for Linux x86-64, see `benchmarks.download`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.download import PLATFORMS, sizes
 from benchmarks.engine import ROOT
 from benchmarks.models import read_whole
 from benchmarks.report import median, print_machine, print_table
@@ -94,18 +96,12 @@ class Installation:
 
     Attributes:
         python: Its interpreter.
-        seconds: What the installation took; None if it was there.
-        nbytes: What it takes on the disk, without `pip`; None likewise.
+        figures: Megabytes that are downloaded and that it takes on the disk, without `pip`, and
+            seconds that the installation took; empty if it was there.
     """
 
     python: Path
-    seconds: float | None = None
-    nbytes: int | None = None
-
-    @property
-    def figures(self) -> tuple[float | str, float | str]:
-        """Megabytes and seconds, as far as they are known."""
-        return "" if self.nbytes is None else self.nbytes / 1e6, self.seconds or ""
+    figures: tuple[float | str, float | str, float | str] = ("", "", "")
 
 
 def install(requirements: Sequence[str], folder: Path) -> Installation:
@@ -118,8 +114,12 @@ def install(requirements: Sequence[str], folder: Path) -> Installation:
     python = folder / "bin/python"
     before = _nbytes(folder)
     start = time.perf_counter()
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
-    return Installation(python, time.perf_counter() - start, _nbytes(folder) - before)
+    pip = (python, "-m", "pip", "install", "--quiet", "--no-cache-dir")
+    subprocess.run([*pip, *requirements], check=True)
+    seconds = time.perf_counter() - start
+    named = "" if requirements == [str(ROOT)] else "\n".join(requirements)
+    downloaded = sum(sizes(named, PLATFORMS["Linux x86-64"]).values())
+    return Installation(python, (downloaded / 1e6, (_nbytes(folder) - before) / 1e6, seconds))
 
 
 def _nbytes(folder: Path) -> int:
@@ -173,15 +173,15 @@ def main() -> None:
         rows = [
             (
                 engine.name,
-                *(installed.figures if engine.requirements else ("", "")),
+                *(installed.figures if engine.requirements else ("", "", "")),
                 *small[engine.name],
                 *large.get(engine.name, ("", "")),
             )
             for engine, installed in engines
         ]
-        print_table(
-            ("", "MB", "installed in, s", "first text, s", "later", "8B, first", "later"), rows
-        )
+        of_installation = ("MB downloaded", "MB on the disk", "installed in, s")
+        of_starts = ("first text, s", "later", "8B, first", "later")
+        print_table(("", *of_installation, *of_starts), rows)
 
 
 if __name__ == "__main__":
