@@ -1,7 +1,7 @@
 """What ONNX Runtime says of a graph that others had a part in, as one line for the user.
 
 Nodes that an op package's rule has made are named ``package/rule``, see
-`pipelines.common.graph.lower`, and the runtime names nodes in most of its messages. A graph that
+`pipelines.common.graph.rewrite`, and the runtime names nodes in most of its messages. A graph that
 was read from an exported folder may be anything. What it says of others is a bug and stays as it
 is.
 """
