@@ -25,7 +25,8 @@ PROBE: Final = (
     " /usr/bin//x --flag=a_b __init__() {}[]<>;:!!?? ... «quoted» ¡! §¶ +<=>^~|`\\/\n/path"
     " 你好世界。 ひらがなカタカナ 한국어 ไทย हिन्दी क्षि Ünïcödé e\u0301cole ǅ ʰx"
     " \U0001d400\U0001d401 日本語abc"
-    " \u00a0nbsp\u3000wide 😀👨\u200d👩 'S 'Re ' t !abc#def @user !?\r\nend\r word-word 's"
+    " \u00a0nbsp\u3000wide 😀👨\u200d👩 'S 'Re ' t !abc#def @user !?\r\nend\r word-word"
+    "  7 l'Study 's"
 )
 """A text that known ways of cutting words cut differently, each from each other."""
 
