@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 from pipelines.common.checkpoints.gguf.write import value_type
+from pipelines.common.encodings import GGML_TYPES, convert
 from pipelines.common.models.model import Model
 from pipelines.common.nn.module import Module
 from pipelines.common.nn.network import Network
@@ -53,6 +54,7 @@ def llama(
     biases: bool = False,
     head_dim: int = 64,
     seed: int = 0,
+    vocabulary: int = VOCABULARY,
 ) -> LlamaForCausalLM:
     """Two layers, four heads on two; wide enough that a row is one q6_k block.
 
@@ -60,7 +62,7 @@ def llama(
     """
     width = 4 * head_dim
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=512,
         num_hidden_layers=2,
@@ -166,10 +168,15 @@ def tensors(model: LlamaForCausalLM) -> dict[str, NDArray[np.float32]]:
 
 
 def encoded(values: NDArray[np.float32], kind: Type) -> NDArray[Any]:
-    """Rows in the encoding `kind`."""
+    """Rows in the encoding `kind`; where nothing writes it, other values of about their size."""
     if kind == Type.F32:
         return values
-    return _q6_k(values) if kind == Type.Q6_K else gguf.quantize(values, kind)
+    if kind == Type.Q6_K:
+        return _q6_k(values)
+    encoding = GGML_TYPES[kind]
+    if encoding.coded and encoding.encode is None:
+        return convert.encoded(values, encoding)
+    return gguf.quantize(values, kind)
 
 
 def _q6_k(values: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ import pytest
 import sentencepiece
 import torch
 import transformers
+from meta_folders import metas, parts_of, write
 
 from pipelines.common.cache import Cache
 from pipelines.common.chat.format import ChatFormat
@@ -32,23 +33,6 @@ SIZES = {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e
 SIZES |= {"vocab_size": 300, "multiple_of": 32, "ffn_dim_multiplier": 1.3}
 ROPE = {"rope_theta": 500000.0}
 SCALED = {**ROPE, "use_scaled_rope": True}
-
-NAMES = {
-    "model.embed_tokens": "tok_embeddings",
-    "model.norm": "norm",
-    "lm_head": "output",
-    "self_attn.q_proj": "attention.wq",
-    "self_attn.k_proj": "attention.wk",
-    "self_attn.v_proj": "attention.wv",
-    "self_attn.o_proj": "attention.wo",
-    "mlp.gate_proj": "feed_forward.w1",
-    "mlp.down_proj": "feed_forward.w2",
-    "mlp.up_proj": "feed_forward.w3",
-    "input_layernorm": "attention_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "model.layers": "layers",
-}
-BY_COLUMNS = ("wo.weight", "w2.weight")
 
 
 def twin(scaling: dict[str, Any] | None = None) -> transformers.LlamaForCausalLM:
@@ -69,41 +53,6 @@ def twin(scaling: dict[str, Any] | None = None) -> transformers.LlamaForCausalLM
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.2 + (parameter.ndim == 1))
     return model
-
-
-def metas(model: transformers.LlamaForCausalLM) -> dict[str, torch.Tensor]:
-    """Its tensors as Meta has them: by other names, and with neighbours in pairs."""
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        if name.endswith(("q_proj.weight", "k_proj.weight")):
-            heads = len(tensor) // 16
-            tensor = tensor.view(heads, 2, 8, 64).transpose(1, 2).reshape(tensor.shape)
-        for theirs, metas in NAMES.items():
-            name = name.replace(theirs, metas)
-        tensors[name] = tensor.contiguous()
-    tensors["rope.freqs"] = torch.ones(8)
-    return tensors
-
-
-def parts_of(tensors: dict[str, torch.Tensor], count: int, rows: bool) -> list[dict[str, Any]]:
-    """What each of several processes had."""
-    parts: list[dict[str, Any]] = [{} for _ in range(count)]
-    for name, tensor in tensors.items():
-        axis = 1 if name.endswith(BY_COLUMNS) else 0
-        if name.startswith("tok_embeddings"):
-            axis = 0 if rows else 1
-        pieces = tensor.chunk(count, axis) if tensor.ndim > 1 else [tensor] * count
-        for part, piece in zip(parts, pieces, strict=True):
-            part[name] = piece.clone()
-    return parts
-
-
-def write(folder: Path, parts: list[dict[str, Any]], params: dict[str, Any]) -> Path:
-    folder.mkdir(exist_ok=True)
-    for number, part in enumerate(parts):
-        torch.save(part, folder / f"consolidated.{number:02}.pth")
-    (folder / "params.json").write_text(json.dumps(params))
-    return folder
 
 
 @pytest.fixture(scope="module")

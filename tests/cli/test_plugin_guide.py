@@ -70,5 +70,5 @@ def test_the_tokenizer_of_the_guide_is_a_whole_plugin(cli, make_plugin, tmp_path
     assert "One token a byte." in cli("--plugin-path", path, "list").out
     outcome = cli(*asked)
     assert outcome.code == 1
-    assert "of the kind 'bytes', known are 'bert', 'gpt2', 'llama'; give" in outcome.err
+    assert "of the kind 'bytes', known are 'bert', 'gemma4', 'gpt2', 'llama'; give" in outcome.err
     assert outcome.err.count("\n") == 1

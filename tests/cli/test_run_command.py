@@ -58,13 +58,14 @@ def test_an_architecture_that_nothing_runs(cli, tmp_path):
 
 
 def test_a_folder_of_a_family_that_runs_from_gguf_files_only(cli, tmp_path):
-    """gpt-oss's experts are transposed there, so that they could not be mapped."""
-    (tmp_path / "config.json").write_text('{"model_type": "gpt_oss"}')
+    """One that nobody has written a translation for, which may call it a little otherwise."""
+    (tmp_path / "another.py").write_text(ANOTHER.replace('"llama"', '"a-novel"'))
+    (tmp_path / "config.json").write_text('{"model_type": "a_novel"}')
     save_file({"a": np.zeros((32, 32), np.float32)}, tmp_path / "model.safetensors")
-    outcome = cli("run", tmp_path, *RUN)
+    outcome = cli("--plugin-path", tmp_path / "another.py", "run", tmp_path, *RUN)
     assert outcome.code == 1
     assert outcome.error == (
-        f"{tmp_path}: pipeline gptoss runs architecture 'gpt-oss' from GGUF files, and no folder;"
+        f"{tmp_path}: pipeline another runs architecture 'a-novel' from GGUF files, and no folder;"
         " llama.cpp's convert_hf_to_gguf.py makes such a file of it"
     )
 

@@ -65,7 +65,7 @@ def write_tokenizer(family: Family, folder: Path) -> None:
 
 def twin_of(family: Family) -> PreTrainedModel:
     twin = family.twin()
-    load_twin(family.subject, twin, values=family.as_twin_has)
+    load_twin(family.subject, twin, values=family.as_twin_has, join=family.join)
     return twin
 
 

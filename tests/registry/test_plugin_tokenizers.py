@@ -42,7 +42,9 @@ def test_two_of_one_kind_disable_it(make_plugin, tmp_path):
     registry = Registry.discover(paths)
     with pytest.raises(PluginError, match=r"tokenizer 'mine' is disabled: .* both bring it"):
         registry.tokenizer(source(tmp_path))
-    with pytest.raises(TokenizerError, match=r"kind 'other', known are 'bert', 'gpt2', 'llama'; "):
+    with pytest.raises(
+        TokenizerError, match="kind 'other', known are 'bert', 'gemma4', 'gpt2', 'llama'; "
+    ):
         registry.tokenizer(source(tmp_path, "other"))
 
 

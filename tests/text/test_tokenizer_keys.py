@@ -94,6 +94,27 @@ def test_all_end_tokens_have_a_key_or_a_name(tmp_path):
     assert "left out: 262" in told
 
 
+def test_words_that_are_tokens_have_a_name_where_merges_make_them(tmp_path):
+    """As of gpt-oss, whose file takes words whole, while the name for its cut does not."""
+    backend = trained_pairs(PRE_TOKENIZERS["gpt-4o"])
+    backend.model.ignore_merges = True
+    before = in_folder(tmp_path, backend)
+    keys = tokenizer_keys(before, 0, pytest.fail)
+    assert keys["tokenizer.ggml.pre"] == "gpt-4o"
+    after = read_back(tmp_path, before)
+    for text in [*HARD_TEXTS, *TRAINING_TEXT]:
+        assert after.encode(text) == before.encode(text), text
+
+
+def test_words_that_no_merge_makes_have_none(tmp_path):
+    document = json.loads(trained_pairs(PRE_TOKENIZERS["gpt-4o"]).to_str())
+    document["model"]["ignore_merges"] = True
+    del document["model"]["merges"][-1]
+    backend = tokenizers.Tokenizer.from_str(json.dumps(document))
+    with pytest.raises(TokenizerError, match="cuts texts into words in a way that has no name"):
+        tokenizer_keys(in_folder(tmp_path, backend), 0, pytest.fail)
+
+
 def odd_words(backend: tokenizers.Tokenizer) -> None:
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [

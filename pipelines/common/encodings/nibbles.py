@@ -35,6 +35,26 @@ def regroup(nibbles_of_blocks: Blocks, out: Bytes) -> None:
         np.right_shift(words, 4, out=words)
 
 
+def from_neighbours(codes: Bytes) -> Bytes:
+    """Regroups nibbles from elements (2i, 2i + 1) of a byte to elements (i, i + 16).
+
+    Two neighbouring bytes of the result are one 16-bit word, whose low nibbles come of one byte of
+    the first half and whose high nibbles of one of the second.
+
+    Args:
+        codes: Runs of 16 bytes, ``[n, 16]``.
+
+    Returns:
+        The same codes, ``[n, 16]``.
+    """
+    words = codes.reshape(-1, 2, 8).astype("<u2")
+    words |= words << 4
+    words &= 0x0F0F
+    words[:, 1] <<= 4
+    words[:, 0] |= words[:, 1]
+    return np.ascontiguousarray(words[:, 0]).view(np.uint8)
+
+
 class _Scratch(threading.local):
     """Memory that a thread uses again for each chunk: new memory costs more than the arithmetic.
 

@@ -160,6 +160,11 @@ def register_tokenizers() -> list[TokenizerRecord]:
             load="pipelines.common.checkpoints.gguf.sentence_pieces:load",
         ),
         TokenizerRecord(
+            name="gemma4",
+            summary="BPE over characters, with merges.",
+            load="pipelines.common.checkpoints.gguf.spaced_byte_pairs:load",
+        ),
+        TokenizerRecord(
             name="bert",
             summary="Word pieces, for encoders.",
             load="pipelines.common.checkpoints.gguf.word_pieces:load",

@@ -1,8 +1,8 @@
 """How text is cut into words before it is merged into tokens, by the names that GGUF files use.
 
 The GGUF specification leaves open which names there are and what they imply; llama.cpp decides that
-(``src/llama-vocab.cpp``). Here are those of its names that stand for expressions which one of the
-models below needs anyway.
+(``src/llama-vocab.cpp``). Here are those of its names that stand for byte-level BPE without tokens
+that end a text.
 """
 
 from __future__ import annotations
@@ -29,32 +29,42 @@ class PreTokenizer:
     composes: bool = False
 
 
-def _words(digits: str) -> str:
-    """The split that came with OpenAI's cl100k, which models vary by how they cut numbers."""
+_CONTRACTIONS: Final = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_SPACES: Final = r"\s+(?!\S)|\s+"
+
+
+def _words(digits: str, *, before: str = f"{_CONTRACTIONS}|", spaces: str = _SPACES) -> str:
+    """The split that came with OpenAI's cl100k, which models vary.
+
+    Args:
+        digits: How numbers are cut.
+        before: What is looked for first.
+        spaces: How what is left of spaces is cut.
+    """
     return (
-        _CONTRACTIONS
-        + r"|[^\r\n\p{L}\p{N}]?\p{L}+|"
-        + digits
-        + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        rf"{before}[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}"
+        rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|{spaces}"
     )
 
 
-def _cased_words(ending: str, digits: str) -> str:
+def _cased_words(ending: str, digits: str, *, but: str = "", after: str = r"[\r\n/]*") -> str:
     """The split that came with OpenAI's o200k, where a capital begins a new word.
 
     Args:
         ending: What may end a word beside letters.
         digits: How numbers are cut.
+        but: What is taken out of the letters of a word, at the end of a class.
+        after: What punctuation takes with it.
     """
     before = r"[^\r\n\p{L}\p{N}]?"
-    upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    upper = rf"[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}{but}]"
+    lower = rf"[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}{but}]"
     return (
         f"{before}{upper}*{lower}+{ending}|{before}{upper}+{lower}*{ending}|{digits}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        rf"| ?[^\s\p{{L}}\p{{N}}]+{after}|\s*[\r\n]+|{_SPACES}"
     )
 
 
-_CONTRACTIONS: Final = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _GPT2_WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _GPT2: Final = PreTokenizer((_GPT2_WORDS,))
 _DIGITS_AND_GPT2: Final = PreTokenizer((r"\p{N}", _GPT2_WORDS))
@@ -67,6 +77,18 @@ _CL100K: Final = PreTokenizer((_words(r"\p{N}{1,3}"),))
 _GLM4: Final = replace(_CL100K, ignore_merges=True)
 LLAMA3: Final = replace(_GLM4, adds_bos=True)
 _CL100K_BY_DIGIT: Final = PreTokenizer((_words(r"\p{N}"),))
+_UFAKZEKA: Final = PreTokenizer((_words(r"\p{N}", before=""),))
+_LAGUNA: Final = PreTokenizer((r"[^\n]+|[\n]+", *_CL100K_BY_DIGIT.splits))
+_MINICPM5: Final = PreTokenizer((r"\p{N}{1,3}", _words(r"\p{N}+")), ignore_merges=True)
+_JAIS2: Final = PreTokenizer(
+    (
+        _words(
+            r"\p{N}{1,3}",
+            spaces="".join(rf"\s{{{1 << n}}}(?!\S)|" for n in range(9, 1, -1))
+            + r"\s{1,2}(?!\S)|\s",
+        ),
+    )
+)
 _QWEN2: Final = replace(_CL100K_BY_DIGIT, composes=True)
 _QWEN35: Final = PreTokenizer(
     (
@@ -77,6 +99,22 @@ _QWEN35: Final = PreTokenizer(
     composes=True,
 )
 _O200K: Final = PreTokenizer((_cased_words(f"{_CONTRACTIONS}?", r"\p{N}{1,3}"),))
+_TINY_AYA: Final = PreTokenizer((r"\d{1,3}(?=(?:\d{3})*\b)", *_O200K.splits))
+_KIMI_K2: Final = PreTokenizer(
+    (
+        r"\p{Han}+|"
+        + _cased_words(f"{_CONTRACTIONS}?", r"\p{N}{1,3}", but=r"&&[^\p{Han}]", after=r"[\r\n]*"),
+    )
+)
+_YOUTU: Final = PreTokenizer(
+    (
+        "[\uac00-\ud7a3\u3131-\u318e]+"
+        "|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f\ufe30-\ufe4f]+"
+        "|[\u3105-\u312f]+|[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+        _cased_words(f"{_CONTRACTIONS}?", r"\p{N}"),
+    ),
+    ignore_merges=True,
+)
 _TEKKEN: Final = PreTokenizer((_cased_words("", r"\p{N}"),), ignore_merges=True, adds_bos=True)
 _CASED_LETTERS: Final = (
     "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293"
@@ -114,12 +152,23 @@ _DEEPSEEK_CODER: Final = PreTokenizer(
         r"\p{N}",
     )
 )
-_DEEPSEEK3: Final = PreTokenizer(
+_MARKED_WORDS: Final = (
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"| ?[\p{P}\p{S}]+"
+)
+_MARKED_WORDS_AND_LINES: Final = rf"{_MARKED_WORDS}[\r\n]*|\s*[\r\n]+|{_SPACES}"
+_CJK: Final = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
+_DEEPSEEK3: Final = PreTokenizer((r"\p{N}{1,3}", _CJK, _MARKED_WORDS_AND_LINES))
+_SPARK2_5: Final = PreTokenizer(
+    (r"\p{N}{1,3}", _CJK, rf"{_MARKED_WORDS}|[\r\n]|{_SPACES}", r"\p{N}")
+)
+_AFMOE: Final = PreTokenizer(
     (
-        r"\p{N}{1,3}",
-        "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
-        r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
-        r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        r"\p{N}{1,2}(?=(?:\p{N}{3})*(?!\p{N}))|\p{N}{3}",
+        "[\u4e00-\u9fff\u3400-\u4dbf\u8c48-\ufaff\u3040-\u309f\u30a0-\u30ff\uff65-\uff9f\u2f00-\u2fdf"
+        "\u0e40-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af"
+        "\u1100-\u11ff]+",
+        _MARKED_WORDS_AND_LINES,
     )
 )
 _SEED_CODER: Final = PreTokenizer(
@@ -133,6 +182,25 @@ _BAILING: Final = PreTokenizer(
         r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*"
         r"|\s*[\r\n]|\s+(?!\S)|\s+",
     )
+)
+_EXAONE_MOE: Final = PreTokenizer(
+    (
+        _CONTRACTIONS
+        + r"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}"
+        + rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]?|\s*[\r\n]|{_SPACES}",
+    )
+)
+_SUPERBPE: Final = PreTokenizer((r"\p{N}+", r"(?=(\d{3})+(?!\d))"))
+_CHAMELEON: Final = PreTokenizer(
+    (
+        "<sentinel:[0-9]+>",
+        "IMGIMG[A-I]{1,4}Z",
+        r"[\t\n]|    |  ",
+        r"\p{N}",
+        r"[\p{P}!-/:-@\[-`{-~]",
+        _GPT2_WORDS,
+    ),
+    adds_bos=True,
 )
 
 _NAMES: Final = (
@@ -158,12 +226,24 @@ _NAMES: Final = (
     (_VIKING, "viking"),
     (_DEEPSEEK_LLM, "deepseek-llm"),
     (_QWEN35, "qwen35"),
+    (_UFAKZEKA, "ufakzeka"),
+    (_LAGUNA, "laguna"),
+    (_MINICPM5, "minicpm5"),
+    (_JAIS2, "jais-2"),
     (_O200K, "gpt-4o llama4 kanana2 talkie minimax-m2"),
+    (_TINY_AYA, "tiny_aya cohere2moe"),
+    (_KIMI_K2, "kimi-k2"),
+    (_YOUTU, "youtu"),
     (_TEKKEN, "tekken"),
     (_DEEPSEEK_CODER, "deepseek-coder"),
-    (_DEEPSEEK3, "deepseek-v3 hunyuan-dense joyai-llm"),
+    (_DEEPSEEK3, "deepseek-v3 hunyuan-dense joyai-llm hy_v4"),
+    (_SPARK2_5, "spark2_5"),
+    (_AFMOE, "afmoe"),
     (_SEED_CODER, "seed-coder"),
     (_BAILING, "bailingmoe bailingmoe2 llada-moe"),
+    (_EXAONE_MOE, "exaone-moe"),
+    (_SUPERBPE, "superbpe"),
+    (_CHAMELEON, "chameleon"),
     (DEFAULT, "default"),
 )
 

@@ -1,4 +1,4 @@
-"""A byte-level BPE vocabulary in metadata: read, checked, and stored as it is read fastest.
+"""A BPE vocabulary in metadata: read, checked, and stored as it is read fastest.
 
 A file that contradicts itself is judged as llama.cpp judges it (``src/llama-vocab.cpp``): where its
 meaning is plain it is used, with a remark, and refused otherwise.
@@ -7,7 +7,7 @@ meaning is plain it is used, with a remark, and refused otherwise.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -50,7 +50,7 @@ class BuiltVocabulary:
 
 @dataclass(frozen=True)
 class BytePairVocabulary:
-    """A byte-level BPE vocabulary that has been checked.
+    """A BPE vocabulary that has been checked.
 
     Attributes:
         ids: The id of each token.
@@ -65,8 +65,15 @@ class BytePairVocabulary:
     remarks: list[str]
 
     @classmethod
-    def read(cls, metadata: Metadata, source: str) -> BytePairVocabulary:
+    def read(
+        cls, metadata: Metadata, source: str, *, spells_bytes: bool = True
+    ) -> BytePairVocabulary:
         """Reads and checks what the metadata holds.
+
+        Args:
+            metadata: Of the checkpoint.
+            source: Its name, for messages.
+            spells_bytes: Whether a token's characters stand for bytes, and not for themselves.
 
         Raises:
             ModelFileError: A key is missing or of the wrong type.
@@ -86,7 +93,9 @@ class BytePairVocabulary:
             if type in control or type == _TokenType.USER_DEFINED
         ]
         bounds.check_added((token for token, _ in added), source)
-        merges = _merges(ids, metadata.strings(_MERGES), source, remarks)
+        merges = metadata.strings(_MERGES)
+        alphabet = byte_alphabet().keys() if spells_bytes else {*"".join(merges)} - {" "}
+        merges = _merges(ids, merges, _symbols(merges, alphabet), source, remarks)
         return cls(ids, merges, added, remarks)
 
     @property
@@ -141,9 +150,10 @@ def _types(metadata: Metadata, tokens: int, source: str, remarks: list[str]) -> 
     return types[:tokens]
 
 
-def _merges(ids: dict[str, int], merges: list[str], source: str, remarks: list[str]) -> list[str]:
+def _merges(
+    ids: dict[str, int], merges: list[str], symbols: Set[str], source: str, remarks: list[str]
+) -> list[str]:
     """The merges that can happen, each once: of two alike the first counts."""
-    symbols = _symbols(merges)
     kept: dict[str, None] = {}
     unused: list[str] = []
     for rank, merge in enumerate(merges):
@@ -165,9 +175,8 @@ def _merges(ids: dict[str, int], merges: list[str], source: str, remarks: list[s
     return list(kept)
 
 
-def _symbols(merges: Iterable[str]) -> set[str]:
-    """Whatever a word can consist of while it is merged: bytes, and what merges make of them."""
-    alphabet = byte_alphabet().keys()
+def _symbols(merges: Iterable[str], alphabet: Set[str]) -> set[str]:
+    """Whatever a word can consist of while it is merged: characters, and what is made of them."""
     stray = set("".join(merges)) - alphabet - {" "}
     symbols = set(alphabet)
     for merge in merges:

@@ -25,7 +25,8 @@ PROBE: Final = (
     " /usr/bin//x --flag=a_b __init__() {}[]<>;:!!?? ... «quoted» ¡! §¶ +<=>^~|`\\/\n/path"
     " 你好世界。 ひらがなカタカナ 한국어 ไทย हिन्दी क्षि Ünïcödé e\u0301cole ǅ ʰx"
     " \U0001d400\U0001d401 日本語abc"
-    " \u00a0nbsp\u3000wide 😀👨\u200d👩 'S 'Re ' t !abc#def @user !?\r\nend\r word-word 's"
+    " \u00a0nbsp\u3000wide 😀👨\u200d👩 'S 'Re ' t !abc#def @user !?\r\nend\r word-word"
+    "  7 l'Study 's"
 )
 """A text that known ways of cutting words cut differently, each from each other."""
 
@@ -123,22 +124,38 @@ def _of_byte_pairs(
         raise _unsaid(source, "has no merges")
     return {
         "model": "gpt2",
-        "pre": _name_of(backend, bool(model.get("ignore_merges")), source),
+        "pre": _name_of(backend, document, source),
         "tokens": [spellings.get(id, _filler(id)) for id in ids],
         "token_type": [int(types.get(id, _Type.UNUSED)) for id in ids],
         "merges": merges,
     }
 
 
-def _name_of(backend: tokenizers.Tokenizer, ignores_merges: bool, source: str) -> str:
-    """What GGUF calls the way in which texts are cut into words, told by what it does."""
-    words = _words(backend)
-    for name, known in PRE_TOKENIZERS.items():
-        if known.ignore_merges == ignores_merges and words == _words(
-            assembled(models.BPE(), (), known)
-        ):
+def _name_of(backend: tokenizers.Tokenizer, document: Mapping[str, Any], source: str) -> str:
+    """What GGUF calls the way in which texts are cut into words, told by what it does.
+
+    A name says whether words that are tokens are taken whole, too; where merges come to the same,
+    as those do that tiktoken's ranks stand for, any name will do.
+    """
+    words, ignores_merges = _words(backend), bool(document["model"].get("ignore_merges"))
+    alike = {
+        name: known
+        for name, known in PRE_TOKENIZERS.items()
+        if words == _words(assembled(models.BPE(), (), known))
+    }
+    for name, known in alike.items():
+        if known.ignore_merges == ignores_merges:
             return name
+    if alike and _merges_make_all(document):
+        return next(iter(alike))
     raise _unsaid(source, "cuts texts into words in a way that has no name there")
+
+
+def _merges_make_all(document: Mapping[str, Any]) -> bool:
+    """Whether each token of a vocabulary is what its characters are merged to."""
+    model = {**document["model"], "ignore_merges": False}
+    merging = tokenizers.Tokenizer.from_str(json.dumps({"model": model})).model
+    return all(len(merging.tokenize(token)) == 1 for token in model["vocab"])
 
 
 def _words(backend: tokenizers.Tokenizer) -> list[str] | None:

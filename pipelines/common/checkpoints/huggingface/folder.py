@@ -19,7 +19,8 @@ from pipelines.common.checkpoints.huggingface.generation import (
 )
 from pipelines.common.checkpoints.huggingface.model import HuggingFaceModel
 from pipelines.common.checkpoints.huggingface.shards import open_shards
-from pipelines.common.checkpoints.huggingface.tensors import Said, Source, Stored, gguf_tensors
+from pipelines.common.checkpoints.huggingface.sources import Said, Source, Stored
+from pipelines.common.checkpoints.huggingface.tensors import gguf_tensors
 from pipelines.common.checkpoints.huggingface.vocabulary import (
     TEMPLATE,
     TOKENIZER_CONFIG,
@@ -35,6 +36,7 @@ from pipelines.common.checkpoints.tokenizer_source import (
     TokenizerMaker,
     TokenizerSource,
 )
+from pipelines.common.encodings import MXFP4
 from pipelines.common.errors import ModelFileError, TokenizerError, quoted
 from pipelines.common.files import exists, is_folder
 from pipelines.common.text.folder import TOKENIZER_FILES, tokenizer_of_folder
@@ -142,11 +144,11 @@ def open_folder(path: Path, opening: Opening = MAPPED) -> HuggingFaceFolder:
             " of a model"
         )
     config = read_object(folder / CONFIG, MAX_CONFIG_BYTES)
-    _check_not_quantized(folder / CONFIG, config)
-    shards = open_shards(folder, named, opening)
     model_type = config.get("model_type")
     known = {model.model_type: model for model in opening.translations}
     model: HuggingFaceModel | None = known.get(model_type) if isinstance(model_type, str) else None
+    _take_quantization(folder / CONFIG, config, model)
+    shards = open_shards(folder, named, opening)
     sources: dict[str, Source]
     if model is None:
         architecture, numbers = str(model_type), as_stated(config)
@@ -186,16 +188,18 @@ def _part(path: Path, config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return part
 
 
-def _check_not_quantized(path: Path, config: Mapping[str, Any]) -> None:
-    """Checks that tensors are what they are called, and not codes to be made sense of.
+def _take_quantization(path: Path, config: dict[str, Any], model: HuggingFaceModel | None) -> None:
+    """Takes out what says that tensors are codes, of those that are made sense of.
 
     Raises:
-        ModelFileError: They are codes.
+        ModelFileError: They are others.
     """
-    settings = next((config[key] for key in _QUANTIZED if config.get(key)), None)
+    settings = next((stated for key in _QUANTIZED if (stated := config.pop(key, None))), None)
     if settings is None:
         return
     method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if model is not None and model.stacked_experts and method == MXFP4.name:
+        return
     raise ModelFileError(
         f"{path}: is quantized by {quoted(str(method or 'a method that it does not name'))}, which"
         " cannot be run; expected weights in bfloat16, float16 or float32: use the model that it"

@@ -27,6 +27,8 @@ class HuggingFaceModel:
             metadata keys, without the architecture. It raises `ValueError` for what cannot be said.
         norm_offset: What GGUF files have added to the weights of norms: 1 for norms of ``1 + w``.
         interleaved: Whether rotations pair neighbouring rows of a head, and not halves.
+        stacked_experts: Whether the matrices of a layer's experts are in one tensor each, as those
+            of gpt-oss: turned, with gates and what they multiply in turns; or as codes of MXFP4.
         ignored: Beginnings of the names of tensors that results do not depend on.
         prefix: What the names of tensors may begin with, beside what they do in other models.
         part: The object of ``config.json`` that is the config; empty where that is the whole.
@@ -42,6 +44,7 @@ class HuggingFaceModel:
     numbers: Callable[[Settings], Mapping[str, Any]] | None = None
     norm_offset: float = 0.0
     interleaved: bool = False
+    stacked_experts: bool = False
     ignored: tuple[str, ...] = ()
     prefix: str = ""
     part: str = ""

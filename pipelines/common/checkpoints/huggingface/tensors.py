@@ -7,129 +7,24 @@ these files have one for each, and adds 1 to the weights of norms that multiply 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipelines.common.checkpoints import pages
 from pipelines.common.checkpoints.checkpoint import TensorInfo
 from pipelines.common.checkpoints.huggingface.model import HuggingFaceModel
 from pipelines.common.checkpoints.huggingface.shards import Shard
-from pipelines.common.checkpoints.model_file import ModelFile
-from pipelines.common.encodings import F32
-from pipelines.common.encodings.convert import dequantize
+from pipelines.common.checkpoints.huggingface.sources import Shifted, Source, Stacked, Stored
+from pipelines.common.checkpoints.huggingface.stacked_experts import is_stacked, unstacked
 from pipelines.common.errors import ModelFileError, quoted
 
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
+_SUFFIXES: Final = (".weight", ".bias")
 _EXPERT: Final = re.compile(r"(.+\.experts)\.(\d{1,5})(\..+)")
 _BUFFERS: Final = ("rotary_emb.inv_freq", "position_ids", "attn.masked_bias")
 """What older files have beside their weights, and everybody computes anew."""
-
-Rows = tuple[int, int] | None
-
-
-class Source(Protocol):
-    """Where a tensor comes from."""
-
-    @property
-    def info(self) -> TensorInfo:
-        """What it is."""
-
-    def raw(self, rows: Rows) -> NDArray[np.uint8]:
-        """See `Checkpoint.raw`."""
-
-    def release(self) -> None:
-        """See `Checkpoint.release`."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor of a file as it is."""
-
-    file: ModelFile
-    info: TensorInfo
-
-    def raw(self, rows: Rows) -> NDArray[np.uint8]:
-        """See `Source.raw`."""
-        return self.file.raw(self.info, rows)
-
-    def release(self) -> None:
-        """See `Source.release`."""
-        self.file.release(self.info)
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """Matrices of one shape, one after the other; those of a single one stay where they are."""
-
-    info: TensorInfo
-    parts: Sequence[Stored]
-
-    def raw(self, rows: Rows) -> NDArray[np.uint8]:
-        """See `Source.raw`; what is gathered is let go of in its files."""
-        each = self.info.rows // len(self.parts)
-        first, last = rows or (0, self.info.rows)
-        one, start = divmod(first, each)
-        if start + last - first <= each:
-            return self.parts[one].raw((start, start + last - first))
-        stack = pages.allocate((self.info.rows, self.info.nbytes // self.info.rows), np.uint8)
-        for number, part in enumerate(self.parts):
-            stack[number * each : (number + 1) * each] = part.raw(None)
-            part.release()
-        stack.flags.writeable = False
-        return stack[first:last]
-
-    def release(self) -> None:
-        """See `Source.release`."""
-        for part in self.parts:
-            part.release()
-
-
-@dataclass(frozen=True)
-class Shifted:
-    """The values of a vector, and a number added to each."""
-
-    part: Stored
-    offset: float
-
-    @property
-    def info(self) -> TensorInfo:
-        """See `Source.info`."""
-        info = self.part.info
-        return replace(info, encoding=F32, offset=0, nbytes=F32.row_bytes(info.row_length))
-
-    def raw(self, rows: Rows) -> NDArray[np.uint8]:
-        """See `Source.raw`."""
-        values = dequantize(self.part.info.encoding, self.part.raw(rows)) + np.float32(self.offset)
-        return values.view(np.uint8)
-
-    def release(self) -> None:
-        """See `Source.release`."""
-        self.part.release()
-
-
-@dataclass(frozen=True)
-class Said:
-    """A vector that the config has the values of."""
-
-    name: str
-    values: tuple[float, ...]
-
-    @property
-    def info(self) -> TensorInfo:
-        """See `Source.info`."""
-        return TensorInfo(self.name, (len(self.values),), F32, 0, 4 * len(self.values))
-
-    def raw(self, rows: Rows) -> NDArray[np.uint8]:  # noqa: ARG002 - a vector is one row
-        """See `Source.raw`."""
-        return np.array([self.values], np.float32).view(np.uint8)
-
-    def release(self) -> None:
-        """See `Source.release`."""
 
 
 def gguf_tensors(
@@ -161,10 +56,14 @@ def gguf_tensors(
     names = _names(model.architecture, layers)
     found: dict[str, Source] = {}
     experts: dict[str, dict[int, Stored]] = {}
+    stacks: dict[str, Stored] = {}
     for name, source in stored.items():
         if name.endswith(_BUFFERS) or name.startswith(model.ignored):
             continue
         name = name.removeprefix(model.prefix)
+        if model.stacked_experts and is_stacked(name):
+            stacks[name] = source
+            continue
         if expert := _EXPERT.fullmatch(name):
             gguf_name = _gguf_name(names, expert[1] + expert[3])
             experts.setdefault(gguf_name, {})[int(expert[2])] = source
@@ -179,6 +78,7 @@ def gguf_tensors(
         else:
             found[gguf_name] = source
     found.update((name, _stacked(path, name, parts)) for name, parts in experts.items())
+    found.update(unstacked(path, stacks, partial(_gguf_name, names)))
     _tie(path, found, config.get("tie_word_embeddings", model.defaults.get("tie_word_embeddings")))
     return found
 
@@ -192,8 +92,10 @@ def _names(architecture: str, layers: int) -> Any:
 
 
 def _gguf_name(names: Any, name: str) -> str:
-    found: str | None = names.get_name(name, try_suffixes=(".weight", ".bias"))
-    return found or name
+    found: str | None = names.get_name(name, try_suffixes=_SUFFIXES)
+    if found is None:
+        return name
+    return found if found.endswith(_SUFFIXES) else f"{found}.weight"
 
 
 def _stacked(path: Path, name: str, parts: Mapping[int, Stored]) -> Stacked:
