@@ -37,6 +37,7 @@ gc.disable()
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(10_000)  # the usual 700 objects are a few lines of a test
     gc.enable()
 
 
