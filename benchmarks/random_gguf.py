@@ -79,10 +79,14 @@ class Tensor:
     type: Type
 
     @property
+    def blocks(self) -> int:
+        """How many blocks it has."""
+        return math.prod(self.shape) // GGML_QUANT_SIZES[self.type][0]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of its data."""
-        block_size, block_bytes = GGML_QUANT_SIZES[self.type]
-        return math.prod(self.shape) // block_size * block_bytes
+        return self.blocks * GGML_QUANT_SIZES[self.type][1]
 
 
 def write_random_gguf(path: Path, shape: Shape, encoding: str = "q4_0", seed: int = 0) -> None:
@@ -109,9 +113,13 @@ def write_random_gguf(path: Path, shape: Shape, encoding: str = "q4_0", seed: in
     writer.close()
 
     generator = np.random.default_rng(seed)
+    most: dict[Type, int] = {}
+    for tensor in tensors:
+        most[tensor.type] = max(most.get(tensor.type, 0), tensor.blocks)
+    std = 1 / math.sqrt(shape.hidden)
     pools = {
-        type_: _random_blocks(generator, type_, std=1 / math.sqrt(shape.hidden))
-        for type_ in {tensor.type for tensor in tensors}
+        type_: _random_blocks(generator, type_, min(blocks, _POOL_BLOCKS), std)
+        for type_, blocks in most.items()
     }
     with path.open("ab") as file:
         for tensor in tensors:
@@ -121,8 +129,9 @@ def write_random_gguf(path: Path, shape: Shape, encoding: str = "q4_0", seed: in
             elif len(tensor.shape) == 1:
                 file.write(np.ones(tensor.shape, np.float32).tobytes())
             else:
-                start = int(generator.integers(_POOL_BLOCKS))
-                _write_cyclic(file, np.roll(pools[tensor.type], start, axis=0), tensor.nbytes)
+                pool = pools[tensor.type]
+                start = int(generator.integers(len(pool)))
+                _write_cyclic(file, np.roll(pool, start, axis=0), tensor.nbytes)
         file.write(bytes(-file.tell() % _ALIGNMENT))
 
 
@@ -257,13 +266,15 @@ def _special_tokens() -> Iterator[str]:
             reserved += 1
 
 
-def _random_blocks(generator: np.random.Generator, type_: Type, std: float) -> NDArray[np.uint8]:
-    """Blocks whose values have about the standard deviation `std`, shape ``[_POOL_BLOCKS, bytes]``.
+def _random_blocks(
+    generator: np.random.Generator, type_: Type, count: int, std: float
+) -> NDArray[np.uint8]:
+    """Blocks whose values have about the standard deviation `std`, shape ``[count, bytes]``.
 
     Formats that nothing writes get random codes and fitting scales.
     """
     encoding = GGML_TYPES[type_]
-    values = generator.normal(0, std, (_POOL_BLOCKS, max(encoding.block_size, 32)))
+    values = generator.normal(0, std, (count, max(encoding.block_size, 32)))
     return encoded(values.astype(np.float32), encoding)
 
 

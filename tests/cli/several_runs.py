@@ -1,9 +1,13 @@
-"""Runs the program again and again in one process, for programs of tests."""
+"""Runs the program again and again in one process, for programs of tests.
+
+It is one itself: its argument is a JSON list of command lines; it prints what became of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import sys
 
 from pipelines.common.cli import main
@@ -21,3 +25,7 @@ def run(args: list[str]) -> tuple[int, str, str]:
         except BaseException as error:  # noqa: BLE001 - it is what is looked for
             return -1, out.getvalue(), repr(error)
     return 0, out.getvalue(), err.getvalue()
+
+
+if __name__ == "__main__":
+    print(json.dumps([run(args) for args in json.loads(sys.argv[1])]))

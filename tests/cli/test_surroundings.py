@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import pwd
 import subprocess
@@ -21,7 +22,7 @@ from pipelines.common.cache import Cache
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
-SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
+PROGRAM = Path(__file__).with_name("several_runs.py")
 
 CAPABILITIES = (1, 2)
 """Of Linux: to enter, read and write everything (`CAP_DAC_OVERRIDE`, `CAP_DAC_READ_SEARCH`)."""
@@ -214,16 +215,15 @@ def _bound_by_permissions():
 
 @pytest.fixture
 def bound():
-    """Runs the program bound by permissions."""
+    """Runs command lines in a process that is bound by permissions; what becomes of each."""
     if os.geteuid() == 0 and sys.platform != "linux":
         pytest.skip("the superuser may enter every folder")
 
-    def run(*args, umask=-1, **environment):
+    def run(*commands, umask=-1, **environment):
         try:
-            return subprocess.run(
-                [sys.executable, SCRIPT, *args],
-                capture_output=True,
-                text=True,
+            done = subprocess.run(
+                [sys.executable, PROGRAM, json.dumps(commands)],
+                stdout=subprocess.PIPE,
                 env={**os.environ, **environment},
                 umask=umask,
                 preexec_fn=_bound_by_permissions,
@@ -232,6 +232,7 @@ def bound():
             )
         except subprocess.SubprocessError:
             pytest.skip("the superuser may enter every folder, and that cannot be changed here")
+        return json.loads(done.stdout)
 
     return run
 
@@ -287,19 +288,24 @@ FORBIDDEN = {
 @pytest.mark.parametrize("forbidden", FORBIDDEN.values(), ids=FORBIDDEN)
 def test_a_cache_that_is_not_ours(bound, model, tmp_path, forbidden):
     environment = {name: str(value) for name, value in forbidden(tmp_path).items()}
-    for args in (["inspect", str(model)], ["cache", "list"], ["cache", "clear"]):
-        done = bound(*args, **environment)
-        assert done.returncode == 0 or args[0] == "cache"
-        lines = done.stderr.splitlines()
-        if args[0] == "inspect" or done.returncode:
-            (line,) = lines
+    commands = [
+        ["tokenize", "--text", "x", "--model-path", str(model)],
+        ["cache", "list"],
+        ["cache", "clear"],
+    ]
+    for args, (code, _, err) in zip(commands, bound(*commands, **environment), strict=True):
+        assert code == 0 or (code == 1 and args[0] == "cache")
+        if args[0] == "tokenize" or code:
+            (line,) = err.splitlines()
             assert "Permission denied" in line
             assert "RUN_PIPELINE_CACHE" in line
 
 
 def test_files_that_nobody_may_read(bound, model, tmp_path):
     """A mask of 0777 leaves even their owner without rights."""
-    done = bound("inspect", str(model), umask=0o777, RUN_PIPELINE_CACHE=str(tmp_path / "cache"))
-    assert done.returncode == 0
-    (line,) = done.stderr.splitlines()
+    command = ["tokenize", "--text", "x", "--model-path", str(model)]
+    (done,) = bound(command, umask=0o777, RUN_PIPELINE_CACHE=str(tmp_path / "cache"))
+    code, _, err = done
+    assert code == 0
+    (line,) = err.splitlines()
     assert "Permission denied" in line

@@ -109,8 +109,15 @@ def test_messages_are_worded_for_the_command_line(
     assert worded(message) == expected
 
 
-@pytest.mark.parametrize("setting", OPTIONS)
-@pytest.mark.parametrize("name", ["`{}`", "`{}`.gguf", "a `{}`'s\t.gguf", "`{}`/x"])
+NAMES = ["`{}`", "`{}`.gguf", "a `{}`'s\t.gguf", "`{}`/x"]
+"""Names of files in which settings are."""
+
+
+# Each setting in the one that is nothing else, and one of them in all names.
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [*((setting, NAMES[0]) for setting in OPTIONS), *(("max_length", name) for name in NAMES[1:])],
+)
 def test_the_name_of_a_file_is_no_setting(cli, monkeypatch, tmp_path, setting, name):
     monkeypatch.chdir(tmp_path)
     named = name.format(setting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -43,10 +44,20 @@ def _few(rule: Rule, examples: Examples) -> Rule:
     return replace(rule, examples=examples, encodings={**rule.encodings, **stacks})
 
 
+def _some(generator: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+    """A third of the examples, in which all sizes and all ways to route are."""
+    return itertools.islice(EXAMPLES[patterns.experts](generator), 0, None, 3)
+
+
 @pytest.mark.parametrize(
     "rule",
-    [PLAIN, _few(ROUTED, _routed), _few(BIASED, _biased)],
-    ids=["plain", "routed", "biased"],
+    [
+        replace(PLAIN, examples=_some),
+        _few(PLAIN, EXAMPLES[patterns.experts]),
+        _few(ROUTED, _routed),
+        _few(BIASED, _biased),
+    ],
+    ids=["plain in every encoding", "plain", "routed", "biased"],
 )
 def test_each_encoding_against_the_reference(rule: Rule) -> None:
     """Of equal logits, which examples have, the first are chosen."""

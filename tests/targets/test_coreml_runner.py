@@ -5,6 +5,7 @@ Where the provider is not, the CPU provider runs the very same graphs.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def start(
     return runner
 
 
+@functools.cache
 def reference(path: Path | None, encoding: str = "auto") -> Runner:
     model = open_model(path, target="torch", encoding=encoding)
     return model.start(slots=1, max_length=MAX_LENGTH)

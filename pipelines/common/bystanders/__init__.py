@@ -17,6 +17,7 @@ import sysconfig
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from pipelines.common.bystanders.code import changes_others, named_by, parents
@@ -40,6 +41,7 @@ class _Ledger:
         packages: For each plugin, the top-level package that is its own.
         loading: The plugins that code ran of since it is watched what they change.
         at_work: The plugins that are used, or have changed something of others.
+        known: What is loaded as far as that has been looked at, since plugins are watched.
         before: What had been loaded before the first plugin; that knows of none.
     """
 
@@ -47,6 +49,7 @@ class _Ledger:
     packages: dict[str, str] = field(default_factory=dict)
     loading: set[str] = field(default_factory=set)
     at_work: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
     before: frozenset[str] | None = None
 
 
@@ -60,6 +63,7 @@ def watching() -> Iterator[None]:
     if _ledger.before is None:
         _ledger.before = frozenset(sys.modules)
     state = state_of(_ledger.packages.values())
+    _ledger.known = set(sys.modules)
     _ledger.loading.clear()
     try:
         yield
@@ -78,14 +82,16 @@ def loading(plugin: str, package: str) -> Iterator[None]:
         plugin: Which one, in words that tell it from others.
         package: The top-level package that is its own.
     """
-    before = frozenset(sys.modules)
     _ledger.packages[plugin] = package
     _ledger.loading.add(plugin)
     try:
         yield
     finally:
-        for name in sys.modules.keys() - before:
-            _ledger.owners.setdefault(name, plugin)
+        # Mostly nothing is new; what is not noted counts, so that no harm is done.
+        if len(sys.modules) > len(_ledger.known):
+            for name in sys.modules.keys() - _ledger.known:
+                _ledger.known.add(name)
+                _ledger.owners.setdefault(name, plugin)
 
 
 def take_part(plugin: str) -> None:
@@ -161,6 +167,10 @@ def _is_own(name: str) -> bool:
 
 @functools.cache
 def _installed() -> tuple[str, ...]:
-    """The folders that packages are installed into."""
+    """The folders that packages are installed into.
+
+    An environment on top of another one has the folder of that in a ``.pth`` file.
+    """
+    named = {path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")}
     folders = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    return (*folders, *site.getsitepackages(), site.getusersitepackages())
+    return (*folders | named, *site.getsitepackages(), site.getusersitepackages())

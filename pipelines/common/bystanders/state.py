@@ -19,6 +19,8 @@ State: TypeAlias = Mapping[str, list[object]]
 _SPECIAL: Final = frozenset(("__init__", "__call__", "__getattr__", "__getattribute__"))
 """Names with underscores that are replaced to change what others do."""
 
+_COLLECTIONS: Final = (dict, list, set)
+
 
 def state_of(packages: Collection[str]) -> State:
     """What the modules of the driver and of plugins hold, but for modules.
@@ -27,10 +29,13 @@ def state_of(packages: Collection[str]) -> State:
         packages: The top-level packages of plugins.
     """
     tops = {DRIVER, *packages}
+    beginnings = (*tops, PREFIX)  # few of all loaded modules have one of them
     state = {}
     for name, module in list(sys.modules.items()):
+        if not name.startswith(beginnings) or not isinstance(module, ModuleType):
+            continue
         top = name.partition(".")[0]
-        if not isinstance(module, ModuleType) or not (top in tops or top.startswith(PREFIX)):
+        if not (top in tops or top.startswith(PREFIX)):
             continue
         state[name] = _held(vars(module))
         for value in list(vars(module).values()):
@@ -57,16 +62,14 @@ def is_changed(before: State, after: State, packages: Collection[str]) -> bool:
 
 def _held(namespace: Mapping[str, object]) -> list[object]:
     """The values of a namespace, and those that its collections hold."""
-    held: list[object] = []
-    for name, value in list(namespace.items()):
-        if name[:2] == "__" and name not in _SPECIAL:
-            continue
-        if type(value) is not ModuleType:
-            held.append(value)
-        if isinstance(value, dict):
-            held += value.values()
-        elif isinstance(value, list | set):
-            held += value
+    held = [
+        value
+        for name, value in list(namespace.items())
+        if (name[:2] != "__" or name in _SPECIAL) and type(value) is not ModuleType
+    ]
+    for value in held[:]:
+        if isinstance(value, _COLLECTIONS):
+            held += value.values() if isinstance(value, dict) else value
     return held
 
 

@@ -129,7 +129,7 @@ def check_file(subject: Subject) -> str:
     """
     with tempfile.TemporaryDirectory() as folder:
         file = subject.at(subject.write(Path(folder, "model.gguf")))
-        ours, theirs = subject.open().config, file.open().config
+        ours, theirs = subject.described.config, file.described.config
         require(ours == theirs, f"the config is {theirs}, expected {ours}")
         error = relative_error(file.reference, subject.reference)
     require(error == 0, f"logits differ by {error:.1e}")
@@ -292,7 +292,7 @@ def check_stored(subject: Subject, encoding: Encoding) -> str:
         subject: The pipeline and its weights.
         encoding: What they are stored in.
     """
-    config = subject.open().config
+    config = subject.described.config
     if (config.hidden_size % encoding.block_size) or config.intermediate_size % encoding.block_size:
         sizes = dict.fromkeys(("hidden_size", "intermediate_size"), encoding.block_size)
         subject = subject.varied(config={**subject.random.config, **sizes})

@@ -171,6 +171,11 @@ class Subject:
             return model.start(target)
         return model.start(slots=slots, max_length=self.room, target=target)
 
+    @cached_property
+    def described(self) -> Opened:
+        """It opened, for those who only look at what it is."""
+        return self.open()
+
     @property
     def encodes(self) -> bool:
         """Whether it is a pipeline of encoders."""
@@ -184,19 +189,19 @@ class Subject:
     @property
     def chooses(self) -> bool:
         """Whether its tokens are given to some experts of several."""
-        config = self.open().config
+        config = self.described.config
         return isinstance(config, MixtureConfig) and config.experts > 0
 
     @cached_property
     def room(self) -> int:
         """Tokens that a runner has room for."""
-        return min(ROOM, self.open().context_length)
+        return min(ROOM, self.described.context_length)
 
     @cached_property
     def tokens(self) -> list[int]:
         """A prompt."""
         count = min(_TOKENS, self.room - 1)
-        vocabulary = self.open().config.vocabulary
+        vocabulary = self.described.config.vocabulary
         return np.random.default_rng(0).integers(vocabulary, size=count).tolist()
 
     @cached_property

@@ -7,12 +7,14 @@ installed distributions, and the paths that the user names. Code is loaded from 
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, partial
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -110,7 +112,7 @@ def find_plugins(named: Iterable[Path] = ()) -> Iterator[FoundPlugin]:
     paths = dict.fromkeys(shipped_plugins(), Level.SHIPPED)
     paths |= dict.fromkeys(named_plugins(named), Level.NAMED)
     yield from (_at(path, level) for path, level in paths.items() if level is Level.SHIPPED)
-    yield from map(_installed, entry_points(group=ENTRY_POINT_GROUP))
+    yield from map(_installed, _entry_points(tuple((path, _time(path)) for path in sys.path)))
     yield from (_at(path, level) for path, level in paths.items() if level is Level.NAMED)
 
 
@@ -118,6 +120,23 @@ def _at(path: Path, level: Level) -> FoundPlugin:
     source = path / "__init__.py" if path.is_dir() else path
     load = partial(import_from, path)
     return FoundPlugin(path.stem, str(path), level, load, module_name(path), lambda: source)
+
+
+@cache
+def _entry_points(_: Sequence[tuple[str, int]]) -> EntryPoints:
+    """Those of what is installed in the folders of `sys.path`, each with its last change.
+
+    To read them takes as long as all else of looking for plugins, and a program may look often.
+    """
+    return entry_points(group=ENTRY_POINT_GROUP)
+
+
+def _time(folder: str) -> int:
+    """When something in a folder was installed or removed, in nanoseconds; 0 if it is not there."""
+    try:
+        return os.stat(folder or ".").st_mtime_ns  # noqa: PTH116 - on the way of every start
+    except OSError:
+        return 0
 
 
 def _installed(entry_point: EntryPoint) -> FoundPlugin:

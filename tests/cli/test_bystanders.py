@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from noticing import is_noticed
 from tiny_models import llama, write_gguf
-
-SCRIPT = Path(__file__).parents[2] / "run_pipeline.py"
 
 USED = """
 from pipelines.plugin import decoder, hookimpl
@@ -94,35 +90,12 @@ class Case:
         (information / "entry_points.txt").write_text(points)
         self.plugins = []
 
-    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def is_noticed(self, *names: str, fresh: bool = False) -> bool:
+        """Whether the graph is made anew after files have changed; see `noticing`."""
         plugins = [word for name in self.plugins for word in ("--plugin-path", name)]
         options = ["--model-path", str(self.model), "--no-native-ops", "--prompt", "th"]
-        options += ["--max-new-tokens", "1", *args]
-        return subprocess.run(
-            [sys.executable, SCRIPT, *plugins, "used", *options],
-            env={
-                **os.environ,
-                "RUN_PIPELINE_CACHE": str(self.folder / "cache"),
-                "PYTHONPATH": str(self.folder / "library"),
-            },
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def is_noticed(self, *names: str) -> bool:
-        """Whether the graph is made anew after files have changed."""
-        for args in ([], ["--offline"]):
-            done = self.run(*args)
-            assert done.returncode == 0, done.stderr
-        for name in names:
-            path = self.folder / name
-            path.write_text(path.read_text() + " # edited")
-        done = self.run("--offline")
-        if done.returncode:
-            assert "is not in the cache" in done.stderr
-        return done.returncode != 0
+        options += ["--max-new-tokens", "1"]
+        return is_noticed(self.folder, [*plugins, "used", *options], names, fresh=fresh)
 
 
 @pytest.fixture
@@ -133,7 +106,7 @@ def case(tmp_path: Path) -> Callable[..., Case]:
 def test_a_plugin_that_has_no_part(case: Callable[..., Case]) -> None:
     """Nor what it alone imports or reads."""
     alone = ("a_other/__init__.py", "a_other/lazy.py", "library/helper.py", "library/table")
-    assert not case().is_noticed(*alone)
+    assert not case().is_noticed(*alone, fresh=True)
 
 
 @pytest.mark.parametrize("name", ["used/__init__.py", "used/model.py"])
@@ -194,12 +167,12 @@ DEEDS = {
 @pytest.mark.parametrize("deed", DEEDS)
 def test_a_plugin_that_changes_what_others_use(case: Callable[..., Case], deed: str) -> None:
     """Also what it is the first to load."""
-    assert case(other=DEEDS[deed]).is_noticed("a_other/__init__.py")
+    assert case(other=DEEDS[deed]).is_noticed("a_other/__init__.py", fresh=True)
 
 
 def test_a_plugin_that_only_uses_what_it_loads(case: Callable[..., Case]) -> None:
     uses = "from pipelines.llama3 import model\nfrom pipelines.plugin import nn\nmade = [nn.Block]"
-    assert not case(other=uses).is_noticed("a_other/__init__.py")
+    assert not case(other=uses).is_noticed("a_other/__init__.py", fresh=True)
 
 
 @pytest.mark.parametrize(
@@ -220,4 +193,5 @@ def test_two_plugins_of_one_package(
     one += "@hookimpl\ndef register_targets(): return []"
     used = USED.format(used=way).replace('f"{__name__}.model:build"', '"acme.two:build"')
     both.install(one=one, two=used + MODEL.format(model="", build="pass"))
-    assert both.is_noticed(*(f"library/acme/{name}.py" for name in names)) == noticed
+    files = [f"library/acme/{name}.py" for name in names]
+    assert both.is_noticed(*files, fresh=not noticed) == noticed
