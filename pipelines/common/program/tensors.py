@@ -41,11 +41,11 @@ def make_tensors(
     of_packages = {package.name: package.contents.layouts for package in packages}
     alike: dict[Hashable, list[LoweredWeight]] = {}
     for weight in weights:
-        alike.setdefault(identity(source, weight), []).append(weight)
-    # All layouts are found before the first one works.
-    laid_out = [(wanted, _layout(wanted[0], of_packages, layouts)) for wanted in alike.values()]
-    for wanted, layout in laid_out:
-        array = _make(source, wanted[0], layout)
+        layout = _layout(weight, of_packages, layouts)
+        key = source.identity(weight.parameter), weight.rows, layout, weight.dtype
+        alike.setdefault(key, []).append(weight)
+    for wanted in alike.values():
+        array = _make(source, wanted[0], _layout(wanted[0], of_packages, layouts))
         for weight in wanted:
             _check(weight, array)
         yield wanted, np.ascontiguousarray(array)
