@@ -50,7 +50,8 @@ model.generate(**inputs, max_new_tokens=int(sys.argv[3]), do_sample=False, strea
 
 def _own(python: Path, model: Path) -> list[str]:
     length = ["--max-new-tokens", str(TOKENS), "--max-length", "512"]
-    command = [str(python), "-m", "pipelines", "llama3", "--model-path", str(model)]
+    # -P: what is installed, and not a checkout that this happens to be started in.
+    command = [str(python), "-P", "-m", "pipelines", "llama3", "--model-path", str(model)]
     return [*command, "--prompt", PROMPT, *length]
 
 
