@@ -416,8 +416,7 @@ inline void float_block(const Element* matrix, int64_t ahead, const float* x, in
     }
   };
   for (int64_t i = 0; i < whole; i += kLanes) {
-    if (tokens == 1)
-      for (int r = 0; r < rows; ++r) prefetch(reinterpret_cast<const char*>(weights + r * columns + i) + ahead);
+    if (rows == 1) prefetch(reinterpret_cast<const char*>(weights + i) + ahead);
     step(i, [](auto* p, int64_t at) { return load_lanes(p, at, at + kLanes); });
   }
   if (whole < columns) step(whole, [&](auto* p, int64_t at) { return load_lanes(p, at, columns); });
@@ -429,18 +428,11 @@ inline void float_block(const Element* matrix, int64_t ahead, const float* x, in
   }
 }
 
-// Rows that go through memory side by side for one token: one row's chain waits for its sums, and one stream for small
-// pages of a mapped file. More than eight crowd each other out of the cache.
-constexpr int kStreams = kManyRegisters ? 8 : 4;
-
 template <class Element>
 void float_product_of(const Element* matrix, int64_t ahead, int64_t first, int64_t last, const float* x,
                       int64_t columns, int64_t tokens, const Output& output) {
-  if (tokens == 1) {
-    int64_t row = first;
-    for (; row + kStreams <= last; row += kStreams)
-      float_block<kStreams, 1>(matrix, ahead, x, columns, row, 0, output);
-    for (; row < last; ++row) float_block<1, 1>(matrix, ahead, x, columns, row, 0, output);
+  if (tokens == 1) {  // one stream through memory
+    for (int64_t row = first; row < last; ++row) float_block<1, 1>(matrix, ahead, x, columns, row, 0, output);
     return;
   }
   constexpr int64_t kBlock = 64;  // tokens that stay in the cache while rows pass
