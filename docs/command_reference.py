@@ -60,6 +60,11 @@ class Row(NamedTuple):
     default: str
     required: bool
 
+    @property
+    def called(self) -> str:
+        """What it is called, by its long name."""
+        return self.spelled.split(", ")[-1].split(" ")[0]
+
 
 def reference() -> str:
     """The document."""
@@ -117,7 +122,7 @@ def _options(command: Any, parent: Any, usual: list[Row]) -> Iterator[str]:
             yield from ("", f"As of {link}: {_named(shared)}.")
     for row in own:
         if not row.spelled.startswith("-"):
-            yield from ("", f"`{row.spelled.split(' ')[0]}`: {row.meaning}")
+            yield from ("", f"`{row.called}`: {row.meaning}")
     options = [row for row in own if row.spelled.startswith("-")]
     groups = {"": {row.name for row in options}} if usual else dict(_groups(command))
     for title, names in groups.items():
@@ -144,7 +149,7 @@ def _groups(command: Any) -> Iterator[tuple[str, set[str]]]:
 
 
 def _named(rows: Iterable[Row]) -> str:
-    return ", ".join(f"`{row.spelled.split(' ')[0]}`" for row in rows)
+    return ", ".join(f"`{row.called}`" for row in rows)
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:

@@ -87,6 +87,7 @@ def _records(ctx: Any) -> dict[str, PipelineRecord | CommandRecord]:
 app = typer.Typer(
     name=PROGRAM,
     cls=PipelineGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
     # Rich's help and tracebacks would take longer to import than the rest of the command line.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

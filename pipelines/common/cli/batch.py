@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from pipelines.common.cache import digest
 from pipelines.common.cli.batch_display import TextDisplay, rows_display
 from pipelines.common.cli.console import ConsoleProgress, say
 from pipelines.common.cli.generate_options import BatchOptions
-from pipelines.common.cli.report import batch_report
+from pipelines.common.cli.report import figures_of_batch, print_figures
 from pipelines.common.cli.run import length_in_context
 from pipelines.common.cli.signals import INTERRUPTED, noted
 from pipelines.common.cli.streams import (
@@ -154,7 +153,7 @@ def run_batch(
                     break
     start_up, memory = StartUp.of(progress), peak_memory()
     if not progress.quiet:
-        print(batch_report(batch.figures, slots, start_up, memory), file=sys.stderr)
+        print_figures(figures_of_batch(batch.figures, slots, start_up, memory))
     if request.as_json:
         record = {
             **batch.figures.as_json(),

@@ -19,6 +19,8 @@ class PromptOptions:
     prompt: Annotated[
         list[str] | None,
         typer.Option(
+            "--prompt",
+            "-p",
             metavar="TEXT",
             help="What to continue; '-' reads stdin, as does a pipe when no prompt is given;"
             " repeatable, several are a batch.",
@@ -133,7 +135,9 @@ class BatchOptions:
 class TextOptions:
     """How a prompt is continued, and how far."""
 
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of output.")] = 256
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", "-n", min=1, help="Most tokens of output.")
+    ] = 256
     max_length: Annotated[
         int | None,
         typer.Option(min=2, help="Most tokens of prompt and output; at most the model's context."),

@@ -67,6 +67,8 @@ NamedModel = Annotated[
 ModelPath = Annotated[
     Path | None,
     typer.Option(
+        "--model-path",
+        "-m",
         parser=path_of("--model-path"),
         metavar="PATH",
         help="Model file, its folder, a name of Hugging Face's hub (owner/name), or an exported"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 from pipelines.common.batch.figures import Figures
@@ -17,29 +18,48 @@ _ENDS: dict[FinishReason, str] = {
 }
 
 
-def report(metrics: Metrics) -> str:
-    """The figures of one sequence in a few aligned lines."""
+Rows = Mapping[str, Sequence[str]]
+"""What is told, by what it is of."""
+
+
+def print_figures(rows: Rows) -> None:
+    """Writes figures to stderr in a few aligned lines; on a terminal they are coloured and wrap."""
+    told = {name: ", ".join(parts) for name, parts in rows.items() if parts}
+    if not sys.stderr.isatty():
+        print("\n".join(f"{name:<13}{figures}" for name, figures in told.items()), file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True, min_width=11)
+    grid.add_column()
+    for name, figures in told.items():
+        grid.add_row(name, figures)
+    Console(stderr=True).print(grid)
+
+
+def figures_of(metrics: Metrics) -> Rows:
+    """The figures of one sequence."""
     first_token = []
     if metrics.timings.first_token_s is not None:
         first_token += [f"{metrics.timings.first_token_s:.3f} s after the prompt went in"]
     if metrics.start_to_first_token_s is not None:
         first_token += [f"{metrics.start_to_first_token_s:.2f} s after the program started"]
-    return _aligned(
-        {
-            "prompt": [_tokens(metrics.prompt_tokens, metrics.prompt_tokens_per_s)],
-            "output": [
-                _tokens(metrics.generated_tokens, metrics.generated_tokens_per_s),
-                _ENDS[metrics.finish_reason],
-            ],
-            "start-up": _start_up(metrics.start_up),
-            "first token": first_token,
-            "peak memory": _memory(metrics.memory),
-        }
-    )
+    return {
+        "prompt": [_tokens(metrics.prompt_tokens, metrics.prompt_tokens_per_s)],
+        "output": [
+            _tokens(metrics.generated_tokens, metrics.generated_tokens_per_s),
+            _ENDS[metrics.finish_reason],
+        ],
+        "start-up": _start_up(metrics.start_up),
+        "first token": first_token,
+        "peak memory": _memory(metrics.memory),
+    }
 
 
-def batch_report(figures: Figures, slots: int, start_up: StartUp, memory: PeakMemory) -> str:
-    """The figures of a batch run in a few aligned lines."""
+def figures_of_batch(figures: Figures, slots: int, start_up: StartUp, memory: PeakMemory) -> Rows:
+    """The figures of a batch run."""
     rows = [f"{figures.done:,} of {figures.rows:,} done"]
     if figures.failed:
         rows += [f"{figures.failed:,} of them failed"]
@@ -47,19 +67,13 @@ def batch_report(figures: Figures, slots: int, start_up: StartUp, memory: PeakMe
     prompts = [f"{_tokens(figures.prompt_tokens)} in {human_duration(figures.prefill_s)}"]
     if figures.shared_tokens:
         prompts += [f"{figures.shared_tokens:,} of them copied from other rows"]
-    return _aligned(
-        {
-            "rows": rows,
-            "prompts": prompts,
-            "output": [_tokens(figures.generated_tokens, figures.generated_tokens_per_s)],
-            "start-up": _start_up(start_up),
-            "peak memory": _memory(memory),
-        }
-    )
-
-
-def _aligned(rows: Mapping[str, Sequence[str]]) -> str:
-    return "\n".join(f"{name:<13}{', '.join(parts)}" for name, parts in rows.items() if parts)
+    return {
+        "rows": rows,
+        "prompts": prompts,
+        "output": [_tokens(figures.generated_tokens, figures.generated_tokens_per_s)],
+        "start-up": _start_up(start_up),
+        "peak memory": _memory(memory),
+    }
 
 
 def _tokens(count: int, rate: float | None = None) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines.common.chat.thinking import spoken
+from pipelines.common.cli.continuation import Continuation
 from pipelines.common.cli.replies import PlainText, Shown, shown_reply
-from pipelines.common.cli.report import report
+from pipelines.common.cli.report import figures_of, print_figures
 from pipelines.common.cli.signals import noted
-from pipelines.common.cli.streams import print_json, stdout_is_closed
+from pipelines.common.cli.streams import on_terminal, print_json, stdout_is_closed
 from pipelines.common.engine.engine import Engine, warm_up
 from pipelines.common.engine.metrics import Metrics, process_age_s
 from pipelines.common.engine.sequence import TextSequence
@@ -74,10 +74,8 @@ def run(
     sequence = engine.add(request)
     prompt = model.tokenizer.decode(request.prompt[-16:], special=True) if reader.asks else ""
     written: list[str] = []
-    shown: Shown = PlainText()
-    if reader.asks and not as_json:
-        shown = shown_reply(prompt, hide_thinking=asked.hide_thinking)
-    write = written.append if as_json else shown.write
+    shown: Shown | None = None
+    write = written.append
     process_to_first_token_s = None
     with noted() as interrupted:
         texts = _texts(engine, interrupted)
@@ -85,12 +83,15 @@ def run(
             first = next((text for text in texts if sequence.timings.first_token_s is not None), "")
         if sequence.timings.first_token_s is not None:
             process_to_first_token_s = process_age_s()
+        if not as_json and sequence.error is None:
+            shown = _shown(asked, prompt, echoes=figures)
+            write = shown.write
         write(first)
         for text in texts:
             write(text)
         if sequence.finish_reason is None:
             write(engine.cancel(sequence))
-        if not as_json and sequence.error is None:
+        if shown is not None and sequence.error is None:
             shown.end()
     if sequence.error is not None:
         raise sequence.error
@@ -111,8 +112,24 @@ def run(
         for key, value in model.describe().items():
             progress.detail(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
     if figures:
-        print(report(metrics), file=sys.stderr)
+        print_figures(figures_of(metrics))
     return sequence
+
+
+def _shown(asked: Generation, context: str, *, echoes: bool) -> Shown:
+    """Where the text goes.
+
+    Args:
+        asked: What it is an answer to, or continues.
+        context: The end of what it follows; empty where nobody asks.
+        echoes: Whether a terminal shows the prompt that is continued.
+    """
+    if asked.reader.asks:
+        return shown_reply(context, hide_thinking=asked.hide_thinking)
+    if not on_terminal():
+        return PlainText()
+    prompt = asked.text.prompt
+    return Continuation(prompt if echoes and isinstance(prompt, str) else "")
 
 
 def length_in_context(requested: int | None, context_length: int) -> int:
