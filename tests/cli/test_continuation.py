@@ -1,4 +1,4 @@
-"""What a continuation looks like on a terminal, and that it is itself anywhere else."""
+"""What a terminal shows of texts and tables, and that these are themselves anywhere else."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from programs import Program
 from rich.cells import cell_len
 
 from pipelines.common.cli.continuation import LineBreaker
+from pipelines.llama3.pipeline import BUNDLED
 
 PROMPT = "Once upon a time there was a very small red fox who " * 3
 
@@ -106,3 +107,16 @@ def test_short_options(cli, short: tuple[str, ...]):
 @pytest.mark.parametrize("words", [(), ("echo",), ("cache", "list")])
 def test_h_is_help(cli, words: tuple[str, ...]):
     assert cli(*words, "-h").out == cli(*words, "--help").out != ""
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("graph", "llama3"), ("ops", "list", "native"), ("inspect", "{model}")]
+)
+def test_tables_fit_a_terminal(process, words: tuple[str, ...]):
+    args = [word.format(model=BUNDLED) for word in words]
+    program = Program(*args, terminal=["stdout"])
+    assert program.ended()[0] == 0
+    shown = program.shown.whole().replace("\r\n", "\n")
+    assert shown.split() == process(*args).out.split()
+    for line in shown.split("\n"):
+        assert len(line) <= 80 or len(line.split()) == 1, line

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from pipelines.common.cli.streams import terminal, write_text
+from pipelines.common.cli.streams import terminal_width, write_text
 from pipelines.common.escapes import plain
 
 _SHOWN_PROMPT = 2000
 """Characters of a prompt that are shown, its last ones."""
 
 _TAB = 8
-
-_USUAL_WIDTH = 80
-"""Of terminals that do not know theirs."""
 
 
 class LineBreaker:
@@ -77,7 +74,7 @@ class Continuation:
     """
 
     def __init__(self, prompt: str) -> None:
-        self._lines = LineBreaker(_width())
+        self._lines = LineBreaker(terminal_width())
         if prompt and sys.stderr.isatty():
             end = prompt if len(prompt) <= _SHOWN_PROMPT else f"…{prompt[-_SHOWN_PROMPT:]}"
             shown = self._lines.push(plain(end)) + self._lines.flush()
@@ -90,12 +87,6 @@ class Continuation:
     def end(self) -> None:
         """Ends the text, with a newline."""
         write_text(f"{self._lines.flush()}\n")
-
-
-def _width() -> int:
-    out = terminal()
-    assert out is not None
-    return os.get_terminal_size(out.fileno()).columns or _USUAL_WIDTH
 
 
 def _cells(text: str) -> int:

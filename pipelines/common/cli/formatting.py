@@ -1,6 +1,8 @@
-"""Numbers for people."""
+"""Numbers and lines for people."""
 
 from __future__ import annotations
+
+import re
 
 
 def human_size(size: int) -> str:
@@ -28,3 +30,23 @@ def human_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def folded(line: str, width: int) -> list[str]:
+    """A line, mostly of a table, in lines that are no wider than their longest word needs.
+
+    What goes on stands below the column that it is of, if there is room for it.
+    """
+    if len(line) <= width:
+        return [line]
+    import textwrap
+
+    columns = (gap.end() for gap in re.finditer(r"^ +|(?<=\S) {2,}", line))
+    indent = max((column for column in columns if column <= width * 2 // 3), default=0)
+    return textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -19,11 +19,15 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
+from pipelines.common.cli.formatting import folded
 from pipelines.common.errors import OutputError, ReaderGoneError
 from pipelines.common.escapes import json_line, plain, printable, printable_lines
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+_USUAL_WIDTH = 80
+"""Of terminals that do not know theirs."""
 
 _LONGEST_LINE = 1000
 """Characters of a line for people; names that come from files can be of any length."""
@@ -78,13 +82,19 @@ def is_stdout(path: Path) -> bool:
 def print_lines(*lines: str) -> None:
     """Writes lines for people; each stays one of bounded length, whatever it holds.
 
+    On a terminal those that are longer than its own are folded.
+
     Args:
         lines: Without newlines at their ends.
 
     Raises:
         OutputError: They cannot be written.
     """
-    _write("".join(f"{printable(line, _LONGEST_LINE)}\n" for line in lines))
+    shown = [printable(line, _LONGEST_LINE) for line in lines]
+    if on_terminal():
+        width = terminal_width()
+        shown = [part for line in shown for part in folded(line, width)]
+    _write("".join(f"{line}\n" for line in shown))
 
 
 def print_json(record: Any, *, indented: bool = True) -> None:
@@ -112,6 +122,11 @@ def write_text(text: str) -> None:
 def terminal() -> TextIO | None:
     """stdout, where it is a terminal, for libraries that draw on it."""
     return _out() if on_terminal() else None
+
+
+def terminal_width() -> int:
+    """Columns of stdout, which is a terminal."""
+    return os.get_terminal_size(_out().fileno()).columns or _USUAL_WIDTH
 
 
 def binary_stdout() -> BinaryIO:
