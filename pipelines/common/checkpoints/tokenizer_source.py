@@ -53,6 +53,11 @@ class TokenizerSource:
         """
         return self.metadata.string(MODEL)
 
+    def tell(self, remarks: Iterable[str]) -> None:
+        """Tells what is wrong with the vocabulary and does not keep it from being used."""
+        for remark in remarks:
+            self.notice(f"{self.name}: the tokenizer is used although {remark}")
+
     def end_ids(self, vocab_size: int) -> Iterator[int]:
         """The ids of the tokens that end a text, of those named that the vocabulary has."""
         return self._ids(_END_TOKENS, vocab_size)

@@ -32,7 +32,17 @@ def assembled(
         ]
     )
     backend.decoder = decoders.ByteLevel()
+    add_whole(backend, added)
+    return backend
+
+
+def add_whole(backend: tokenizers.Tokenizer, added: Iterable[tuple[str, bool]]) -> None:
+    """Has tokens found in the text before it is cut into words.
+
+    Args:
+        backend: The library's tokenizer.
+        added: The tokens, and whether each is a control token.
+    """
     backend.add_tokens(
         [AddedToken(content, special=special, normalized=False) for content, special in added]
     )
-    return backend

@@ -31,6 +31,7 @@ class PreTokenizer:
 
 _CONTRACTIONS: Final = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES: Final = r"\s+(?!\S)|\s+"
+_CJK: Final = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 
 
 def _words(digits: str, *, before: str = f"{_CONTRACTIONS}|", spaces: str = _SPACES) -> str:
@@ -110,7 +111,7 @@ _YOUTU: Final = PreTokenizer(
     (
         "[\uac00-\ud7a3\u3131-\u318e]+"
         "|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f\ufe30-\ufe4f]+"
-        "|[\u3105-\u312f]+|[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+        f"|[\u3105-\u312f]+|{_CJK}",
         _cased_words(f"{_CONTRACTIONS}?", r"\p{N}"),
     ),
     ignore_merges=True,
@@ -157,7 +158,6 @@ _MARKED_WORDS: Final = (
     r"| ?[\p{P}\p{S}]+"
 )
 _MARKED_WORDS_AND_LINES: Final = rf"{_MARKED_WORDS}[\r\n]*|\s*[\r\n]+|{_SPACES}"
-_CJK: Final = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 _DEEPSEEK3: Final = PreTokenizer((r"\p{N}{1,3}", _CJK, _MARKED_WORDS_AND_LINES))
 _SPARK2_5: Final = PreTokenizer(
     (r"\p{N}{1,3}", _CJK, rf"{_MARKED_WORDS}|[\r\n]|{_SPACES}", r"\p{N}")

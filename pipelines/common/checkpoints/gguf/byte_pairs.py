@@ -44,8 +44,7 @@ def load(source: TokenizerSource) -> Tokenizer:
     metadata, name = source.metadata, source.name
     _check_pre_tokenizer(source)
     vocabulary = _vocabulary(source)
-    for remark in vocabulary.remarks:
-        source.notice(f"{name}: the tokenizer is used although {remark}")
+    source.tell(vocabulary.remarks)
     pre_tokenizer = _pre_tokenizer(source, vocabulary.model)
     backend = assembled(vocabulary.model, vocabulary.added, pre_tokenizer)
     size = backend.get_vocab_size()

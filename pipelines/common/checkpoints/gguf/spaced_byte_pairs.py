@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from pipelines.common.checkpoints.gguf.byte_pair_vocabulary import BytePairVocabulary
 from pipelines.common.checkpoints.tokenizer_source import REMEDY, TokenizerSource
 from pipelines.common.errors import TokenizerError
+from pipelines.common.text.byte_pairs import add_whole
 from pipelines.common.text.sentence_pieces import SPACE
 from pipelines.common.text.tokenizer import Tokenizer
 
@@ -35,12 +36,9 @@ def load(source: TokenizerSource) -> Tokenizer:
                 f" can be written in its tokens; {REMEDY}"
             )
     built = vocabulary.build()
-    for remark in built.remarks:
-        source.notice(f"{source.name}: the tokenizer is used although {remark}")
+    source.tell(built.remarks)
     backend = _assembled(built.model)
-    backend.add_tokens(
-        [AddedToken(token, special=control, normalized=False) for token, control in built.added]
-    )
+    add_whole(backend, built.added)
     size = backend.get_vocab_size()
     return Tokenizer(
         backend,

@@ -35,30 +35,29 @@ _CODE_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
-class Biases:
-    """Some elements of each row."""
+class _Part:
+    """Some outputs of a tensor of floats."""
 
     info: TensorInfo
     part: Stored
     taken: slice
-
-    def raw(self, rows: Rows) -> NDArray[np.uint8]:
-        """See `Source.raw`."""
-        elements = self.part.raw(rows).view(_element(self.info))
-        return np.ascontiguousarray(elements[:, self.taken]).view(np.uint8)
 
     def release(self) -> None:
         """See `Source.release`."""
         self.part.release()
 
 
-@dataclass(frozen=True)
-class Turned:
-    """Some columns of each matrix as rows."""
+class Biases(_Part):
+    """Some elements of each row."""
 
-    info: TensorInfo
-    part: Stored
-    taken: slice
+    def raw(self, rows: Rows) -> NDArray[np.uint8]:
+        """See `Source.raw`."""
+        elements = self.part.raw(rows).view(_element(self.info))
+        return np.ascontiguousarray(elements[:, self.taken]).view(np.uint8)
+
+
+class Turned(_Part):
+    """Some columns of each matrix as rows."""
 
     def raw(self, rows: Rows) -> NDArray[np.uint8]:
         """See `Source.raw`."""
@@ -80,10 +79,6 @@ class Turned:
         self.part.release()
         made.flags.writeable = False
         return made.view(np.uint8)
-
-    def release(self) -> None:
-        """See `Source.release`."""
-        self.part.release()
 
 
 @dataclass(frozen=True)
@@ -182,11 +177,10 @@ def _floats(path: Path, name: str, made: str, source: Stored, taken: slice) -> S
     """A matrix, or biases, of floats."""
     info = source.info
     is_bias = name.endswith("_bias")
-    expected = f"[experts, {'' if is_bias else 'inputs, '}outputs]"
-    expected += f" with outputs a multiple of {taken.step}" * (taken.step > 1)
     right = len(info.shape) == (2 if is_bias else 3) and not info.shape[-1] % taken.step
     if not right or not info.encoding.element:
-        raise _misshaped(path, name, info, f"floats {expected}")
+        expected = f"floats [experts, {'' if is_bias else 'inputs, '}outputs]{_parted(taken)}"
+        raise _misshaped(path, name, info, expected)
     count = info.shape[-1] // taken.step
     if not is_bias:
         return Turned(_info(made, (info.shape[0], count, info.shape[1]), info), source, taken)
@@ -201,8 +195,7 @@ def _blocks(
     """A matrix of codes and scales."""
     shape = codes.info.shape
     if len(shape) != 4 or shape[3] != _CODE_BYTES or shape[1] % taken.step or not _is_bytes(codes):
-        expected = f"bytes [experts, outputs, blocks, {_CODE_BYTES}]"
-        expected += f" with outputs a multiple of {taken.step}" * (taken.step > 1)
+        expected = f"bytes [experts, outputs, blocks, {_CODE_BYTES}]{_parted(taken)}"
         raise _misshaped(path, name, codes.info, expected)
     if scales.info.shape != shape[:3] or not _is_bytes(scales):
         expected = f"bytes {[*shape[:3]]} for the blocks of {quoted(name)}"
@@ -217,6 +210,11 @@ def _blocks(
         replace(scales, info=replace(scales.info, shape=(rows, count))),
         taken,
     )
+
+
+def _parted(taken: slice) -> str:
+    """What outputs have to be where a tensor is more than one, for messages."""
+    return f" with outputs a multiple of {taken.step}" if taken.step > 1 else ""
 
 
 def _is_bytes(source: Stored) -> bool:
